@@ -1,0 +1,111 @@
+"""What happened: plain records that a batcher emits and everything else reads.
+
+All instants (`at`, `*_at`) are seconds of the emitting batcher's own monotonic clock; lengths are tokens, or 1 where items
+have no length. The records hold no live object, so they can be kept, sent and written to a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+__all__ = ["BatchFailed", "BatchRan", "DropCause", "Event", "ItemDropped", "ItemRejected", "Sink"]
+
+DropCause: TypeAlias = Literal["deadline", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRan:
+    """A batch was run and its items were answered.
+
+    Args:
+        at: when the record was made.
+        batch_id: number of the batch, unique within one batcher.
+        worker: number of the worker that ran it, from 0.
+        reason: why it left when it did (`full`, `budget`, `deadline`, `idle`, `drain`, `timer`, `bisect`).
+        arrived_at: arrival instant of each item.
+        lengths: length of each item, in the same order.
+        padded_length: length that every item was padded to.
+        dispatched_at: when the batch was formed.
+        started_at: when the model began.
+        finished_at: when the model was done.
+        num_failed: items of the batch that were answered with an error.
+        predicted_s: what the cost model had promised for `finished_at - started_at`; None without a cost model.
+        queue_depth: items left waiting once this batch had been taken out of the queue.
+    """
+
+    at: float
+    batch_id: int
+    worker: int
+    reason: str
+    arrived_at: tuple[float, ...]
+    lengths: tuple[int, ...]
+    padded_length: int
+    dispatched_at: float
+    started_at: float
+    finished_at: float
+    num_failed: int = 0
+    predicted_s: float | None = None
+    queue_depth: int = 0
+
+    @property
+    def num_items(self) -> int:
+        """Items in the batch."""
+        return len(self.arrived_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemRejected:
+    """An item was refused at arrival and never joined the queue.
+
+    Args:
+        at: when it arrived.
+        reason: a short word for why, such as `queue_full`, `deadline` or `invalid`.
+        tenant: whose item it was; empty where tenants are not told apart.
+    """
+
+    at: float
+    reason: str
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemDropped:
+    """An item left the queue without being computed.
+
+    Args:
+        at: when it left.
+        arrived_at: when it arrived.
+        cause: `deadline` (it passed while the item waited) or `cancelled` (its client went away).
+    """
+
+    at: float
+    arrived_at: float
+    cause: DropCause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFailed:
+    """A run of a batch raised; its items may be tried again in smaller batches.
+
+    Args:
+        at: when it failed.
+        batch_id: number of the batch.
+        num_items: items that were in it.
+        error: one line saying what was raised.
+    """
+
+    at: float
+    batch_id: int
+    num_items: int
+    error: str
+
+
+Event: TypeAlias = BatchRan | ItemRejected | ItemDropped | BatchFailed
+
+
+class Sink(Protocol):
+    """Where events go: metrics, a file, a list in a test."""
+
+    def record(self, event: Event) -> None:
+        """Take one event; must be cheap, must not raise, may be called from any thread."""
