@@ -1,0 +1,1 @@
+"""What runs: targets, and a model for each kind of them."""
