@@ -1,0 +1,1 @@
+"""The command `carpool`: one file a command, loaded only when it runs."""

@@ -1,0 +1,117 @@
+"""Where a command's words go: people's text or one JSON document, never both on one stream."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from carpool.report.table import Table
+
+
+class Output:
+    """What a command says to people, and its result for programs.
+
+    Without `--json` everything said is text on standard output. With `--json` standard output
+    holds exactly one JSON document and the text goes to standard error.
+
+    Args:
+        json: Whether the command was given `--json`.
+
+    Example:
+        >>> output = Output(json=True)
+        >>> output.result({"rate": 200.0})
+        {
+          "rate": 200.0
+        }
+    """
+
+    __slots__ = ("answered", "json")
+
+    def __init__(self, *, json: bool = False) -> None:
+        self.json = json
+        self.answered = False
+
+    @property
+    def stream(self) -> TextIO:
+        """The stream for people: standard error when standard output holds JSON."""
+        return sys.stderr if self.json else sys.stdout
+
+    @property
+    def console(self) -> Console:
+        """A rich console on the stream for people."""
+        from rich.console import Console
+
+        return Console(file=self.stream, highlight=False, markup=False, emoji=False)
+
+    def say(self, message: str = "") -> None:
+        """Print a line for people."""
+        click.echo(message, file=self.stream)
+
+    def note(self, message: str) -> None:
+        """Print a line of progress or warning, always on standard error."""
+        click.echo(message, err=True)
+
+    def table(self, table: Table) -> None:
+        """Print a table for people, as wide as its content where the stream is not a terminal."""
+        if self.stream.isatty():
+            self.console.print(table.to_rich())
+        else:
+            self.say(table.to_text())
+
+    def result(self, document: object) -> None:
+        """Give the command's result: with `--json` the one document, without it nothing.
+
+        Args:
+            document: Dictionaries, lists, dataclasses, msgspec Structs, numbers, numpy values,
+                paths. Numbers that JSON lacks (NaN, infinity) become null.
+
+        Raises:
+            RuntimeError: A second document; there is only ever one.
+        """
+        if not self.json:
+            return
+        if self.answered:
+            message = "a command gives one JSON document and this is its second"
+            raise RuntimeError(message)
+        self.answered = True
+        click.echo(to_json(document))
+
+    def error(self, kind: str, message: str, *, exit_code: int) -> None:
+        """Say what went wrong: on standard error, or as the JSON document where none was given yet."""
+        if self.json and not self.answered:
+            error = {"type": kind, "message": message, "exit_code": exit_code}
+            self.result({"error": error})
+            return
+        click.secho("Error: ", fg="red", bold=True, err=True, nl=False)
+        click.echo(message, err=True)
+
+
+def to_json(document: object) -> str:
+    """Write a document as indented JSON.
+
+    Example:
+        >>> print(to_json({"p99_s": float("nan")}))
+        {
+          "p99_s": null
+        }
+    """
+    import msgspec
+
+    encoded = msgspec.json.encode(document, enc_hook=_plain)
+    return msgspec.json.format(encoded, indent=2).decode()
+
+
+def _plain(value: Any) -> object:
+    """Turn what msgspec does not know (numpy values, paths) into plain data."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    message = f"a result holds a {type(value).__name__}, which JSON can't"
+    raise NotImplementedError(message)
