@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -9,7 +10,7 @@ import click
 
 from carpool.cli.output import Output
 from carpool.errors import ConfigError
-from carpool.units import format_duration, parse_bytes, parse_duration_s
+from carpool.units import parse_bytes, parse_duration_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,128 +39,99 @@ def _to_output(ctx: click.Context, _parameter: click.Parameter, value: bool) -> 
     return output
 
 
-class Duration(click.ParamType):
-    """A time such as `50ms`, `2s`, `1m`, as float seconds.
+class Parsed(click.ParamType):  # type: ignore[type-arg]  # older releases of click can't be subscripted
+    """A value that a function reads from text, whose ConfigError becomes click's usage error.
 
     Args:
-        allow_zero: Whether 0 is a value (a wait) or a mistake (a length of time).
+        name: What help shows in place of the value.
+        parse: Reads the text.
     """
 
-    name = "duration"
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name = name
+        self.parse = parse
 
-    def __init__(self, *, allow_zero: bool = False) -> None:
-        self.allow_zero = allow_zero
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read the time."""
-        seconds = self._parse(value, param, ctx)
-        if seconds == 0 and not self.allow_zero:
-            self.fail(f"{value!r} is no time at all: give more than 0, such as 30s", param, ctx)
-        return seconds
-
-    def _parse(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the value; a default that is not text is a value already."""
+        if not isinstance(value, str):
+            return value
         try:
-            return parse_duration_s(value)
+            return self.parse(value)
         except ConfigError as error:
             self.fail(str(error), param, ctx)
 
 
-class Bytes(click.ParamType):
-    """A size such as `2GiB` or `500MB`, as int bytes."""
-
-    name = "bytes"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read the size."""
-        try:
-            return parse_bytes(value)
-        except ConfigError as error:
-            self.fail(str(error), param, ctx)
+def parse_length_of_time_s(text: str) -> float:
+    """Read a duration that must be more than 0, as seconds."""
+    seconds = parse_duration_s(text)
+    if seconds == 0:
+        raise ConfigError(f"{text!r} is no time at all: give more than 0, such as 30s")
+    return seconds
 
 
-class Sizes(click.ParamType):
-    """A list of batch sizes or lengths: `1,2,4`, or `1..256` for every doubling from 1 to 256, or both.
+def parse_sizes(text: str, *, what: str) -> tuple[int, ...]:
+    """Read a list of batch sizes or lengths: `1,2,4`, or `1..256` for every doubling from 1 to 256, or both.
 
     Args:
+        text: The list.
         what: What one of them is, for messages.
 
+    Returns:
+        The sizes, rising, each once.
+
+    Raises:
+        ConfigError: A part is not a whole number within the limits, or a range runs downwards.
+
     Example:
-        >>> Sizes("batch size")("1..12,48")
+        >>> parse_sizes("1..12,48", what="batch size")
         (1, 2, 4, 8, 12, 48)
     """
-
-    name = "sizes"
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Read the list, sorted and without repeats."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(sorted({size for part in str(value).split(",") for size in self._part(part.strip())}))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-    def _part(self, part: str) -> list[int]:
-        """Read one number or one range."""
-        first, dots, last = part.partition("..")
-        if not dots:
-            return [self._size(part)]
-        low, high = self._size(first), self._size(last)
-        if low > high:
-            raise ValueError(f"the range {part!r} runs downwards: write {high}..{low}")
-        return [low << step for step in range((high // low).bit_length())] + [high]
-
-    def _size(self, text: str) -> int:
-        """Read one number within the limits."""
-        try:
-            size = int(text)
-        except ValueError:
-            raise ValueError(f"{text!r} is not a whole number: write a list such as 1,2,4 or a range 1..256") from None
-        if not 1 <= size <= LARGEST_SIZE:
-            raise ValueError(f"a {self.what} of {size} is outside 1 to {LARGEST_SIZE:,}: name sizes within it")
-        return size
+    return tuple(sorted({size for part in text.split(",") for size in _read_part(part.strip(), what)}))
 
 
-class Rate(click.ParamType):
-    """A rate a second, above 0: `200` or `0.5`."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read the rate."""
-        try:
-            rate = float(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a number: give requests a second, such as 200", param, ctx)
-        if not (math.isfinite(rate) and rate > 0):
-            self.fail(f"a rate of {value} a second is not a finite number above 0: give one such as 200", param, ctx)
-        return rate
+def _read_part(part: str, what: str) -> list[int]:
+    """Read one number or one range."""
+    first, dots, last = part.partition("..")
+    if not dots:
+        return [_read_size(part, what)]
+    low, high = _read_size(first, what), _read_size(last, what)
+    if low > high:
+        raise ConfigError(f"the range {part!r} runs downwards: write {high}..{low}")
+    return [low << step for step in range((high // low).bit_length())] + [high]
 
 
-class ObjectiveType(click.ParamType):
-    """A latency objective: `p99=50ms` wants 99 % of requests answered within 50 ms."""
-
-    name = "objective"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Objective:
-        """Read the objective."""
-        from carpool.loadgen.stats import Objective
-
-        if isinstance(value, Objective):
-            return value
-        try:
-            return Objective.parse(str(value))
-        except ConfigError as error:
-            self.fail(str(error), param, ctx)
+def _read_size(text: str, what: str) -> int:
+    """Read one number within the limits."""
+    try:
+        size = int(text)
+    except ValueError:
+        raise ConfigError(f"{text!r} is not a whole number: write a list such as 1,2,4 or a range 1..256") from None
+    if not 1 <= size <= LARGEST_SIZE:
+        raise ConfigError(f"a {what} of {size} is outside 1 to {LARGEST_SIZE:,}: name sizes within it")
+    return size
 
 
-DURATION = Duration()
-WAIT = Duration(allow_zero=True)
-BYTES = Bytes()
-BATCH_SIZES = Sizes("batch size")
-LENGTHS = Sizes("length")
-RATE = Rate()
-OBJECTIVE = ObjectiveType()
+def parse_rate(text: str) -> float:
+    """Read a rate a second, finite and above 0."""
+    try:
+        rate = float(text)
+    except ValueError:
+        raise ConfigError(f"{text!r} is not a number: give so many a second, such as 200") from None
+    if not (math.isfinite(rate) and rate > 0):
+        raise ConfigError(f"a rate of {text} a second is not a finite number above 0: give one such as 200")
+    return rate
+
+
+def _parse_objective(text: str) -> Objective:
+    from carpool.loadgen.stats import Objective
+
+    return Objective.parse(text)
+
+
+DURATION = Parsed("duration", parse_length_of_time_s)
+WAIT = Parsed("duration", parse_duration_s)
+BYTES = Parsed("bytes", parse_bytes)
+BATCH_SIZES = Parsed("sizes", functools.partial(parse_sizes, what="batch size"))
+LENGTHS = Parsed("sizes", functools.partial(parse_sizes, what="length"))
+RATE = Parsed("rate", parse_rate)
+OBJECTIVE = Parsed("objective", _parse_objective)
