@@ -165,5 +165,5 @@ class Model(ABC):
         """
         return length
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most models have nothing to give back
         """Give back what `load` took; a second call does nothing."""

@@ -1,0 +1,140 @@
+"""Find a name in a Python file or module, and say what is there when it is not."""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import sys
+import zlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from carpool.errors import TargetError
+from carpool.models.blame import describe
+
+
+def object_in_file(path: Path, name: str, target: str) -> Any:
+    """Run a Python file and take a name from it.
+
+    The file's directory is put on the import path, as when the file is run as a script.
+
+    Args:
+        path: the file.
+        name: a name in it, with dots for attributes.
+        target: the whole TARGET, for messages.
+
+    Raises:
+        TargetError: there is no such file or name, or the file raised when run.
+    """
+    if not path.is_file():
+        raise TargetError(f"{target}: there is no file {path}; {files_nearby(path)}")
+    resolved = path.resolve()
+    _put_on_path(str(resolved.parent))
+    spec = importlib.util.spec_from_file_location(_module_name(resolved), resolved)
+    assert spec is not None, "a .py file always has a loader"
+    assert spec.loader is not None, "a .py file always has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses and pickle look their module up by name
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[module.__name__]
+        raise TargetError(f"{target}: running {path} failed: {describe(error, resolved)}{_remedy(error)}") from error
+    return _named(module, name, target, where=str(path))
+
+
+def object_in_module(module_name: str, name: str, target: str) -> Any:
+    """Import a module and take a name from it; the working directory is on the import path.
+
+    Args:
+        module_name: such as ``package.module``.
+        name: a name in it, with dots for attributes.
+        target: the whole TARGET, for messages.
+
+    Raises:
+        TargetError: there is no such module or name, or the module raised when imported.
+    """
+    _put_on_path(str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise TargetError(f"{target}: importing {module_name} failed: {describe(error)}{_remedy(error)}") from error
+        where = f"looked in {Path.cwd()} and the installed packages of {sys.prefix}"
+        raise TargetError(
+            f"{target}: there is no module {error.name!r}; {where}; for a file write path/to/file.py:name"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise TargetError(f"{target}: importing {module_name} failed: {describe(error)}{_remedy(error)}") from error
+    return _named(module, name, target, where=f"module {module_name}")
+
+
+def names_in_source(path: Path) -> list[str]:
+    """The functions and classes that a Python file defines at its top, found without running it.
+
+    Args:
+        path: the file; one that can't be parsed has none.
+    """
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError):
+        return []
+    defined = (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)
+    return [node.name for node in body if isinstance(node, defined) and not node.name.startswith("_")]
+
+
+def files_nearby(path: Path) -> str:
+    """Say what the nearest directory that exists holds, with the closest name first.
+
+    Args:
+        path: what was looked for.
+    """
+    parent = next(directory for directory in (path.parent, *path.absolute().parents) if directory.is_dir())
+    entries = sorted(entry.name + "/" * entry.is_dir() for entry in parent.iterdir() if not entry.name.startswith("."))
+    useful = [name for name in entries if name.endswith((".py", ".onnx", ".gguf", "/"))]
+    return f"{parent.absolute()} has {_listed(useful, near=path.name) or 'no Python file, model or directory'}"
+
+
+def _put_on_path(directory: str) -> None:
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+
+
+def _module_name(path: Path) -> str:
+    # A name of its own, so that a user's `json.py` or `images.py` hides no module that others import.
+    return f"carpool_target_{zlib.crc32(str(path).encode()):08x}_{path.stem}"
+
+
+def _named(module: ModuleType, name: str, target: str, *, where: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            names = _callables(module)
+            offered = f"it has {_listed(names, near=name)}" if names else "it defines no function or class"
+            raise TargetError(f"{target}: there is no {name!r} in {where}; {offered}")
+        found = getattr(found, part)
+    return found
+
+
+def _callables(module: ModuleType) -> list[str]:
+    """Public names that can be called; those defined here, where there are any, without what was imported."""
+    names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+    own = [name for name in names if getattr(vars(module)[name], "__module__", None) == module.__name__]
+    return own or names
+
+
+def _listed(names: list[str], *, near: str, limit: int = 12) -> str:
+    close = difflib.get_close_matches(near, names, n=1)
+    ordered = close + [name for name in names if name not in close]
+    more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return ", ".join(ordered[:limit]) + more + hint
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return "; it left the program when imported: put what a script does under `if __name__ == '__main__':`"
+    if isinstance(error, ModuleNotFoundError):
+        return f"; install what provides {error.name!r} into {sys.prefix}"
+    return ""
