@@ -1,0 +1,110 @@
+"""How many items of a length may run together."""
+
+import math
+from dataclasses import dataclass, field
+
+from carpool.core.batch import Reason
+from carpool.core.collate import round_up
+from carpool.core.cost import CostModel, TimeModel
+from carpool.core.policy import Policy
+from carpool.errors import ConfigError, InvalidItem
+
+
+@dataclass(slots=True)
+class Budget:
+    """The limits of a batch: items, padded tokens, predicted memory, and what ran out of memory before.
+
+    Args:
+        policy: the limits as configured.
+        cost: predicts time, and memory where the policy limits it.
+
+    Raises:
+        ConfigError: the policy limits memory, and the cost model does not predict it.
+    """
+
+    policy: Policy
+    cost: TimeModel
+    ceiling_tokens: float = math.inf  # the most padded tokens that are believed to fit
+    _most_in_memory: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.policy.memory_limit_bytes is not None and not isinstance(self.cost, CostModel):
+            raise ConfigError(
+                f"memory_limit_bytes is {self.policy.memory_limit_bytes}, but the cost model does not predict memory: "
+                "give one from a profile, or remove the limit"
+            )
+
+    def padded_length(self, length: int) -> int:
+        """Return what a batch whose longest member has `length` tokens is padded to."""
+        return round_up(length, self.policy.length_buckets)
+
+    def size(self, num_items: int) -> int:
+        """Return how many rows run for so many items."""
+        return round_up(num_items, self.policy.batch_size_buckets)
+
+    def time_s(self, num_items: int, padded_length: int) -> float:
+        """Return the predicted time of so many items, padded rows included."""
+        return self.cost.time_s(self.size(num_items), padded_length)
+
+    def check(self, length: int) -> None:
+        """Refuse an item that could not run even alone.
+
+        Raises:
+            InvalidItem: it is longer than the token budget or needs more memory than the limit.
+        """
+        padded, policy = self.padded_length(length), self.policy
+        if policy.token_budget is not None and padded > policy.token_budget:
+            raise InvalidItem(
+                f"an item of {length} tokens (padded to {padded}) can never fit token_budget {policy.token_budget}: "
+                "shorten the item or raise token_budget"
+            )
+        if policy.memory_limit_bytes is not None and self._memory_bytes(1, padded) > policy.memory_limit_bytes:
+            raise InvalidItem(
+                f"an item of {length} tokens needs {self._memory_bytes(1, padded):.0f} bytes, more than "
+                f"memory_limit_bytes {policy.memory_limit_bytes}: shorten the item or raise the limit"
+            )
+
+    def most_items(self, padded_length: int) -> tuple[int, Reason]:
+        """Return the most items of a padded length that may run together (at least 1), and what sets the limit."""
+        most = self.policy.max_batch_size
+        tokens = self.ceiling_tokens
+        if self.policy.token_budget is not None:
+            tokens = min(tokens, self.policy.token_budget)
+        allowed = self._rows(tokens // padded_length) if tokens < math.inf else most
+        if self.policy.memory_limit_bytes is not None:
+            allowed = min(allowed, self._fits_in_memory(padded_length))
+        return (most, Reason.FULL) if allowed >= most else (max(1, int(allowed)), Reason.BUDGET)
+
+    def most_within(self, slack_s: float, padded_length: int, most: int) -> int:
+        """Return the most items, from 1 to `most`, whose predicted time is within `slack_s`."""
+        if self.time_s(most, padded_length) <= slack_s:
+            return most
+        fits, too_many = 1, most
+        while too_many - fits > 1:
+            middle = (fits + too_many) // 2
+            fits, too_many = (middle, too_many) if self.time_s(middle, padded_length) <= slack_s else (fits, middle)
+        return fits
+
+    def ran_out_of_memory(self, size: int, padded_length: int) -> None:
+        """Remember that such a batch did not fit: from now on half of it is the most."""
+        self.ceiling_tokens = min(self.ceiling_tokens, max(1, size * padded_length // 2))
+
+    def _rows(self, allowed: float) -> float:
+        """Return the most items whose rows, padded up to an allowed batch size, are no more than `allowed`."""
+        buckets = self.policy.batch_size_buckets
+        return max((bucket for bucket in buckets if bucket <= allowed), default=1) if buckets else allowed
+
+    def _fits_in_memory(self, padded_length: int) -> int:
+        if padded_length not in self._most_in_memory:
+            limit = self.policy.memory_limit_bytes or 0
+            fits, too_many = 1, self.policy.max_batch_size + 1
+            while too_many - fits > 1:
+                middle = (fits + too_many) // 2
+                ok = self._memory_bytes(self.size(middle), padded_length) <= limit
+                fits, too_many = (middle, too_many) if ok else (fits, middle)
+            self._most_in_memory[padded_length] = fits
+        return self._most_in_memory[padded_length]
+
+    def _memory_bytes(self, size: int, padded_length: int) -> float:
+        assert isinstance(self.cost, CostModel)
+        return self.cost.memory_bytes(size, padded_length)

@@ -1,0 +1,263 @@
+"""The state machine that forms batches: told what happens, it says what runs next.
+
+Every shell drives this object: the live batcher with threads and a real clock, a simulation with a virtual one. It
+holds no clock and does no I/O; every call is given `now`.
+"""
+
+import math
+from collections.abc import Iterable
+
+from carpool.core.batch import Batch, Dispatch, Lineage, Reason, Wait
+from carpool.core.budget import Budget
+from carpool.core.choose import Choice, choose
+from carpool.core.cost import LearningTimeModel, TimeModel
+from carpool.core.forecast import ArrivalForecast
+from carpool.core.item import Item, State
+from carpool.core.policy import Policy
+from carpool.core.queue import ItemQueue
+from carpool.core.recovery import Recovery
+from carpool.errors import DeadlineExceeded, QueueFull
+
+
+class BatchFormer:
+    """Decides which waiting items run together, and when.
+
+    Args:
+        policy: the limits.
+        cost: predicts how long a batch runs. One that learns is told how long each batch ran.
+        num_workers: how many batches can run at a time.
+
+    >>> from carpool.core.cost import AffineCost
+    >>> former = BatchFormer(Policy(max_batch_size=2), AffineCost(overhead_s=1.0, token_s=0.1))
+    >>> for name in "abc":
+    ...     former.add(Item(payload=name), now=0.0)
+    >>> dispatch = former.poll(now=0.0)
+    >>> [item.payload for item in dispatch.batch.items], str(dispatch.batch.reason)
+    (['a', 'b'], 'full')
+    """
+
+    def __init__(self, policy: Policy, cost: TimeModel, *, num_workers: int = 1) -> None:
+        self.policy = policy
+        self.cost = cost
+        self.budget = Budget(policy, cost)
+        self._num_workers = num_workers
+        self._queue = ItemQueue(policy)
+        self._recovery = Recovery()
+        self._forecast = ArrivalForecast(policy.max_wait_s)
+        self._running: dict[int, Batch] = {}
+        self._num_dispatched = 0
+        self._draining = False
+        self._waited = False  # the batch that leaves next was held back for company
+
+    @property
+    def num_waiting(self) -> int:
+        """Accepted items that are not in a batch now."""
+        return len(self._queue) + len(self._recovery)
+
+    @property
+    def num_running(self) -> int:
+        """Items in batches that were dispatched and have not come back."""
+        return sum(len(batch.items) for batch in self._running.values())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether an item that came now would be refused for want of room."""
+        return len(self._queue) >= self.policy.max_queue
+
+    # ------------------------------------------------------------------------------------------------ items
+
+    def add(self, item: Item, now: float) -> None:
+        """Accept an item, which then is answered exactly once, or refuse it.
+
+        Raises:
+            QueueFull: as many items wait as may.
+            DeadlineExceeded: its deadline has passed, or passes before the predicted queue lets it finish.
+            InvalidItem: it could not run even alone.
+        """
+        if self.is_full:
+            wait_s = self.predicted_wait_s(len(self._queue), item.length, now)
+            raise QueueFull(
+                f"{len(self._queue)} items wait, and max_queue is {self.policy.max_queue}: "
+                f"try again in {wait_s:.3g} s, or raise max_queue",
+                retry_after_s=wait_s,
+            )
+        self.budget.check(item.length)
+        if item.deadline_at < math.inf:
+            self._check_deadline(item, now)
+        if self.policy.max_wait_s:
+            self._forecast.arrived(now)
+        self._queue.push(item)
+
+    def _check_deadline(self, item: Item, now: float) -> None:
+        wait_s = self.predicted_wait_s(self._queue.num_ahead(item), item.length, now)
+        finished_at = now + wait_s + self.budget.time_s(1, self.budget.padded_length(item.length))
+        if finished_at > item.deadline_at:
+            raise DeadlineExceeded(
+                f"the deadline is {item.deadline_at - now:.3g} s away, and the queue is predicted to take "
+                f"{finished_at - now:.3g} s: allow more time, or try again in {wait_s:.3g} s",
+                retry_after_s=wait_s,
+            )
+
+    def predicted_wait_s(self, num_ahead: int, length: int, now: float) -> float:
+        """Return how long an item is predicted to wait behind `num_ahead` others of about its length."""
+        remaining_s = sum(max(0.0, b.dispatched_at + b.predicted_s - now) for b in self._running.values())
+        if len(self._running) < self._num_workers and not num_ahead:
+            return 0.0
+        padded = self.budget.padded_length(length)
+        most, _ = self.budget.most_items(padded)
+        num_batches, rest = divmod(num_ahead, most)
+        queued_s = num_batches * self.budget.time_s(most, padded)
+        queued_s += self.budget.time_s(rest, padded) if rest else 0.0
+        return (remaining_s + queued_s) / self._num_workers
+
+    def cancel(self, item: Item) -> bool:
+        """Withdraw an item that waits; False when it no longer does.
+
+        One that is running stays in its batch. If that fails, `failed` still hands the item back, or runs it again.
+        """
+        if item.state is not State.WAITING:
+            return False
+        self._remove([item])
+        return True
+
+    def expire(self, now: float) -> list[Item]:
+        """Take out and return the items whose deadline passed while they waited."""
+        expired = self._queue.pop_expired(now)
+        again = [item for item in self._recovery.items() if item.deadline_at <= now]
+        if again:
+            self._remove(again)
+        return expired + again
+
+    def _remove(self, items: Iterable[Item]) -> None:
+        again = {id(item) for item in self._recovery.items()}
+        for item in items:
+            if id(item) in again:
+                item.state = State.DONE
+                self._recovery.remove({id(item)})
+            else:
+                self._queue.remove(item)
+
+    def next_deadline_at(self) -> float:
+        """Return the earliest deadline of an item that waits."""
+        again = (item.deadline_at for item in self._recovery.items())
+        return min(self._queue.next_deadline_at(), min(again, default=math.inf))
+
+    def drain(self) -> None:
+        """From now on wait for nobody."""
+        self._draining = True
+
+    def abandon(self) -> list[Item]:
+        """Take out and return every item that waits, to be failed."""
+        items = list(self._queue) + self._recovery.items()
+        self._remove(items)
+        return items
+
+    # ---------------------------------------------------------------------------------------------- batches
+
+    def poll(self, now: float) -> Dispatch | Wait:
+        """Say what a free worker does now."""
+        piece = self._recovery.next_piece()
+        if piece is not None:
+            items, lineage = piece
+            length = self.budget.padded_length(max(item.length for item in items))
+            return self._dispatch(Choice(items, length, None), Reason.BISECT, now, lineage)
+        if not self._queue:
+            return Wait(math.inf)
+        candidates = self._recovery.quarantine(self._queue.head(self.policy.look_ahead))
+        choice = choose(candidates, self.budget, now)
+        until, reason = self._hold_until(choice, now)
+        if until > now:
+            self._waited = True
+            return Wait(until)
+        self._queue.take(choice.items)
+        return self._dispatch(choice, reason, now, None)
+
+    def _dispatch(self, choice: Choice, reason: Reason, now: float, lineage: Lineage | None) -> Dispatch:
+        size = self.budget.size(len(choice.items))
+        batch = Batch(
+            batch_id=self._num_dispatched,
+            items=choice.items,
+            length=choice.length,
+            size=size,
+            reason=reason,
+            dispatched_at=now,
+            predicted_s=self.cost.time_s(size, choice.length),
+            lineage=lineage,
+        )
+        for item in batch.items:
+            item.state = State.RUNNING
+        self._num_dispatched += 1
+        self._running[batch.batch_id] = batch
+        self._waited = False
+        return Dispatch(batch)
+
+    def _hold_until(self, choice: Choice, now: float) -> tuple[float, Reason]:
+        """Return until when the batch had better wait for company (`now` or earlier: not at all), and why it leaves."""
+        if choice.bound is not None:
+            return now, choice.bound
+        if self._draining:
+            return now, Reason.DRAIN
+        if not self.policy.max_wait_s:
+            return now, Reason.IDLE
+        pays_until = self._pays_until(choice, now)
+        longer_s = self.budget.time_s(len(choice.items) + 1, choice.length)
+        safe_until = now + choice.slack_s(now) - longer_s
+        if safe_until < pays_until and safe_until <= now:
+            return safe_until, Reason.DEADLINE
+        return min(pays_until, safe_until), Reason.TIMER if self._waited else Reason.IDLE
+
+    def _pays_until(self, choice: Choice, now: float) -> float:
+        """Return until when waiting raises the predicted throughput.
+
+        With n items waiting, waiting w seconds for k more raises n / t(n) when `w < t(n) (n + k) / n - t(n + k)`,
+        which is `a k / n` for t = a + c n.
+        """
+        returns = self._forecast.returns(now)
+        worth_s = self._worth_s(choice, max(1, round(returns)))
+        if not returns and self._forecast.mean_gap_s >= worth_s:
+            return now
+        oldest_at = min(item.arrived_at for item in choice.items)
+        latest = max(oldest_at, self._forecast.completed_at) + self.policy.max_wait_s
+        return min(self._forecast.quiet_since + worth_s, latest)
+
+    def _worth_s(self, choice: Choice, num_more: int) -> float:
+        count = len(choice.items)
+        grown = min(count + num_more, self.policy.max_batch_size)
+        alone_s = self.budget.time_s(count, choice.length)
+        return alone_s * grown / count - self.budget.time_s(grown, choice.length)
+
+    def succeeded(self, batch: Batch, now: float) -> None:
+        """Take note that a batch ran and its items are answered."""
+        if isinstance(self.cost, LearningTimeModel):
+            self.cost.observe(batch.size, batch.length, now - batch.dispatched_at)
+        self._recovery.succeeded(batch)
+        self._came_back(batch, now)
+        for item in batch.items:
+            item.state = State.DONE
+
+    def failed(self, batch: Batch, now: float, *, out_of_memory: bool = False) -> list[Item]:
+        """Take note that a batch failed; return the items that failed for good. The others run again."""
+        if out_of_memory:
+            self.budget.ran_out_of_memory(batch.size, batch.length)
+        self._came_back(batch, now)
+        for item in batch.items:
+            item.state = State.WAITING
+        guilty = self._recovery.split(batch, out_of_memory=out_of_memory)
+        for item in guilty:
+            item.state = State.DONE
+        return guilty
+
+    def _came_back(self, batch: Batch, now: float) -> None:
+        del self._running[batch.batch_id]
+        if self.policy.max_wait_s:
+            self._forecast.completed(len(batch.items), now)
+
+    def check_integrity(self) -> None:
+        """Assert the invariants: every item is in one place, and in the state of that place."""
+        self._queue.check_integrity()
+        waiting = list(self._queue) + self._recovery.items()
+        running = [item for batch in self._running.values() for item in batch.items]
+        assert len({id(item) for item in waiting + running}) == self.num_waiting + self.num_running
+        assert all(item.state is State.WAITING for item in waiting)
+        assert all(item.state is State.RUNNING for item in running)
+        assert len(self._running) <= self._num_workers

@@ -1,0 +1,75 @@
+"""The knobs of batch forming, in one frozen value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from carpool.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How batches are formed.
+
+    Args:
+        max_batch_size: most items in a batch.
+        max_wait_s: the longest that an item may wait for company, from its arrival or, if a worker was busy then, from
+            when the last batch came back; 0 never waits. Within it, a batch waits only while the cost model and the
+            arrivals say that it pays.
+        token_budget: most padded tokens in a batch (items x longest), or None.
+        length_buckets: lengths that items are padded to, ascending; beyond the last one, and where empty, the longest member's own.
+        batch_size_buckets: batch sizes that the executor runs, ascending: smaller batches are padded up; empty allows every size.
+        look_ahead: how many waiting items are looked through for ones of similar length.
+        max_queue: most items waiting; one more is refused.
+        patience_s: the deadline that an item without one is ordered by, so that items with deadlines can't starve it.
+        ageing_s: how many seconds of waiting one level of priority is worth.
+        memory_limit_bytes: most predicted memory of a batch, or None.
+        tenant_weights: shares of the tenants; 1 where not named.
+
+    Raises:
+        ConfigError: a value is outside its range.
+    """
+
+    max_batch_size: int = 32
+    max_wait_s: float = 0.0
+    token_budget: int | None = None
+    length_buckets: tuple[int, ...] = ()
+    batch_size_buckets: tuple[int, ...] = ()
+    look_ahead: int = 256
+    max_queue: int = 4096
+    patience_s: float = 10.0
+    ageing_s: float = 1.0
+    memory_limit_bytes: int | None = None
+    tenant_weights: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch_size", "look_ahead", "max_queue"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("max_wait_s", "patience_s", "ageing_s"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("token_budget", "memory_limit_bytes"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
+        for name in ("length_buckets", "batch_size_buckets"):
+            _ascending(name, getattr(self, name))
+        _positive_weights(self.tenant_weights)
+        if self.batch_size_buckets and self.batch_size_buckets[-1] < self.max_batch_size:
+            raise ConfigError(
+                f"batch_size_buckets ends at {self.batch_size_buckets[-1]}, below max_batch_size {self.max_batch_size}: "
+                f"add {self.max_batch_size}, or lower max_batch_size"
+            )
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ConfigError(f"{name} is {value!r}; it must be at least {least}")
+
+
+def _ascending(name: str, values: tuple[int, ...]) -> None:
+    if any(value < 1 for value in values) or any(low >= high for low, high in zip(values, values[1:], strict=False)):
+        raise ConfigError(f"{name} is {list(values)}; it must rise from at least 1, as in [16, 32, 64]")
+
+
+def _positive_weights(weights: Mapping[str, float]) -> None:
+    for tenant, weight in weights.items():
+        if not 0 < weight < float("inf"):
+            raise ConfigError(f"tenant_weights has {weight!r} for {tenant!r}; a weight must be above 0 and finite")

@@ -1,0 +1,141 @@
+"""The waiting items, in the order in which they are served.
+
+Within a tenant, items go by `due_at`: the deadline, or arrival plus patience where there is none, moved ahead by
+`ageing_s` for each level of priority. Between tenants, who has had least service for its weight goes next. A single
+fixed key gives earliest deadline first, priorities that age, and no starvation: whatever arrives `patience_s` later
+with no deadline of its own is due later.
+"""
+
+import heapq
+import math
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+
+from carpool.core.fairness import FairShares
+from carpool.core.item import Item, State
+from carpool.core.policy import Policy
+
+_Entry = tuple[float, int, Item]  # (due_at, sequence, item): ties never reach the item
+
+
+class ItemQueue:
+    """Waiting items, ordered; every item in it is in state WAITING."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._lanes: dict[str, list[_Entry]] = {}  # never holds an empty lane
+        self._deadlines: list[_Entry] = []  # a heap of (deadline_at, sequence, item), some of which have left
+        self._shares = FairShares(policy.tenant_weights)
+        self._num_items = 0
+        self._num_pushed = 0
+
+    def __len__(self) -> int:
+        return self._num_items
+
+    def __iter__(self) -> Iterator[Item]:
+        return (item for lane in self._lanes.values() for _, _, item in lane)
+
+    def push(self, item: Item) -> None:
+        """Let an item wait."""
+        self._num_pushed += 1
+        item.sequence = self._num_pushed
+        item.due_at = self._due_at(item)
+        item.state = State.WAITING
+        lane = self._lanes.get(item.tenant)
+        if lane is None:
+            self._shares.activate(item.tenant, self._lanes)
+            lane = self._lanes[item.tenant] = []
+        entry = (item.due_at, item.sequence, item)
+        if not lane or lane[-1] < entry:
+            lane.append(entry)
+        else:
+            insort(lane, entry)
+        self._num_items += 1
+        if item.deadline_at < math.inf:
+            heapq.heappush(self._deadlines, (item.deadline_at, item.sequence, item))
+
+    def _due_at(self, item: Item) -> float:
+        patience_ends_at = item.arrived_at + self._policy.patience_s
+        return min(item.deadline_at, patience_ends_at) - item.priority * self._policy.ageing_s
+
+    def num_ahead(self, item: Item) -> int:
+        """Return how many waiting items of its tenant would be served before an item that is not in the queue yet."""
+        return bisect_left(self._lanes.get(item.tenant, []), (self._due_at(item), math.inf))
+
+    def remove(self, item: Item) -> None:
+        """Take out one waiting item, wherever it stands."""
+        lane = self._lanes[item.tenant]
+        del lane[bisect_left(lane, (item.due_at, item.sequence))]
+        self._left(item)
+        self._drop_if_empty(item.tenant)
+
+    def take(self, items: Iterable[Item]) -> None:
+        """Take out items that go into a batch, and charge their tenants for them."""
+        tenants = set()
+        furthest: dict[str, int] = {}
+        for item in items:
+            self._left(item)
+            tenants.add(item.tenant)
+            position = bisect_left(self._lanes[item.tenant], (item.due_at, item.sequence))
+            furthest[item.tenant] = max(furthest.get(item.tenant, 0), position + 1)
+            self._shares.charge(item.tenant, item.length)
+        for tenant in tenants:
+            lane, end = self._lanes[tenant], furthest[tenant]
+            lane[:end] = [entry for entry in lane[:end] if entry[2].state is State.WAITING]
+            self._drop_if_empty(tenant)
+
+    def head(self, num_items: int) -> list[Item]:
+        """Return the first items in the order of service, leaving them in the queue."""
+        if len(self._lanes) == 1:
+            (lane,) = self._lanes.values()
+            return [entry[2] for entry in lane[:num_items]]
+        return self._merged_head(num_items)
+
+    def _merged_head(self, num_items: int) -> list[Item]:
+        turns = [(self._shares.served(tenant), tenant, 0) for tenant in self._lanes]
+        heapq.heapify(turns)
+        head: list[Item] = []
+        while turns and len(head) < num_items:
+            served, tenant, position = turns[0]
+            item = self._lanes[tenant][position][2]
+            head.append(item)
+            if position + 1 < len(self._lanes[tenant]):
+                served += item.length / self._shares.weight(tenant)
+                heapq.heapreplace(turns, (served, tenant, position + 1))
+            else:
+                heapq.heappop(turns)
+        return head
+
+    def next_deadline_at(self) -> float:
+        """Return the earliest deadline of a waiting item; infinite when none has one."""
+        self._forget_departed()
+        return self._deadlines[0][0] if self._deadlines else math.inf
+
+    def pop_expired(self, now: float) -> list[Item]:
+        """Take out the items whose deadline has passed."""
+        expired = []
+        while self.next_deadline_at() <= now:
+            item = self._deadlines[0][2]
+            self.remove(item)
+            expired.append(item)
+        return expired
+
+    def _forget_departed(self) -> None:
+        while self._deadlines and self._deadlines[0][2].state is not State.WAITING:
+            heapq.heappop(self._deadlines)
+
+    def _left(self, item: Item) -> None:
+        item.state = State.DONE
+        self._num_items -= 1
+
+    def _drop_if_empty(self, tenant: str) -> None:
+        if not self._lanes[tenant]:
+            del self._lanes[tenant]
+
+    def check_integrity(self) -> None:
+        """Assert the invariants: lanes are sorted and not empty, counts agree, every item waits."""
+        assert self._num_items == sum(map(len, self._lanes.values()))
+        for tenant, lane in self._lanes.items():
+            assert lane, tenant
+            assert all(a < b for a, b in zip(lane, lane[1:], strict=False))
+            assert all(item.state is State.WAITING and item.tenant == tenant for _, _, item in lane)

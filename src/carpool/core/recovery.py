@@ -1,0 +1,91 @@
+"""After a failure: find the guilty item, spare its batch-mates, and remember.
+
+A failed batch is halved and run again until the items that fail alone are found. Out of memory is no item's fault: the
+batch is halved, and the budget remembers what did not fit.
+"""
+
+from collections import OrderedDict, deque
+from math import ceil, log2
+
+from carpool.core.batch import Batch, Lineage
+from carpool.core.item import Item
+
+_MOST_SUSPECTS = 64
+_SPARE_FAILURES = 2
+
+
+class Recovery:
+    """Halves of failed batches that wait to run again, and the shapes of the items that were guilty."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[tuple[list[Item], Lineage | None]] = deque()
+        self._suspects: OrderedDict[int, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(len(items) for items, _ in self._pieces)
+
+    def items(self) -> list[Item]:
+        """Return the items that wait to run again."""
+        return [item for items, _ in self._pieces for item in items]
+
+    def split(self, batch: Batch, *, out_of_memory: bool) -> list[Item]:
+        """Take a batch that failed; return the items that have failed for good.
+
+        A model that fails on everything must not be called again for every item: when more calls in a row have failed
+        than a single guilty item can explain (one a level of halving), all that is left of the batch fails too.
+        """
+        if len(batch.items) == 1:
+            if not out_of_memory:
+                self._suspect(batch.items[0].length)
+            return batch.items + self._give_up(batch.lineage)
+        lineage = batch.lineage if out_of_memory else batch.lineage or _lineage(len(batch.items))
+        if lineage and not out_of_memory:
+            lineage.num_failures_in_a_row += 1
+        middle = len(batch.items) // 2
+        self._pieces.appendleft((batch.items[middle:], lineage))
+        self._pieces.appendleft((batch.items[:middle], lineage))
+        return []
+
+    def _give_up(self, lineage: Lineage | None) -> list[Item]:
+        if lineage is None:
+            return []
+        lineage.num_failures_in_a_row += 1
+        if lineage.num_failures_in_a_row <= lineage.most_failures_in_a_row:
+            return []
+        doomed = [item for items, other in self._pieces if other is lineage for item in items]
+        self._pieces = deque(piece for piece in self._pieces if piece[1] is not lineage)
+        return doomed
+
+    def succeeded(self, batch: Batch) -> None:
+        """Take note that a batch ran: its shapes are no longer suspect, and not all calls fail."""
+        if batch.lineage:
+            batch.lineage.num_failures_in_a_row = 0
+        if self._suspects:
+            for item in batch.items:
+                self._suspects.pop(item.length, None)
+
+    def next_piece(self) -> tuple[list[Item], Lineage | None] | None:
+        """Return what should run again first, or None."""
+        return self._pieces.popleft() if self._pieces else None
+
+    def remove(self, gone: set[int]) -> None:
+        """Forget the items with these ids (`id(item)`): they are not to run again."""
+        kept = ((([item for item in items if id(item) not in gone]), lineage) for items, lineage in self._pieces)
+        self._pieces = deque(piece for piece in kept if piece[0])
+
+    def quarantine(self, candidates: list[Item]) -> list[Item]:
+        """Return those that may run together: the first alone if its shape is suspect, else all that are not suspect."""
+        if not self._suspects:
+            return candidates
+        if candidates[0].length in self._suspects:
+            return candidates[:1]
+        return [item for item in candidates if item.length not in self._suspects]
+
+    def _suspect(self, length: int) -> None:
+        self._suspects[length] = None
+        if len(self._suspects) > _MOST_SUSPECTS:
+            self._suspects.popitem(last=False)
+
+
+def _lineage(num_items: int) -> Lineage:
+    return Lineage(0, ceil(log2(num_items)) + 1 + _SPARE_FAILURES)

@@ -1,0 +1,99 @@
+"""Handing outcomes to those who wait for them, on whichever thread or event loop that is."""
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from carpool.errors import CarpoolError
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class Pile:
+    """The outcomes of many items that one thread waits for together.
+
+    Args:
+        num_items: how many outcomes will come.
+    """
+
+    def __init__(self, num_items: int) -> None:
+        self.outcomes: list[Any] = [None] * num_items
+        self.num_done = 0
+        self._changed = threading.Condition()
+
+    def place(self, index: int) -> "Place":
+        """Return the handle of item number `index`."""
+        return Place(self, index)
+
+    def wait_for(self, num_done: int) -> None:
+        """Wait until so many outcomes have come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.num_done >= num_done)
+
+    def put(self, places: "list[tuple[Place, Any]]") -> None:
+        """Take outcomes, and wake the thread that waits."""
+        for place, outcome in places:
+            self.outcomes[place.index] = outcome
+        with self._changed:
+            self.num_done += len(places)
+            self._changed.notify_all()
+
+
+class Place:
+    """Where one outcome goes in a pile."""
+
+    __slots__ = ("index", "pile")
+
+    def __init__(self, pile: Pile, index: int) -> None:
+        self.pile = pile
+        self.index = index
+
+    def cancelled(self) -> bool:
+        """Tell whether nobody waits any more: never, for a pile."""
+        return False
+
+
+def deliver(outcomes: list[tuple[Any, Any]]) -> None:
+    """Hand each outcome to its handle: an asyncio future, on its own loop, or a place in a pile.
+
+    One wake-up serves all the futures of a loop. A loop that has closed has nobody left to tell.
+    """
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    by_pile: dict[Pile, list[tuple[Place, Any]]] = {}
+    for handle, outcome in outcomes:
+        if type(handle) is Place:
+            by_pile.setdefault(handle.pile, []).append((handle, outcome))
+        else:
+            by_loop.setdefault(handle.get_loop(), []).append((handle, outcome))
+    for pile, places in by_pile.items():
+        pile.put(places)
+    for loop, futures in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle, futures)
+        except RuntimeError:
+            continue
+
+
+def _settle(futures: "list[tuple[asyncio.Future[Any], Any]]") -> None:
+    for future, outcome in futures:
+        if future.done():
+            continue
+        if isinstance(outcome, CarpoolError):
+            future.set_exception(_own_copy(outcome))
+        else:
+            future.set_result(outcome)
+
+
+def _own_copy(error: CarpoolError) -> CarpoolError:
+    """Return an equal error of its own: one that many callers raise would gather the traceback of each."""
+    copy = type(error)(*error.args)
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__ = error.__cause__
+    return copy
+
+
+def unwrap(outcome: Any) -> Any:
+    """Return a result, or raise the error that took its place."""
+    if isinstance(outcome, CarpoolError):
+        raise _own_copy(outcome)
+    return outcome

@@ -1,0 +1,259 @@
+"""The batch former behind a lock, told the time by a clock: what every thread of a live batcher calls.
+
+It starts no thread and waits for nothing itself, so that a test can drive it step by step.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from carpool.core import Batch, BatchFormer, Clock, Dispatch, Item
+from carpool.errors import BatcherClosed, CarpoolError, DeadlineExceeded, DispatcherDied, QueueFull, Rejected
+from carpool.signals.events import BatchFailed, BatchRan, ItemDropped, ItemRejected, Sink
+
+Outcome = tuple[Any, Any]
+"""An item's handle, and its result or the `CarpoolError` that takes its place."""
+Deliver = Callable[[list[Outcome]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing to run for `timeout_s` seconds; None: until something happens."""
+
+    timeout_s: float | None
+
+
+class Dispatcher:
+    """Hands batches to workers and answers to callers.
+
+    Args:
+        former: forms the batches.
+        clock: tells the time.
+        sink: is told what happened.
+        deliver: hands outcomes to those who wait; called without the lock, and must not raise.
+    """
+
+    def __init__(self, former: BatchFormer, clock: Clock, sink: Sink, deliver: Deliver) -> None:
+        self._former = former
+        self._clock = clock
+        self._sink = sink
+        self._deliver = deliver
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)  # there may be a batch to form
+        self._deadlines = threading.Condition(self._lock)  # the earliest deadline may have changed
+        self._room = threading.Condition(self._lock)  # the queue is shorter than it was
+        self._num_idle = 0
+        self._closing = False
+        self._failure: DispatcherDied | None = None
+
+    # -------------------------------------------------------------------------------------------- for callers
+
+    def submit(self, item: Item) -> None:
+        """Accept an item, or refuse it.
+
+        Raises:
+            QueueFull: the queue is full.
+            DeadlineExceeded: the deadline cannot be met.
+            InvalidItem: the item can never fit.
+            BatcherClosed: the batcher is shutting down.
+            DispatcherDied: it failed.
+        """
+        with self._lock:
+            self._accept(item)
+            if self._num_idle:
+                self._work.notify()
+
+    def submit_many(self, items: list[Item]) -> int:
+        """Accept items until the queue is full; return how many were accepted.
+
+        Raises:
+            InvalidItem: the first one can never fit.
+            BatcherClosed: the batcher is shutting down.
+            DispatcherDied: it failed.
+        """
+        with self._lock:
+            for count, item in enumerate(items):
+                try:
+                    self._accept(item)
+                except CarpoolError as error:
+                    if count or isinstance(error, QueueFull):
+                        self._work.notify()
+                        return count
+                    raise
+            self._work.notify()
+            return len(items)
+
+    def _accept(self, item: Item) -> None:
+        if self._failure:
+            raise DispatcherDied(str(self._failure))
+        if self._closing:
+            raise BatcherClosed("the batcher is shutting down and takes no more items: start another one")
+        try:
+            self._former.add(item, item.arrived_at)
+        except CarpoolError as error:
+            self._sink.record(ItemRejected(at=item.arrived_at, reason=_why_rejected(error), tenant=item.tenant))
+            raise
+        if item.deadline_at <= self._former.next_deadline_at():
+            self._deadlines.notify()
+
+    def wait_for_room(self) -> None:
+        """Wait until the queue is shorter than its limit, or the dispatcher has shut."""
+        with self._lock:
+            self._room.wait_for(lambda: self._closing or self._failure or not self._former.is_full)
+
+    def cancel(self, item: Item) -> bool:
+        """Withdraw an item that waits; False when it runs or has left already."""
+        with self._lock:
+            withdrawn = self._former.cancel(item)
+        if withdrawn:
+            self._sink.record(ItemDropped(at=self._clock.now(), arrived_at=item.arrived_at, cause="cancelled"))
+        return withdrawn
+
+    @property
+    def num_waiting(self) -> int:
+        """Accepted items that are not in a batch now."""
+        return self._former.num_waiting
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every accepted item has been answered."""
+        with self._lock:
+            return not self._former.num_waiting and not self._former.num_running
+
+    @property
+    def failure(self) -> DispatcherDied | None:
+        """Why it stopped working; None while it works."""
+        return self._failure
+
+    # -------------------------------------------------------------------------------------------- for workers
+
+    def next_batch(self) -> Batch | None:
+        """Wait for a batch to run; None when the batcher has shut and nothing is left."""
+        while True:
+            self.expire()
+            with self._lock:
+                answer = self._poll()
+                if not isinstance(answer, Idle):
+                    return answer
+                self._num_idle += 1
+                self._work.wait(answer.timeout_s)
+                self._num_idle -= 1
+
+    def step(self) -> Batch | None | Idle:
+        """Say what a free worker does now, without waiting."""
+        with self._lock:
+            return self._poll()
+
+    def _poll(self) -> Batch | None | Idle:
+        now = self._clock.now()
+        answer = self._former.poll(now)
+        if isinstance(answer, Dispatch):
+            self._room.notify_all()
+            if self._former.num_waiting and self._num_idle:
+                self._work.notify()  # another free worker may take what is left
+            return answer.batch
+        if (self._closing and not self._former.num_waiting) or self._failure:
+            return None
+        return Idle(None if answer.until == float("inf") else max(0.0, answer.until - now))
+
+    def succeeded(self, batch: Batch, results: list[Any], *, worker: int, started_at: float) -> None:
+        """Answer the items of a batch that ran; a result that is a `CarpoolError` fails its own item only."""
+        now = self._clock.now()
+        with self._lock:
+            self._former.succeeded(batch, now)
+        self._deliver([(item.handle, result) for item, result in zip(batch.items, results, strict=True)])
+        self._record_run(batch, results, worker, started_at, now)
+
+    def _record_run(self, batch: Batch, results: list[Any], worker: int, started_at: float, now: float) -> None:
+        items = batch.items
+        self._sink.record(
+            BatchRan(
+                at=now,
+                batch_id=batch.batch_id,
+                worker=worker,
+                reason=batch.reason.value,
+                arrived_at=tuple([item.arrived_at for item in items]),
+                lengths=tuple([item.length for item in items]),
+                padded_length=batch.length,
+                dispatched_at=batch.dispatched_at,
+                started_at=started_at,
+                finished_at=now,
+                num_failed=sum([isinstance(result, CarpoolError) for result in results]),
+                predicted_s=batch.predicted_s,
+                queue_depth=self._former.num_waiting,
+            )
+        )
+
+    def failed(self, batch: Batch, error: CarpoolError, *, out_of_memory: bool) -> None:
+        """Fail the items that are guilty of a failed batch; the others run again."""
+        now = self._clock.now()
+        with self._lock:
+            guilty = self._former.failed(batch, now, out_of_memory=out_of_memory)
+            gone = [item for item in batch.items if item.handle.cancelled()]
+            withdrawn = [item for item in gone if self._former.cancel(item)]
+        for item in withdrawn:
+            self._sink.record(ItemDropped(at=now, arrived_at=item.arrived_at, cause="cancelled"))
+        self._sink.record(BatchFailed(at=now, batch_id=batch.batch_id, num_items=len(batch.items), error=str(error)))
+        self._deliver([(item.handle, error) for item in guilty])
+
+    # ------------------------------------------------------------------------------------------ for deadlines
+
+    def expire(self) -> None:
+        """Answer the items whose deadline has passed while they waited."""
+        now = self._clock.now()
+        with self._lock:
+            if self._former.next_deadline_at() > now:
+                return
+            expired = self._former.expire(now)
+        outcomes: list[Outcome] = []
+        for item in expired:
+            self._sink.record(ItemDropped(at=now, arrived_at=item.arrived_at, cause="deadline"))
+            message = f"the deadline passed after {now - item.arrived_at:.3g} s in the queue; it was not computed"
+            outcomes.append((item.handle, DeadlineExceeded(message)))
+        self._deliver(outcomes)
+
+    def await_deadline(self) -> bool:
+        """Wait for the earliest deadline to pass or to change; False when there will be no more."""
+        with self._lock:
+            if self._failure or (self._closing and not self._former.num_waiting):
+                return False
+            deadline_at = self._former.next_deadline_at()
+            left_s = deadline_at - self._clock.now()
+            self._deadlines.wait(None if left_s == float("inf") else max(0.0, left_s))
+        return True
+
+    # ---------------------------------------------------------------------------------------------- shut down
+
+    def close(self) -> None:
+        """Accept nothing more; what was accepted still runs, waiting for nobody."""
+        with self._lock:
+            self._closing = True
+            self._former.drain()
+            self._wake_all()
+
+    def abandon(self, error: CarpoolError) -> None:
+        """Fail everything that waits."""
+        with self._lock:
+            items = self._former.abandon()
+            self._wake_all()
+        self._deliver([(item.handle, error) for item in items])
+
+    def die(self, cause: BaseException, batch: Batch | None) -> None:
+        """Fail everything, waiting or in `batch`, because of a fault of the batcher itself."""
+        message = f"the dispatcher stopped: {type(cause).__name__}: {cause}; restart the batcher and report this"
+        self._failure = DispatcherDied(message)
+        self._failure.__cause__ = cause
+        self._deliver([(item.handle, self._failure) for item in (batch.items if batch else [])])
+        self.abandon(self._failure)
+
+    def _wake_all(self) -> None:
+        self._work.notify_all()
+        self._deadlines.notify_all()
+        self._room.notify_all()
+
+
+def _why_rejected(error: CarpoolError) -> str:
+    if isinstance(error, QueueFull):
+        return "queue_full"
+    return "deadline" if isinstance(error, Rejected) else "invalid"

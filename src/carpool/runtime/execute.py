@@ -1,0 +1,78 @@
+"""Calling a model on a batch, and checking that it kept its side: one result an item, none of them NaN."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from carpool.errors import CarpoolError, ModelError, OutOfMemory
+
+Run = Callable[[Sequence[Any]], Any]
+
+
+def run_checked(run: Run, payloads: list[Any], size: int) -> list[Any]:
+    """Run one batch; return a result or a `CarpoolError` for each payload.
+
+    Args:
+        run: the model's call: payloads in, one result each out, in order.
+        payloads: at least one.
+        size: rows to run; rows beyond the payloads repeat the last one, and their results are dropped.
+
+    Raises:
+        ModelError: the model raised, or the number of results is not the number of payloads.
+        OutOfMemory: there was not memory enough for the batch.
+    """
+    rows = payloads + [payloads[-1]] * (size - len(payloads))
+    try:
+        results = run(rows)
+    except Exception as error:
+        raise translate(error, len(rows)) from error
+    return _checked(results, rows)[: len(payloads)]
+
+
+def translate(error: Exception, num_items: int) -> CarpoolError:
+    """Return what to tell a caller about an exception that came out of a model."""
+    if is_out_of_memory(error):
+        return OutOfMemory(f"a batch of {num_items} ran out of memory ({_one_line(error)}): use a smaller max_batch_size")
+    if isinstance(error, CarpoolError):
+        return error
+    return ModelError(f"the model raised {_one_line(error)} on a batch of {num_items}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception means that memory ran out; torch's CPU allocator raises a plain RuntimeError."""
+    if isinstance(error, MemoryError | OutOfMemory) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _checked(results: Any, rows: list[Any]) -> list[Any]:
+    count = len(results) if hasattr(results, "__len__") and not isinstance(results, str | bytes | dict) else None
+    if count != len(rows):
+        found = f"{count} results" if count is not None else f"a {type(results).__name__}"
+        raise ModelError(f"the model returned {found} for {len(rows)} items: return a list with one result an item")
+    if hasattr(results, "dtype") and not _has_nan(results):
+        return list(results)
+    return [_check_one(result) for result in results]
+
+
+def _check_one(result: Any) -> Any:
+    if isinstance(result, CarpoolError):
+        return result
+    if isinstance(result, Exception):
+        return ModelError(f"the model returned {_one_line(result)} for this item")
+    if _has_nan(result):
+        return ModelError("the model returned NaN for this item: check the item, or the model's dtype for overflow")
+    return result
+
+
+def _has_nan(result: Any) -> bool:
+    if isinstance(result, float):
+        return result != result  # noqa: PLR0124 - what NaN is: the only value that differs from itself
+    if isinstance(result, list | tuple):
+        return bool(result) and isinstance(result[0], float) and any(x != x for x in result)  # noqa: PLR0124
+    kind = getattr(getattr(result, "dtype", None), "kind", "")
+    return bool(kind in "fc" and kind and (result != result).any())  # noqa: PLR0124

@@ -1,0 +1,100 @@
+"""Durations and sizes as people write them: "50ms", "2GiB"."""
+
+import math
+import re
+
+from carpool.errors import ConfigError
+
+_SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_BYTES = {
+    "": 1,
+    "B": 1,
+    **{f"{prefix}B": 1000 ** (power + 1) for power, prefix in enumerate("KMGT")},
+    **{f"{prefix}iB": 1024 ** (power + 1) for power, prefix in enumerate("KMGT")},
+    "kB": 1000,
+}
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([^\d\s.]*)\s*")
+
+
+def parse_duration_s(value: str | float) -> float:
+    """Read a duration, in seconds where it has no unit.
+
+    Raises:
+        ConfigError: it is negative, not finite, or not a number with a unit of us, ms, s, m or h.
+
+    >>> parse_duration_s("50ms"), parse_duration_s("1.5m"), parse_duration_s(2)
+    (0.05, 90.0, 2.0)
+    """
+    return _parse(value, _SECONDS, kind="duration", example='"50ms", "2s" or "1m"')
+
+
+def parse_bytes(value: str | float) -> int:
+    """Read a size in bytes; KB, MB, GB are powers of 1000 and KiB, MiB, GiB powers of 1024.
+
+    Raises:
+        ConfigError: it is negative, not finite, or not a number with one of those units.
+
+    >>> parse_bytes("2GiB"), parse_bytes("1.5KB"), parse_bytes(12)
+    (2147483648, 1500, 12)
+    """
+    return round(_parse(value, _BYTES, kind="size", example='"512MiB" or "2GiB"'))
+
+
+def _parse(value: str | float, units: dict[str, float] | dict[str, int], *, kind: str, example: str) -> float:
+    number, unit = _split(value)
+    if number is None or unit not in units or not math.isfinite(number) or number < 0:
+        known = ", ".join(name for name in units if name)
+        raise ConfigError(f"{value!r} is not a {kind}: write a number of at least 0 with a unit of {known}, as in {example}")
+    return number * units[unit]
+
+
+def _split(value: str | float) -> tuple[float | None, str]:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value), ""
+    match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
+    return (float(match[1]), match[2]) if match else (None, "")
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration with three significant digits and the unit that suits it.
+
+    >>> format_duration(0.0123), format_duration(75), format_duration(4e-6)
+    ('12.3 ms', '1 min 15 s', '4 us')
+    """
+    magnitude = abs(seconds)
+    if magnitude >= 60:
+        minutes, rest = divmod(round(magnitude), 60)
+        return f"{'-' if seconds < 0 else ''}{minutes} min {rest} s"
+    if magnitude >= 0.9995:
+        return f"{_three_digits(seconds)} s"
+    if magnitude >= 0.9995e-3:
+        return f"{_three_digits(seconds * 1e3)} ms"
+    return f"{_three_digits(seconds * 1e6)} us"
+
+
+def format_bytes(num_bytes: float) -> str:
+    """Write a size with three significant digits in powers of 1024.
+
+    >>> format_bytes(1536), format_bytes(3 * 1024**3), format_bytes(12)
+    ('1.5 KiB', '3 GiB', '12 B')
+    """
+    size = float(num_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1023.5:
+            return f"{_three_digits(size)} {unit}"
+        size /= 1024
+    return f"{_three_digits(size)} TiB"
+
+
+def format_count(count: float) -> str:
+    """Write a count with separators, or with three significant digits below 1,000.
+
+    >>> format_count(1234567), format_count(12.345)
+    ('1,234,567', '12.3')
+    """
+    return f"{count:,.0f}" if abs(count) >= 999.5 else _three_digits(count)
+
+
+def _three_digits(value: float) -> str:
+    text = f"{value:.3g}"
+    return f"{float(text):.0f}" if "e" in text else text
