@@ -1,0 +1,264 @@
+"""What a run of load amounts to: rates, percentiles with confidence, failures by kind, and whether to believe it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from carpool.errors import ConfigError
+from carpool.loadgen.records import CENSORED, OK, OPEN, OVERFLOW, TIMEOUT
+from carpool.signals import metrics
+from carpool.units import format_duration, parse_duration_s
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from carpool.loadgen.records import LoadResult
+
+# Above these the figures say more about the generator than about the server.
+LAG_SHARE = 0.10
+CPU_SHARE = 0.90
+LEAST_LAG_S = 1e-3
+
+QUANTILES: Mapping[str, float] = MappingProxyType({"p50": 0.50, "p95": 0.95, "p99": 0.99})
+
+MEANINGS: Mapping[str, str] = MappingProxyType(
+    {
+        TIMEOUT: "no answer in time; its latency counts as at least the limit",
+        OPEN: "unanswered when the run was stopped; its latency counts as at least its age",
+        OVERFLOW: "not sent, because too many were unanswered already: the server is far behind",
+        "not connected": "nothing accepted the connection: the server stopped, or its backlog was full",
+        "closed before answering": "the server closed the connection without an answer",
+        "closed mid-answer": "the server closed the connection within an answer",
+        "connection reset": "the connection broke",
+        "not HTTP": "what came back was not HTTP",
+        "tls": "the TLS handshake failed",
+        "http 400": "the server did not understand the body",
+        "http 422": "the server did not take the body",
+        "http 404": "the server has nothing at this path",
+        "http 429": "the server asked for fewer requests",
+        "http 500": "the server failed",
+        "http 503": "the server refused the work because it is full or not ready",
+        "http 504": "the server gave up waiting",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A latency that a share of the requests must keep.
+
+    Args:
+        quantile: The share, 0 to 1.
+        latency_s: The latency in seconds.
+    """
+
+    quantile: float
+    latency_s: float
+
+    @classmethod
+    def parse(cls, text: str) -> Objective:
+        """Read `p99=50ms`.
+
+        Raises:
+            ConfigError: It does not have this form.
+
+        Example:
+            >>> Objective.parse("p99=50ms")
+            Objective(quantile=0.99, latency_s=0.05)
+        """
+        match = re.fullmatch(r"\s*p(\d{1,2}(?:\.\d+)?)\s*=\s*(\S+)\s*", text)
+        if not match or not float(match[1]):
+            raise ConfigError(f"{text!r} is not an objective: write a percentile and a latency, such as p99=50ms")
+        latency_s = parse_duration_s(match[2])
+        if latency_s == 0:
+            raise ConfigError(f"{text!r} allows no time at all: give a latency above 0, such as p99=50ms")
+        return cls(round(float(match[1]) / 100, 12), latency_s)
+
+    def __str__(self) -> str:
+        return f"p{self.quantile * 100:g} within {format_duration(self.latency_s)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantile:
+    """A percentile of the latencies in seconds, with the bounds of its 95 % confidence interval."""
+
+    value_s: float
+    low_s: float
+    high_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One kind of failure: how often, what it means, and the first one's own words."""
+
+    kind: str
+    count: int
+    meaning: str
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attainment:
+    """How an objective fared: failures count against it.
+
+    Args:
+        quantile: The share that it wants.
+        latency_s: Within this many seconds.
+        share_within: The share of all requests that were answered with success within it.
+        met: Whether that share is at least the quantile.
+        goodput: Requests a second that were answered with success within it.
+    """
+
+    quantile: float
+    latency_s: float
+    share_within: float
+    met: bool
+    goodput: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A run of load in figures.
+
+    Args:
+        loop: "open" or "closed".
+        connections: Clients of a closed loop.
+        window_s: Length of the time in which requests were being sent.
+        num_requests: Requests that were meant to be sent in it.
+        num_ok: Those answered with success.
+        num_failed: The others.
+        offered_rate: Requests a second that were meant to be sent.
+        sustained_rate: Successes that were complete within the window, a second.
+        latency: By name (p50, p95, p99), from the intended times, of successes and of those that had no answer in time.
+        mean_s: Mean latency.
+        max_s: Longest latency.
+        num_censored: Latencies among them that are lower bounds.
+        failures: By kind, the most frequent first.
+        attainment: How the objective fared; None without one.
+        bytes_received: Of all answers.
+        lag_p50_s: Median lateness of the generator in sending.
+        lag_p99_s: 99th percentile of it.
+        cpu_share: Of one core, used by the generator.
+        generator_limited: Whether the generator, and not the server, may be what the figures show.
+        evidence: Why that is so.
+        interrupted: Whether the run was stopped before its end.
+    """
+
+    loop: str
+    connections: int | None
+    window_s: float
+    num_requests: int
+    num_ok: int
+    num_failed: int
+    offered_rate: float
+    sustained_rate: float
+    latency: Mapping[str, Quantile]
+    mean_s: float
+    max_s: float
+    num_censored: int
+    failures: tuple[Failure, ...]
+    attainment: Attainment | None
+    bytes_received: int
+    lag_p50_s: float
+    lag_p99_s: float
+    cpu_share: float
+    generator_limited: bool
+    evidence: tuple[str, ...]
+    interrupted: bool
+
+
+def summarise(result: LoadResult, objective: Objective | None = None) -> Summary:
+    """Fold a run into figures.
+
+    Args:
+        result: The run.
+        objective: What the latencies are held against.
+    """
+    timed = timed_latencies_s(result)
+    latency = {name: _quantile(timed, q) for name, q in QUANTILES.items()}
+    lag = result.lag_s
+    lag_p99_s = metrics.percentile(lag, 0.99) if lag.size else 0.0
+    evidence = _evidence(lag_p99_s, latency["p99"].value_s, result.cpu_share, objective)
+    window_s = max(result.window_s, 1e-9)
+    num, num_ok = len(result.outcome), int(result.ok.sum())
+    return Summary(
+        loop="open" if result.connections is None else "closed",
+        connections=result.connections,
+        window_s=result.window_s,
+        num_requests=num,
+        num_ok=num_ok,
+        num_failed=num - num_ok,
+        offered_rate=num / window_s,
+        sustained_rate=float((result.ok & (result.done_at <= result.window_s)).sum()) / window_s,
+        latency=latency,
+        mean_s=float(timed.mean()) if timed.size else float("nan"),
+        max_s=float(timed.max()) if timed.size else float("nan"),
+        num_censored=int(np.isin(result.outcome, list(CENSORED)).sum()),
+        failures=_failures(result),
+        attainment=_attain(result, objective, window_s) if objective else None,
+        bytes_received=int(result.num_bytes.sum()),
+        lag_p50_s=metrics.percentile(lag, 0.50) if lag.size else 0.0,
+        lag_p99_s=lag_p99_s,
+        cpu_share=result.cpu_share,
+        generator_limited=bool(evidence),
+        evidence=evidence,
+        interrupted=result.interrupted,
+    )
+
+
+def timed_latencies_s(result: LoadResult) -> NDArray[np.float64]:
+    """Give the latencies that percentiles are taken of.
+
+    Successes, and those that had no answer in time, whose latency is a lower bound. A refusal is quick and would
+    flatter the server, so it counts as a failure only.
+    """
+    latencies: NDArray[np.float64] = result.latency_s[result.ok | np.isin(result.outcome, list(CENSORED))]
+    return latencies
+
+
+def _quantile(latencies_s: NDArray[np.float64], q: float) -> Quantile:
+    if not latencies_s.size:
+        return Quantile(float("nan"), float("nan"), float("nan"))
+    low, high = metrics.percentile_interval(latencies_s, q)
+    return Quantile(metrics.percentile(latencies_s, q), low, high)
+
+
+def _failures(result: LoadResult) -> tuple[Failure, ...]:
+    """Count the failures by kind."""
+    counts = Counter(str(kind) for kind in result.outcome if kind != OK)
+    return tuple(
+        Failure(kind, count, MEANINGS.get(kind, "an answer other than success"), result.details.get(kind, ""))
+        for kind, count in counts.most_common()
+    )
+
+
+def _attain(result: LoadResult, objective: Objective, window_s: float) -> Attainment:
+    """Hold the run against the objective."""
+    within = result.ok & (result.latency_s <= objective.latency_s)
+    share = float(within.mean()) if within.size else 0.0
+    goodput = metrics.goodput(result.latency_s, result.ok, objective.latency_s, window_s)
+    return Attainment(objective.quantile, objective.latency_s, share, share >= objective.quantile, goodput)
+
+
+def _evidence(lag_p99_s: float, latency_p99_s: float, cpu_share: float, objective: Objective | None) -> tuple[str, ...]:
+    """Say what speaks for the generator being the limit."""
+    yardstick, name = (objective.latency_s, "objective") if objective else (latency_p99_s, "p99 latency")
+    found = []
+    if lag_p99_s > LEAST_LAG_S and lag_p99_s > LAG_SHARE * yardstick:
+        found.append(
+            f"its send lag has a p99 of {format_duration(lag_p99_s)}, over {LAG_SHARE:.0%} of the {name} "
+            f"({format_duration(yardstick)}): lower the rate, or run it on a machine of its own"
+        )
+    if cpu_share > CPU_SHARE:
+        found.append(
+            f"it used {cpu_share:.0%} of one core, over {CPU_SHARE:.0%}: its single loop can't send faster; "
+            "share the rate between several generators"
+        )
+    return tuple(found)
