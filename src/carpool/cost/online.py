@@ -12,7 +12,7 @@ RIDGE = 0.05**2
 DEVIATIONS, MARGIN = 3.0, 0.05
 # So many outliers in a row on one side are no accident: the machine or the model has changed.
 OUTLIERS_IN_A_ROW = 5
-SCALE_STEP, SCALE_START, SCALE_LIMIT = 0.1, 0.1, 1.0
+SCALE_STEP, SCALE_START = 0.1, 0.1
 
 
 class AffineEstimator:
@@ -20,7 +20,7 @@ class AffineEstimator:
 
     A weighted least-squares fit of relative error whose weights halve every `half_life` batches, kept as five sums, so
     that each batch costs the same few operations. While all batches have one size, half of the time is taken to be
-    overhead; when sizes stop differing later, the split between the two stays where it was. Five outliers in a row on
+    overhead; when sizes stop differing later, the proportion of the two stays as it was. Five outliers in a row on
     one side mean that the machine has changed: what was learned before is dropped. Before the first batch it predicts
     0: nothing is known, so nothing is held back.
 
@@ -41,7 +41,6 @@ class AffineEstimator:
         "_keep",
         "_run",
         "_scale",
-        "_share",
         "_sum",
         "_sum_t",
         "_sum_x",
@@ -56,7 +55,6 @@ class AffineEstimator:
         self._keep = 0.5 ** (1.0 / half_life)
         self._scale = SCALE_START
         self._run = 0
-        self._share = ASSUMED_OVERHEAD_SHARE
         self._sum = self._sum_x = self._sum_xx = self._sum_t = self._sum_xt = 0.0
         self.num_observed = 0
         self.overhead_s = 0.0
@@ -90,19 +88,19 @@ class AffineEstimator:
     def _weight(self, tokens: float, service_s: float) -> float:
         """Weigh an observation by how far it lies from what was expected, and learn how far they usually lie."""
         expected_s = self.overhead_s + self.per_token_s * tokens
-        excess = service_s / expected_s - 1.0
-        deviation = abs(excess)
+        slower = service_s >= expected_s
+        deviation = (service_s / expected_s if slower else expected_s / service_s) - 1.0
         limit = DEVIATIONS * self._scale + MARGIN
-        self._scale += SCALE_STEP * (min(deviation, SCALE_LIMIT) - self._scale)
+        self._scale += SCALE_STEP * (min(deviation, limit) - self._scale)
         weight = 1.0 / (expected_s * expected_s)
         if deviation <= limit:
             self._run = 0
             return weight
-        return self._distrust(excess, weight * limit / deviation, 1.0 / (service_s * service_s))
+        return self._distrust(slower, weight * limit / deviation, 1.0 / (service_s * service_s))
 
-    def _distrust(self, excess: float, reduced: float, full: float) -> float:
+    def _distrust(self, slower: bool, reduced: float, full: float) -> float:  # noqa: FBT001 - a keyword costs time here
         """Give an outlier little weight, unless it is the last of a run on one side: then start afresh from it."""
-        self._run = max(self._run, 0) + 1 if excess > 0.0 else min(self._run, 0) - 1
+        self._run = max(self._run, 0) + 1 if slower else min(self._run, 0) - 1
         if abs(self._run) < OUTLIERS_IN_A_ROW:
             return reduced
         self._run = 0
@@ -111,17 +109,23 @@ class AffineEstimator:
         return full
 
     def _solve(self) -> None:
-        """Solve for the line; the less the sizes differ, the more the slope stays with the last split."""
+        """Solve for the line; the less the sizes differ, the more the slope stays with the last proportion."""
         total = self._sum
         mean_x, mean_t = self._sum_x / total, self._sum_t / total
         ridge = RIDGE * mean_x * mean_x
         spread = max(0.0, self._sum_xx / total - mean_x * mean_x)
-        believed = (1.0 - self._share) * mean_t / mean_x
+        believed = self._believed_slope(mean_x, mean_t)
         slope = (self._sum_xt / total - mean_x * mean_t + ridge * believed) / (spread + ridge)
         overhead_s = mean_t - slope * mean_x
         if slope < 0.0:
             slope, overhead_s = 0.0, mean_t
         elif overhead_s < 0.0:
             slope, overhead_s = self._sum_xt / self._sum_xx, 0.0
-        self._share = overhead_s / mean_t
         self.overhead_s, self.per_token_s = overhead_s, slope
+
+    def _believed_slope(self, mean_x: float, mean_t: float) -> float:
+        """Return the slope that keeps the last proportion of overhead to work; at first, a half of each."""
+        expected_s = self.overhead_s + self.per_token_s * mean_x
+        if expected_s > 0.0:
+            return self.per_token_s * mean_t / expected_s
+        return (1.0 - ASSUMED_OVERHEAD_SHARE) * mean_t / mean_x
