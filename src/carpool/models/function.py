@@ -129,7 +129,7 @@ def require_list_function(function: Callable[..., Any], target: str) -> None:
         if "__call__" not in dir(function):
             raise TargetError(f"{target} is a class without __call__(self, batch); add it: it takes a list of items")
     is_plain = inspect.isroutine(function) or isinstance(function, functools.partial)
-    body: Any = function if is_plain else function.__call__
+    body: Any = function if is_plain else function.__call__  # type: ignore[operator]  # an instance of a class
     if inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body):
         remedy = "write it as a plain `def`: a model runs on a thread of its own, so that it may block"
         raise TargetError(f"{target} is an `async def` function; {remedy}")
