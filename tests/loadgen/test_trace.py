@@ -24,15 +24,22 @@ def trace(tmp_path: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     "text",
     [
-        ("TIMESTAMP,ContextTokens,GeneratedTokens\n"
-        "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0299600,3180,8\n2023-11-16 18:17:05.9799600,110,27\n"),
-        ("TIMESTAMP,ContextTokens\n2024-05-10 00:00:00.009930+00:00,1\n"
-        "2024-05-10 00:00:00.059930+00:00,1\n2024-05-10 00:00:02.009930+00:00,1\n"),
+        (
+            "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+            "2023-11-16 18:17:03.9799600,4808,10\n"
+            "2023-11-16 18:17:04.0299600,3180,8\n2023-11-16 18:17:05.9799600,110,27\n"
+        ),
+        (
+            "TIMESTAMP,ContextTokens\n2024-05-10 00:00:00.009930+00:00,1\n"
+            "2024-05-10 00:00:00.059930+00:00,1\n2024-05-10 00:00:02.009930+00:00,1\n"
+        ),
         "user,seconds\na,12.5\nb,12.55\n\nc,14.5\n",
         "100\n100.05\n102\n",
         '{"timestamp": 1.0}\n{"timestamp": 1.05, "more": []}\n\n{"timestamp": 3.0}\n',
-        ('{"TIMESTAMP": "2024-05-10T00:00:00Z"}\n{"timestamp": "2024-05-10T00:00:00.05Z"}\n'
-        '{"timestamp": "2024-05-10T00:00:02Z"}\n'),
+        (
+            '{"TIMESTAMP": "2024-05-10T00:00:00Z"}\n{"timestamp": "2024-05-10T00:00:00.05Z"}\n'
+            '{"timestamp": "2024-05-10T00:00:02Z"}\n'
+        ),
     ],
     ids=["azure-2023", "azure-2024", "seconds", "bare", "jsonl", "jsonl-iso"],
 )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-class _Skipping(selectors.DefaultSelector):  # type: ignore[valid-type,misc]  # its class depends on the system
+class _Skipping(selectors.DefaultSelector):
     """Instead of sleeping until a timer is due, moves the clock there."""
 
     passed_s = 0.0

@@ -7,16 +7,14 @@ server does can change it: that is what makes the load an open loop.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from carpool.errors import ConfigError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Times: TypeAlias = NDArray[np.float64]
+Times: TypeAlias = NDArray[np.float64]
 
 MOST_REQUESTS = 5_000_000
 

@@ -34,7 +34,7 @@ class Requests:
 
     url: str
     bodies: Sequence[bytes] = field(repr=False)
-    headers: Mapping[str, str] = JSON_HEADERS
+    headers: Mapping[str, str] = field(default_factory=lambda: JSON_HEADERS)
 
     def __post_init__(self) -> None:
         check_url(self.url)
