@@ -125,7 +125,7 @@ def require_list_function(function: Callable[..., Any], target: str) -> None:
             function, a generator function, or a signature that does not take exactly one list.
     """
     if isinstance(function, type):
-        _require_no_arguments(function, target)
+        require_no_arguments(function, target)
         if "__call__" not in dir(function):
             raise TargetError(f"{target} is a class without __call__(self, batch); add it: it takes a list of items")
     is_plain = inspect.isroutine(function) or isinstance(function, functools.partial)
@@ -140,7 +140,16 @@ def require_list_function(function: Callable[..., Any], target: str) -> None:
     _require_one_list(body, target, num_bound=1 if isinstance(function, type) else 0)
 
 
-def _require_no_arguments(made: type, target: str) -> None:
+def require_no_arguments(made: type, target: str) -> None:
+    """Refuse a class that can't be made without being told how.
+
+    Args:
+        made: the class.
+        target: how to name it in the message.
+
+    Raises:
+        TargetError: its constructor has arguments without a default.
+    """
     needed = required_arguments(made)
     if needed:
         raise TargetError(

@@ -1,6 +1,7 @@
 """TARGET: how a model is named, from a file's function to a directory of weights."""
 
 import difflib
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -94,7 +95,7 @@ def wrap(
     target = target or name
     if isinstance(obj, type) and issubclass(obj, Model):
         return _own_model(obj, target)
-    if _is_module(obj):
+    if _is_module(obj):  # then PyTorch is there
         from carpool.models.torch_model import TorchModel
 
         return TorchModel(obj, name=name, target=target, device=device, dtype=dtype, num_threads=num_threads)
@@ -148,9 +149,16 @@ def _null(target: str, options: dict[str, Any]) -> Model:
 
 
 def _encoder(directory: Path, target: str, options: dict[str, Any], name: str | None = None) -> Model:
+    _need(target, "torch", "torch", "transformers", "tokenizers")
     from carpool.models.embed import EncoderModel
 
     return EncoderModel(directory, name=name, target=target, **options)
+
+
+def _need(target: str, extra: str, *packages: str) -> None:
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise TargetError(f"{target} needs {', '.join(missing)}: run `pip install 'carpool[{extra}]'`")
 
 
 def _from_path(path: Path, target: str, options: dict[str, Any]) -> Model:
@@ -158,6 +166,7 @@ def _from_path(path: Path, target: str, options: dict[str, Any]) -> Model:
         _require_encoder(path, target)
         return _encoder(path, target, options)
     if path.suffix == ".onnx":
+        _need(target, "onnx", "onnxruntime")
         from carpool.models.onnx_model import OnnxModel
 
         return OnnxModel(path, target=target, **options)
