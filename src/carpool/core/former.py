@@ -115,7 +115,7 @@ class BatchFormer:
 
         One that is running stays in its batch. If that fails, `failed` still hands the item back, or runs it again.
         """
-        if item.state is not State.WAITING:
+        if item.state not in {State.WAITING, State.AGAIN}:
             return False
         self._remove([item])
         return True
@@ -129,11 +129,10 @@ class BatchFormer:
         return expired + again
 
     def _remove(self, items: Iterable[Item]) -> None:
-        again = {id(item) for item in self._recovery.items()}
         for item in items:
-            if id(item) in again:
+            if item.state is State.AGAIN:
                 item.state = State.DONE
-                self._recovery.remove({id(item)})
+                self._recovery.remove(item)
             else:
                 self._queue.remove(item)
 
@@ -241,7 +240,7 @@ class BatchFormer:
             self.budget.ran_out_of_memory(batch.size, batch.length)
         self._came_back(batch, now)
         for item in batch.items:
-            item.state = State.WAITING
+            item.state = State.AGAIN
         guilty = self._recovery.split(batch, out_of_memory=out_of_memory)
         for item in guilty:
             item.state = State.DONE
@@ -255,9 +254,9 @@ class BatchFormer:
     def check_integrity(self) -> None:
         """Assert the invariants: every item is in one place, and in the state of that place."""
         self._queue.check_integrity()
-        waiting = list(self._queue) + self._recovery.items()
+        again = self._recovery.items()
         running = [item for batch in self._running.values() for item in batch.items]
-        assert len({id(item) for item in waiting + running}) == self.num_waiting + self.num_running
-        assert all(item.state is State.WAITING for item in waiting)
+        assert len({id(item) for item in [*self._queue, *again, *running]}) == self.num_waiting + self.num_running
+        assert all(item.state is State.AGAIN for item in again)
         assert all(item.state is State.RUNNING for item in running)
         assert len(self._running) <= self._num_workers

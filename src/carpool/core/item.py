@@ -12,6 +12,7 @@ class State(enum.Enum):
     NEW = "new"
     WAITING = "waiting"
     RUNNING = "running"
+    AGAIN = "again"  # its batch failed, and it waits to run in a smaller one
     DONE = "done"
 
 

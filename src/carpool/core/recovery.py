@@ -68,10 +68,11 @@ class Recovery:
         """Return what should run again first, or None."""
         return self._pieces.popleft() if self._pieces else None
 
-    def remove(self, gone: set[int]) -> None:
-        """Forget the items with these ids (`id(item)`): they are not to run again."""
-        kept = ((([item for item in items if id(item) not in gone]), lineage) for items, lineage in self._pieces)
-        self._pieces = deque(piece for piece in kept if piece[0])
+    def remove(self, gone: Item) -> None:
+        """Forget an item: it is not to run again."""
+        kept = ([item for item in items if item is not gone] for items, _ in self._pieces)
+        lineages = (lineage for _, lineage in self._pieces)
+        self._pieces = deque((items, lineage) for items, lineage in zip(kept, lineages, strict=True) if items)
 
     def quarantine(self, candidates: list[Item]) -> list[Item]:
         """Return those that may run together: the first alone if its shape is suspect, else all that are not suspect."""
