@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Self
 
 from carpool.core import BatchFormer, Item, Policy, TimeModel
-from carpool.cost import AffineEstimator
+from carpool.cost.online import AffineEstimator
 from carpool.errors import BatcherClosed, CarpoolError, ModelError
 from carpool.models.model import Model
 from carpool.models.target import wrap
@@ -65,7 +65,7 @@ class Batcher:
     ) -> None:
         self.model = model if isinstance(model, Model) else wrap(model)
         self.policy = _policy(policy, max_batch_size, max_wait)
-        self.metrics = Metrics()
+        self.metrics = Metrics(max_batch_size=self.policy.max_batch_size, num_workers=num_workers)
         self._cost = cost_model or AffineEstimator()
         self._num_workers = num_workers
         self._warm_up = warm_up

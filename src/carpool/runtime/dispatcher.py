@@ -180,7 +180,7 @@ class Dispatcher:
                 started_at=started_at,
                 finished_at=now,
                 num_failed=sum([isinstance(result, CarpoolError) for result in results]),
-                predicted_s=batch.predicted_s,
+                predicted_s=batch.predicted_s or None,
                 queue_depth=self._former.num_waiting,
             )
         )
