@@ -1,7 +1,7 @@
 """What happened: plain records that a batcher emits and everything else reads.
 
-All instants (`at`, `*_at`) are seconds of the emitting batcher's own monotonic clock; lengths are tokens, or 1 where items
-have no length. The records hold no live object, so they can be kept, sent and written to a file.
+All instants (`at`, `*_at`) are seconds of the emitting batcher's own monotonic clock; lengths are tokens, or 1 where
+items have no length. The records hold no live object, so they can be kept, sent and written to a file.
 """
 
 from __future__ import annotations
