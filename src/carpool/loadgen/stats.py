@@ -13,7 +13,7 @@ import numpy as np
 
 from carpool.errors import ConfigError
 from carpool.loadgen.records import CENSORED, OK, OPEN, OVERFLOW, TIMEOUT
-from carpool.signals import metrics
+from carpool.signals.figures import Estimate, estimate_percentile, goodput, percentile, throughput
 from carpool.units import format_duration, parse_duration_s
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ LAG_SHARE = 0.10
 CPU_SHARE = 0.90
 LEAST_LAG_S = 1e-3
 
-QUANTILES: Mapping[str, float] = MappingProxyType({"p50": 0.50, "p95": 0.95, "p99": 0.99})
+PERCENTILES: Mapping[str, int] = MappingProxyType({"p50": 50, "p95": 95, "p99": 99})
 
 MEANINGS: Mapping[str, str] = MappingProxyType(
     {
@@ -86,15 +86,6 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True)
-class Quantile:
-    """A percentile of the latencies in seconds, with the bounds of its 95 % confidence interval."""
-
-    value_s: float
-    low_s: float
-    high_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Failure:
     """One kind of failure: how often, what it means, and the first one's own words."""
 
@@ -136,9 +127,10 @@ class Summary:
         num_failed: The others.
         offered_rate: Requests a second that were meant to be sent.
         sustained_rate: Successes that were complete within the window, a second.
-        latency: By name (p50, p95, p99), from the intended times, of successes and of those that had no answer in time.
-        mean_s: Mean latency.
-        max_s: Longest latency.
+        latency_s: By name (p50, p95, p99), from the intended times, of successes and of those that had no answer in
+            time, each with its 95 % confidence interval; empty where there are none.
+        mean_s: Mean latency; NaN where there is none.
+        max_s: Longest latency; NaN where there is none.
         num_censored: Latencies among them that are lower bounds.
         failures: By kind, the most frequent first.
         attainment: How the objective fared; None without one.
@@ -159,7 +151,7 @@ class Summary:
     num_failed: int
     offered_rate: float
     sustained_rate: float
-    latency: Mapping[str, Quantile]
+    latency_s: Mapping[str, Estimate]
     mean_s: float
     max_s: float
     num_censored: int
@@ -182,10 +174,11 @@ def summarise(result: LoadResult, objective: Objective | None = None) -> Summary
         objective: What the latencies are held against.
     """
     timed = timed_latencies_s(result)
-    latency = {name: _quantile(timed, q) for name, q in QUANTILES.items()}
-    lag = result.lag_s
-    lag_p99_s = metrics.percentile(lag, 0.99) if lag.size else 0.0
-    evidence = _evidence(lag_p99_s, latency["p99"].value_s, result.cpu_share, objective)
+    ordered = sorted(timed.tolist())
+    latency_s = {name: estimate_percentile(ordered, q) for name, q in PERCENTILES.items()} if ordered else {}
+    lag_p50_s, lag_p99_s = _lags(result)
+    yardstick = _yardstick(latency_s, objective)
+    evidence = _evidence(lag_p99_s, yardstick, result.cpu_share)
     window_s = max(result.window_s, 1e-9)
     num, num_ok = len(result.outcome), int(result.ok.sum())
     return Summary(
@@ -196,15 +189,15 @@ def summarise(result: LoadResult, objective: Objective | None = None) -> Summary
         num_ok=num_ok,
         num_failed=num - num_ok,
         offered_rate=num / window_s,
-        sustained_rate=float((result.ok & (result.done_at <= result.window_s)).sum()) / window_s,
-        latency=latency,
+        sustained_rate=throughput(int((result.ok & (result.done_at <= result.window_s)).sum()), window_s),
+        latency_s=latency_s,
         mean_s=float(timed.mean()) if timed.size else float("nan"),
         max_s=float(timed.max()) if timed.size else float("nan"),
         num_censored=int(np.isin(result.outcome, list(CENSORED)).sum()),
         failures=_failures(result),
         attainment=_attain(result, objective, window_s) if objective else None,
         bytes_received=int(result.num_bytes.sum()),
-        lag_p50_s=metrics.percentile(lag, 0.50) if lag.size else 0.0,
+        lag_p50_s=lag_p50_s,
         lag_p99_s=lag_p99_s,
         cpu_share=result.cpu_share,
         generator_limited=bool(evidence),
@@ -223,13 +216,6 @@ def timed_latencies_s(result: LoadResult) -> NDArray[np.float64]:
     return latencies
 
 
-def _quantile(latencies_s: NDArray[np.float64], q: float) -> Quantile:
-    if not latencies_s.size:
-        return Quantile(float("nan"), float("nan"), float("nan"))
-    low, high = metrics.percentile_interval(latencies_s, q)
-    return Quantile(metrics.percentile(latencies_s, q), low, high)
-
-
 def _failures(result: LoadResult) -> tuple[Failure, ...]:
     """Count the failures by kind."""
     counts = Counter(str(kind) for kind in result.outcome if kind != OK)
@@ -243,18 +229,31 @@ def _attain(result: LoadResult, objective: Objective, window_s: float) -> Attain
     """Hold the run against the objective."""
     within = result.ok & (result.latency_s <= objective.latency_s)
     share = float(within.mean()) if within.size else 0.0
-    goodput = metrics.goodput(result.latency_s, result.ok, objective.latency_s, window_s)
-    return Attainment(objective.quantile, objective.latency_s, share, share >= objective.quantile, goodput)
+    good = goodput(result.latency_s.tolist(), result.ok.tolist(), objective.latency_s, window_s)
+    return Attainment(objective.quantile, objective.latency_s, share, share >= objective.quantile, good)
 
 
-def _evidence(lag_p99_s: float, latency_p99_s: float, cpu_share: float, objective: Objective | None) -> tuple[str, ...]:
+def _lags(result: LoadResult) -> tuple[float, float]:
+    """Give the median and the 99th percentile of the generator's own lateness, seconds."""
+    lag = result.lag_s.tolist()
+    return (percentile(lag, 50), percentile(lag, 99)) if lag else (0.0, 0.0)
+
+
+def _yardstick(latency_s: Mapping[str, Estimate], objective: Objective | None) -> tuple[str, float]:
+    """Choose what the generator's lateness is held against, and its name."""
+    if objective is not None:
+        return "objective", objective.latency_s
+    return "p99 latency", latency_s["p99"].value if latency_s else 0.0
+
+
+def _evidence(lag_p99_s: float, yardstick: tuple[str, float], cpu_share: float) -> tuple[str, ...]:
     """Say what speaks for the generator being the limit."""
-    yardstick, name = (objective.latency_s, "objective") if objective else (latency_p99_s, "p99 latency")
+    name, limit_s = yardstick
     found = []
-    if lag_p99_s > LEAST_LAG_S and lag_p99_s > LAG_SHARE * yardstick:
+    if lag_p99_s > LEAST_LAG_S and lag_p99_s > LAG_SHARE * limit_s:
         found.append(
             f"its send lag has a p99 of {format_duration(lag_p99_s)}, over {LAG_SHARE:.0%} of the {name} "
-            f"({format_duration(yardstick)}): lower the rate, or run it on a machine of its own"
+            f"({format_duration(limit_s)}): lower the rate, or run it on a machine of its own"
         )
     if cpu_share > CPU_SHARE:
         found.append(
