@@ -61,12 +61,18 @@ def explain_mismatch(message: str, raw: Any) -> str:
     """Turn msgspec's message about a value into ours: dotted path, what was found, what was expected."""
     match = _PATH.match(message)
     problem, path = (match["problem"], match["path"] or "") if match else (message, "")
-    problem = problem.replace("`", "")
     steps = _STEP.findall(path)
     dotted = path.lstrip(".") or "the document"
     if "missing required field" in problem:
-        return f"{dotted} lacks the key {problem.rsplit(' ', 1)[-1]!r}: add it, or write the file again"
-    return f"{dotted} is {_found(raw, path, steps)}: {problem[:1].lower()}{problem[1:]}; correct that value"
+        return f"{dotted} lacks the key {problem.split('`')[1]!r}: add it, or write the file again"
+    return f"{dotted} is {_found(raw, path, steps)}: {explain_limit(problem)}; correct that value"
+
+
+def explain_limit(message: str) -> str:
+    """Return what msgspec expected of a single value, without the place and the quotes."""
+    match = _PATH.match(message)
+    problem = (match["problem"] if match else message).replace("`", "")
+    return f"{problem[:1].lower()}{problem[1:]}"
 
 
 def _found(raw: Any, path: str, steps: list[tuple[str, str]]) -> str:

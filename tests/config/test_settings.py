@@ -1,0 +1,211 @@
+"""What a server is told: layers, origins, and errors that name the value, the limit and the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carpool.config.settings import COMMAND_LINE, DEFAULT, load_settings
+from carpool.config.tables import leaves
+from carpool.core.policy import Policy
+from carpool.errors import ConfigError, SchemaError
+
+FULL = """
+schema_version = 1
+profile = "out/profile.json"
+
+[model]
+target = "demo:minilm"
+num_threads = 4
+
+[policy]
+max_batch_size = 64
+max_wait = "2ms"
+length_buckets = [16, 32, 64]
+memory_limit = "2GiB"
+patience = 5
+
+[server]
+port = 9000
+max_body = "1MB"
+
+[objective]
+p99 = "50ms"
+
+[tenants]
+paid = 4
+free = 1.0
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    """Write a carpool.toml."""
+    path = tmp_path / "carpool.toml"
+    path.write_text(text)
+    return path
+
+
+def refusal(**layers: Any) -> str:
+    """Return the message that these layers are refused with."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings(**layers)
+    return str(caught.value)
+
+
+def test_a_whole_file_becomes_settings_with_units_read(tmp_path: Path) -> None:
+    """Durations are seconds, sizes bytes, tenants weights of the policy."""
+    settings = load_settings(written(tmp_path, FULL))
+    assert settings.policy == Policy(
+        max_batch_size=64,
+        max_wait_s=0.002,
+        length_buckets=(16, 32, 64),
+        memory_limit_bytes=2 * 1024**3,
+        patience_s=5.0,
+        tenant_weights={"paid": 4.0, "free": 1.0},
+    )
+    assert (settings.model.target, settings.model.num_threads, settings.model.device) == ("demo:minilm", 4, None)
+    assert (settings.server.port, settings.server.max_body_bytes, settings.server.drain_timeout_s) == (
+        9000,
+        10**6,
+        30.0,
+    )
+    assert settings.objectives_s == {"p99": 0.05}
+    assert settings.profile == Path("out/profile.json")
+
+
+def test_nothing_given_is_the_core_default_policy() -> None:
+    """The defaults are said once, in the core."""
+    assert load_settings().policy == Policy()
+
+
+def test_flags_win_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    """And each value says which layer it came from."""
+    path = written(tmp_path, "[policy]\nmax_batch_size = 2\nmax_queue = 3\nlook_ahead = 4\n")
+    settings = load_settings(
+        path,
+        flags={"policy.max_batch_size": 64, "policy.max_queue": None},
+        environ={"CARPOOL_POLICY_MAX_BATCH_SIZE": "8", "CARPOOL_POLICY_MAX_QUEUE": "9"},
+    )
+    origins = {setting.key: (setting.value, setting.origin) for setting in settings.explain()}
+    assert origins["policy.max_batch_size"] == (64, COMMAND_LINE)
+    assert origins["policy.max_queue"] == (9, "environment CARPOOL_POLICY_MAX_QUEUE")
+    assert origins["policy.look_ahead"] == (4, str(path))
+    assert origins["server.port"] == (8000, DEFAULT)
+
+
+def test_every_key_is_explained_once() -> None:
+    """explain() leaves nothing out."""
+    assert [setting.key for setting in load_settings().explain()] == [leaf.key for leaf in leaves()]
+
+
+def test_the_environment_is_text_that_stands_for_numbers_lists_and_durations() -> None:
+    """Every kind of key can be set from it."""
+    settings = load_settings(
+        environ={
+            "CARPOOL_PROFILE": "p.json",
+            "CARPOOL_MODEL_NAME": "7",
+            "CARPOOL_POLICY_TOKEN_BUDGET": "4096",
+            "CARPOOL_POLICY_LENGTH_BUCKETS": "16,32",
+            "CARPOOL_POLICY_MAX_WAIT": "1.5ms",
+            "CARPOOL_POLICY_AGEING": "2",
+            "CARPOOL_POLICY_MEMORY_LIMIT": "1000",
+            "CARPOOL_OBJECTIVE_P50": "20ms",
+            "CARPOOL_DEBUG": "1",
+            "HOME": "/root",
+        }
+    )
+    assert settings.profile == Path("p.json")
+    assert settings.model.name == "7"
+    assert settings.objectives_s == {"p50": 0.02}
+    assert settings.policy == Policy(
+        token_budget=4096, length_buckets=(16, 32), max_wait_s=0.0015, ageing_s=2.0, memory_limit_bytes=1000
+    )
+
+
+def test_a_batch_size_of_zero_names_value_limit_and_remedy(tmp_path: Path) -> None:
+    """Wherever it was set."""
+    path = written(tmp_path, "[policy]\nmax_batch_size = 0\n")
+    rest = (
+        "policy.max_batch_size is 0: expected int >= 1 (most items in a batch; 1 turns batching off); "
+        "correct it, or leave it out for the default, 32"
+    )
+    assert refusal(path=path) == f"{path}: {rest}"
+    assert refusal(flags={"policy.max_batch_size": 0}) == f"command line: {rest}"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        (
+            {"CARPOOL_SERVER_PORT": "http"},
+            "environment CARPOOL_SERVER_PORT: server.port is 'http': expected int, got str (",
+        ),
+        (
+            {"CARPOOL_SERVER_PORT": "70000"},
+            "environment CARPOOL_SERVER_PORT: server.port is '70000': expected int <= 65535 (",
+        ),
+        ({"CARPOOL_POLICY_MAX_WAIT": "soon"}, "policy.max_wait is 'soon': 'soon' is not a duration: write a number"),
+        (
+            {"CARPOOL_POLICY_MEMORY_LIMIT": "-2GiB"},
+            "policy.memory_limit is '-2GiB': '-2GiB' is not a size: write a number",
+        ),
+        (
+            {"CARPOOL_POLICY_MAXWAIT": "1ms"},
+            "unknown variable 'CARPOOL_POLICY_MAXWAIT': did you mean 'CARPOOL_POLICY_MAX_WAIT'?",
+        ),
+        (
+            {"CARPOOL_POLICY_LENGTH_BUCKETS": "32,16"},
+            "[policy] from environment CARPOOL_POLICY_LENGTH_BUCKETS: length_buckets is [32, 16]",
+        ),
+    ],
+)
+def test_a_wrong_variable_is_named_with_its_value(environ: dict[str, str], expected: str) -> None:
+    """The variable, the value, and what it should have been."""
+    assert expected in refusal(environ=environ)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[policy]\nmax_batchsize = 4\n", "unknown key 'policy.max_batchsize': did you mean 'max_batch_size'?"),
+        ("[polcy]\nmax_batch_size = 4\n", "unknown key 'polcy': did you mean 'policy'?"),
+        ("policy = 3\n", "policy is 3: it must be a table, [policy]"),
+        ("schema_version = 7\n", "schema_version is 7; known versions: 1."),
+        ("[policy]\nmax_wait = \n", "Invalid value (at line 2, column 12); correct the TOML there"),
+    ],
+)
+def test_a_wrong_file_is_a_schema_error(tmp_path: Path, text: str, expected: str) -> None:
+    """With its path, and where and what."""
+    path = written(tmp_path, text)
+    with pytest.raises(SchemaError) as caught:
+        load_settings(path)
+    assert str(caught.value).startswith(f"{path}: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[policy]\nmax_wait = true\n", "policy.max_wait is True: expected float | str, got bool ("),
+        ("[policy]\nlength_buckets = [16, 0]\n", "policy.length_buckets is [16, 0]: expected int >= 1 ("),
+        ("[tenants]\npaid = 'lots'\n", "tenants is {'paid': 'lots'}: expected float, got str ("),
+        ("[model]\ntarget = 3\n", "model.target is 3: expected str | null, got int ("),
+        ("[objective]\np99 = 'nan'\n", "objective.p99 is 'nan': 'nan' is not a duration"),
+    ],
+)
+def test_a_wrong_value_in_a_file_is_named_with_its_key(tmp_path: Path, text: str, expected: str) -> None:
+    """With its path, and what was expected."""
+    path = written(tmp_path, text)
+    assert refusal(path=path).startswith(f"{path}: {expected}")
+
+
+def test_a_tenant_without_a_share_is_refused_with_the_origin(tmp_path: Path) -> None:
+    """What the core refuses is told with where it came from."""
+    path = written(tmp_path, "[tenants]\npaid = 0.0\n")
+    assert refusal(path=path).startswith(f"[policy] from {path}: tenant_weights has 0.0 for 'paid'")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """It was asked for by name, so its absence is an error."""
+    assert refusal(path=tmp_path / "none.toml").startswith(f"cannot read {tmp_path / 'none.toml'}: No such file")
