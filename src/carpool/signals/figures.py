@@ -186,7 +186,7 @@ def littles_law_gap(num_in_system: float, items_per_s: float, latency_s: float) 
     """How far a measurement is from Little's law, `|L - X W| / L`.
 
     In a steady state the time-average number of items in the system is their throughput times their mean latency. A
-    gap over `LITTLES_LAW_TOLERANCE` says that the backlog grew or drained during the window, or that items went missing,
+    gap over `LITTLES_LAW_TOLERANCE` says that the backlog grew or drained in the window, or that items went missing,
     so that its averages do not describe the system.
 
     Args:

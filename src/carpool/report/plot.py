@@ -1,0 +1,146 @@
+"""A small vocabulary of plots with one look, as PNG and as SVG that follows the page's light or dark colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from carpool.errors import ConfigError
+
+__all__ = ["LineSeries", "Mark", "Panel", "Picture", "Scale", "figure"]
+
+Scale: TypeAlias = Literal["linear", "log2", "log10"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineSeries:
+    """Values over x.
+
+    Args:
+        label: what the values are; empty for a series that needs no name beside its neighbour's.
+        x: positions, ascending.
+        y: values, as many.
+        low: lower ends of their uncertainty, as many; None where it is not known.
+        high: upper ends.
+        style: `points` (with whiskers), `line`, `dashed`, or `band` (a line within its shaded uncertainty).
+        tone: number of its colour; None takes the next, series of the same tone belong together.
+
+    Raises:
+        ConfigError: the numbers of values differ, or a band has no uncertainty.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    style: Literal["points", "line", "dashed", "band"] = "line"
+    tone: int | None = None
+
+    def __post_init__(self) -> None:
+        sizes = {len(values) for values in (self.x, self.y, self.low, self.high) if values is not None}
+        if len(sizes) > 1:
+            raise ConfigError(f"series {self.label!r} has {sorted(sizes)} values along x, y, low and high: give as many")
+        if (self.low is None) != (self.high is None) or (self.style == "band" and self.low is None):
+            raise ConfigError(f"series {self.label!r} lacks low or high: give both ends of the uncertainty")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A position on the x axis that has a name, such as the knee.
+
+    Args:
+        x: where it is.
+        label: its name.
+    """
+
+    x: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One pair of axes.
+
+    Args:
+        title: what it shows, best as a finding.
+        x_label: quantity and unit along x.
+        y_label: quantity and unit along y.
+        series: what is drawn.
+        marks: named positions along x.
+        x_scale: `log2` puts ticks at powers of two, for batch sizes.
+        y_scale: likewise.
+        y_from_zero: a linear y axis begins at 0, so that heights compare as ratios.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[LineSeries, ...]
+    marks: tuple[Mark, ...] = ()
+    x_scale: Scale = "linear"
+    y_scale: Scale = "linear"
+    y_from_zero: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A drawn figure.
+
+    Args:
+        title: what it shows.
+        alt: the same for those who can't see it.
+        png: bytes of a PNG on white.
+        svg: an SVG document with a transparent background; its colours are CSS variables with the light look's values as fallback.
+    """
+
+    title: str
+    alt: str
+    png: bytes
+    svg: str
+
+    def save(self, path: Path | str) -> Path:
+        """Write a file, PNG or SVG by its suffix, and return its path.
+
+        Raises:
+            ConfigError: the suffix is neither.
+        """
+        path = Path(path)
+        contents = {".png": self.png, ".svg": self.svg.encode()}.get(path.suffix.lower())
+        if contents is None:
+            raise ConfigError(f"a picture can't be written to {str(path)!r}: name a file that ends in .png or .svg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(contents)
+        return path
+
+
+def figure(panels: Sequence[Panel], *, title: str, alt: str = "", columns: int = 2) -> Picture:
+    """Draw panels side by side.
+
+    Args:
+        panels: what to draw, at least one.
+        title: what the figure shows as a whole.
+        alt: a text for those who can't see it; empty for one put together from the panels' titles and labels.
+        columns: most panels in a row.
+
+    Raises:
+        ConfigError: there is no panel.
+    """
+    if not panels:
+        raise ConfigError(f"figure {title!r} has 0 panels: give at least 1")
+    from carpool.report.drawing import draw
+
+    png, svg = draw(panels, columns=columns)
+    return Picture(title=title, alt=alt or _describe(panels), png=png, svg=svg)
+
+
+def _describe(panels: Sequence[Panel]) -> str:
+    return " ".join(_describe_panel(panel) for panel in panels)
+
+
+def _describe_panel(panel: Panel) -> str:
+    names = ", ".join(series.label for series in panel.series if series.label)
+    marks = "".join(f"; {mark.label} at {mark.x:g}" for mark in panel.marks)
+    return f"{panel.title}: {panel.y_label} over {panel.x_label}{f' ({names})' if names else ''}{marks}."

@@ -1,0 +1,196 @@
+"""How far a long piece of work is, told on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
+
+from carpool.units import format_duration
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import rich.progress
+
+__all__ = ["LineProgress", "Progress", "SilentProgress", "TerminalProgress", "progress"]
+
+LINE_EVERY_S = 5.0
+
+
+class Progress(Protocol):
+    """What a long piece of work tells while it runs; a context manager around the work."""
+
+    def advance(self, num: float = 1) -> None:
+        """Say that so much more is done."""
+
+    def note(self, text: str) -> None:
+        """Say what is being done now, in a few words."""
+
+    def expect(self, total: float) -> None:
+        """Say that the whole has another size than was thought."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+def progress(label: str, total: float, *, unit: str = "", stream: TextIO | None = None) -> Progress:
+    """Choose how to tell progress: a bar in a terminal, elsewhere a plain line now and then.
+
+    Args:
+        label: what the work is.
+        total: size of the whole.
+        unit: what is counted, for the rate, such as `batches`.
+        stream: where to write; standard error where it is not given.
+    """
+    stream = sys.stderr if stream is None else stream
+    if stream.isatty():
+        return TerminalProgress(label, total, unit=unit, stream=stream)
+    return LineProgress(label, total, unit=unit, stream=stream)
+
+
+class SilentProgress:
+    """Tells nothing."""
+
+    def advance(self, num: float = 1) -> None:
+        """Ignore it."""
+
+    def note(self, text: str) -> None:
+        """Ignore it."""
+
+    def expect(self, total: float) -> None:
+        """Ignore it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class LineProgress:
+    """Writes a line at most every few seconds, and one at the end.
+
+    Args:
+        label: what the work is.
+        total: size of the whole.
+        unit: what is counted.
+        stream: where to write.
+        clock: seconds of a monotonic clock.
+        every_s: least time between two lines.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        total: float,
+        *,
+        unit: str = "",
+        stream: TextIO,
+        clock: Callable[[], float] = time.monotonic,
+        every_s: float = LINE_EVERY_S,
+    ) -> None:
+        self._label, self._total, self._unit = label, total, unit
+        self._stream, self._clock, self._every_s = stream, clock, every_s
+        self._done, self._note = 0.0, ""
+        self._began_at = self._told_at = clock()
+
+    def advance(self, num: float = 1) -> None:
+        """Count, and write a line if the last one is old enough."""
+        self._done += num
+        self._tell_if_due()
+
+    def note(self, text: str) -> None:
+        """Change what the next line says."""
+        self._note = text
+        self._tell_if_due()
+
+    def expect(self, total: float) -> None:
+        """Change the size of the whole."""
+        self._total = total
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._note = "" if kind is None else "stopped"
+        self._tell()
+
+    def _tell_if_due(self) -> None:
+        if self._clock() - self._told_at >= self._every_s:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told_at = self._clock()
+        elapsed_s = self._told_at - self._began_at
+        share = self._done / self._total if self._total else 1.0
+        parts = [f"{self._label}: {share:4.0%}", f"{self._done:g} of {self._total:g} {self._unit}".rstrip()]
+        parts.append(f"{format_duration(elapsed_s)} elapsed")
+        if 0 < share < 1:
+            parts.append(f"about {format_duration(elapsed_s / share - elapsed_s)} left")
+        print(", ".join([*parts, *([self._note] if self._note else [])]), file=self._stream, flush=True)
+
+
+class TerminalProgress:
+    """A bar with rate, elapsed and remaining time and a changing note.
+
+    Args:
+        label: what the work is.
+        total: size of the whole.
+        unit: what is counted.
+        stream: the terminal.
+    """
+
+    def __init__(self, label: str, total: float, *, unit: str = "", stream: TextIO) -> None:
+        self._bar = _bar(stream, unit)
+        self._task = self._bar.add_task(_plain(label), total=total, note="", rate="")
+        self._total = total
+
+    def advance(self, num: float = 1) -> None:
+        """Move the bar."""
+        self._bar.advance(self._task, num)
+        speed = self._bar.tasks[0].speed
+        self._bar.update(self._task, rate="" if speed is None else f"{speed:.3g}")
+
+    def note(self, text: str) -> None:
+        """Change the note beside the bar."""
+        self._bar.update(self._task, note=_plain(text))
+
+    def expect(self, total: float) -> None:
+        """Change the size of the whole."""
+        self._bar.update(self._task, total=total)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.note("" if kind is None else "stopped")
+        self._bar.stop()
+
+
+def _bar(stream: TextIO, unit: str) -> rich.progress.Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    rate = "{task.fields[rate]} " + (_plain(unit) or "") + "/s" if unit else ""
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        *([TextColumn("{task.fields[rate]}/s", style="dim")] if rate else []),
+        TimeElapsedColumn(),
+        TextColumn("left", style="dim"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="cyan"),
+        console=Console(file=stream, force_terminal=True),
+    )
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
