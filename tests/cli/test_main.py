@@ -65,7 +65,8 @@ def test_help_lists_every_command_without_loading_any() -> None:
     code = (
         "import sys; from carpool.cli.main import main; code = main(['--help']);"
         "heavy = {'numpy', 'rich', 'aiohttp', 'torch', 'asyncio', 'msgspec'} & set(sys.modules);"
-        "commands = [name for name in sys.modules if name.startswith('carpool.cli.') and name[12:] not in ('main', 'output')];"
+        "frame = ('carpool.cli.main', 'carpool.cli.output');"
+        "commands = [name for name in sys.modules if name.startswith('carpool.cli.') and name not in frame];"
         "print('LOADED', sorted(heavy), commands, code)"
     )
     printed = run_python(code).stdout
@@ -107,6 +108,7 @@ def test_an_unknown_command_is_wrong_use_and_the_near_one_is_named(capsys: pytes
 def test_failures_are_a_message_and_an_exit_code(
     install: Callable[[Callable[[Output], int | None]], None],
     capsys: pytest.CaptureFixture[str],
+    *,
     error: BaseException,
     code: int,
     kind: str,

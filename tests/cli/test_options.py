@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -77,4 +79,4 @@ def test_a_range_doubles_from_its_first_to_its_last(low: int, high: int) -> None
     low, high = sorted((low, high))
     sizes = parse_sizes(f"{low}..{high}", what="batch size")
     assert (sizes[0], sizes[-1]) == (low, high)
-    assert all(before < after <= 2 * before for before, after in zip(sizes, sizes[1:], strict=False))
+    assert all(before < after <= 2 * before for before, after in pairwise(sizes))

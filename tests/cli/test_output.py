@@ -26,7 +26,7 @@ def test_documents_hold_what_commands_have_at_hand() -> None:
         "points": (Point(1, Path("out") / "a.json"),),
         "mean": np.float64(1.5),
         "num": np.int64(3),
-        "ok": np.bool_(True),  # noqa: FBT003 (the value under test)
+        "ok": np.bool_(True),
         "array": np.array([1.0, np.nan]),
         "worst": float("inf"),
     }

@@ -173,8 +173,8 @@ def summarise(result: LoadResult, objective: Objective | None = None) -> Summary
         result: The run.
         objective: What the latencies are held against.
     """
-    timed = timed_latencies_s(result)
-    ordered = sorted(timed.tolist())
+    latencies_s = timed_latencies_s(result)
+    ordered = sorted(latencies_s.tolist())
     latency_s = {name: estimate_percentile(ordered, q) for name, q in PERCENTILES.items()} if ordered else {}
     lag_p50_s, lag_p99_s = _lags(result)
     yardstick = _yardstick(latency_s, objective)
@@ -191,8 +191,8 @@ def summarise(result: LoadResult, objective: Objective | None = None) -> Summary
         offered_rate=num / window_s,
         sustained_rate=throughput(int((result.ok & (result.done_at <= result.window_s)).sum()), window_s),
         latency_s=latency_s,
-        mean_s=float(timed.mean()) if timed.size else float("nan"),
-        max_s=float(timed.max()) if timed.size else float("nan"),
+        mean_s=float(latencies_s.mean()) if ordered else float("nan"),
+        max_s=float(ordered[-1]) if ordered else float("nan"),
         num_censored=int(np.isin(result.outcome, list(CENSORED)).sum()),
         failures=_failures(result),
         attainment=_attain(result, objective, window_s) if objective else None,
@@ -212,8 +212,13 @@ def timed_latencies_s(result: LoadResult) -> NDArray[np.float64]:
     Successes, and those that had no answer in time, whose latency is a lower bound. A refusal is quick and would
     flatter the server, so it counts as a failure only.
     """
-    latencies: NDArray[np.float64] = result.latency_s[result.ok | np.isin(result.outcome, list(CENSORED))]
+    latencies: NDArray[np.float64] = result.latency_s[timed(result)]
     return latencies
+
+
+def timed(result: LoadResult) -> NDArray[np.bool_]:
+    """Say which requests have a latency that percentiles are taken of [n]."""
+    return result.ok | np.isin(result.outcome, list(CENSORED))
 
 
 def _failures(result: LoadResult) -> tuple[Failure, ...]:
