@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 __all__ = ["AffineEstimator"]
 
 # Share of the time that does not depend on tokens, until batches of different sizes have been seen.
@@ -10,6 +12,8 @@ ASSUMED_OVERHEAD_SHARE = 0.5
 RIDGE = 0.05**2
 # A time is trusted in full within three mean deviations plus 5 %; beyond, less and less (Huber).
 DEVIATIONS, MARGIN = 3.0, 0.05
+# No clock tells less than a nanosecond.
+SHORTEST_S = 1e-9
 # So many outliers in a row on one side are no accident: the machine or the model has changed.
 OUTLIERS_IN_A_ROW = 5
 SCALE_STEP, SCALE_START = 0.1, 0.1
@@ -70,11 +74,11 @@ class AffineEstimator:
         Args:
             batch_size: Items in the batch.
             length: Length that each was padded to.
-            service_s: Seconds that the model needed; a time that is not above 0 says nothing, and is passed over.
+            service_s: Seconds that the model needed; a time below what a clock can tell says nothing, and is passed over.
         """
-        if not service_s > 0.0:
+        if not SHORTEST_S <= service_s < inf:
             return
-        tokens = float(batch_size * length)
+        tokens = float(batch_size * length or 1)
         weight = self._weight(tokens, service_s) if self.num_observed else 1.0 / (service_s * service_s)
         keep = self._keep
         self._sum = keep * self._sum + weight
