@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from carpool.report.palette import css_variables
 from carpool.report.plot import Picture
 from carpool.report.table import Table
 
@@ -106,7 +107,13 @@ class Page:
         """The whole document; the same page gives the same bytes."""
         from carpool.report.template import render
 
-        return render("page.html.j2", page=self, render_section=_Renderer().render)
+        return render(
+            "page.html.j2",
+            page=self,
+            parts=tuple(map(_Renderer().render, self.sections)),
+            light=css_variables(dark=False),
+            dark=css_variables(dark=True),
+        )
 
     def save(self, path: Path | str) -> Path:
         """Write the document and return its path."""
@@ -117,10 +124,10 @@ class Page:
 
 
 class _Renderer:
-    """Renders sections; numbers the pictures, whose ids must not meet on one page."""
+    """Renders sections; numbers the panels, whose ids must not meet on one page."""
 
     def __init__(self) -> None:
-        self._num_pictures = 0
+        self._num_panels = 0
 
     def render(self, section: Section) -> str:
         from carpool.report.template import render
@@ -129,8 +136,7 @@ class _Renderer:
             case Table():
                 return section.to_html()
             case Picture():
-                self._num_pictures += 1
-                return render("picture.html.j2", picture=section, svg=inline_svg(section, self._num_pictures))
+                return render("picture.html.j2", picture=section, panels=self._panels(section))
             case Details():
                 parts = tuple(self.render(part) for part in section.sections)
                 return render("details.html.j2", details=section, parts=parts)
@@ -141,10 +147,15 @@ class _Renderer:
             case Verdict():
                 return render("verdict.html.j2", verdict=section)
 
+    def _panels(self, picture: Picture) -> tuple[str, ...]:
+        first = self._num_panels
+        self._num_panels += len(picture.panels)
+        return tuple(inline_svg(svg, number) for number, svg in enumerate(picture.panels, start=first))
 
-def inline_svg(picture: Picture, number: int) -> str:
-    """The picture's SVG element, with ids that are unique on the page."""
-    svg = picture.svg[picture.svg.index("<svg") :]
-    svg = re.sub(r'\bid="', f'id="picture{number}-', svg)
-    svg = re.sub(r'(href="|url\()#', rf"\g<1>#picture{number}-", svg)
+
+def inline_svg(svg: str, number: int) -> str:
+    """The `svg` element of a document, with ids that are unique on the page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'\bid="', f'id="panel{number}-', svg)
+    svg = re.sub(r'(href="|url\()#', rf"\g<1>#panel{number}-", svg)
     return svg.strip()

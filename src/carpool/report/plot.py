@@ -73,6 +73,9 @@ class Panel:
         x_scale: `log2` puts ticks at powers of two, for batch sizes.
         y_scale: likewise.
         y_from_zero: a linear y axis begins at 0, so that heights compare as ratios.
+
+    Raises:
+        ConfigError: a value or mark is not positive on a logarithmic scale.
     """
 
     title: str
@@ -84,6 +87,18 @@ class Panel:
     y_scale: Scale = "linear"
     y_from_zero: bool = True
 
+    def __post_init__(self) -> None:
+        if self.x_scale != "linear":
+            self._require_positive("x", [x for series in self.series for x in series.x] + [m.x for m in self.marks])
+        if self.y_scale != "linear":
+            self._require_positive("y", [y for series in self.series for y in series.y])
+
+    def _require_positive(self, axis: str, values: Sequence[float]) -> None:
+        if any(value <= 0 for value in values):
+            raise ConfigError(
+                f"panel {self.title!r} has {axis} = {min(values):g} on a logarithmic scale: leave it out or use `linear`"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
@@ -93,13 +108,15 @@ class Picture:
         title: what it shows.
         alt: the same for those who can't see it.
         png: bytes of a PNG on white.
-        svg: an SVG document with a transparent background; its colours are CSS variables with the light look's values as fallback.
+        svg: an SVG document with a transparent background; its colours are CSS variables that fall back to the light look.
+        panels: each panel alone as such a document, for pages that set them side by side or below one another.
     """
 
     title: str
     alt: str
     png: bytes
     svg: str
+    panels: tuple[str, ...]
 
     def save(self, path: Path | str) -> Path:
         """Write a file, PNG or SVG by its suffix, and return its path.
@@ -132,8 +149,8 @@ def figure(panels: Sequence[Panel], *, title: str, alt: str = "", columns: int =
         raise ConfigError(f"figure {title!r} has 0 panels: give at least 1")
     from carpool.report.drawing import draw
 
-    png, svg = draw(panels, columns=columns)
-    return Picture(title=title, alt=alt or _describe(panels), png=png, svg=svg)
+    png, svg, single = draw(panels, columns=columns)
+    return Picture(title=title, alt=alt or _describe(panels), png=png, svg=svg, panels=single)
 
 
 def _describe(panels: Sequence[Panel]) -> str:

@@ -113,11 +113,14 @@ class Table:
         table = rich.table.Table(
             title=title, caption=caption, title_justify="left", caption_justify="left", box=rich.box.SIMPLE_HEAD
         )
-        for column, side in zip(self.columns, self.alignments(), strict=True):
-            table.add_column(Text(column.header), justify=side, overflow="fold")
+        cells = self.formatted()
+        for number, (column, side) in enumerate(zip(self.columns, self.alignments(), strict=True)):
+            # A number is never broken over two lines, where it would read as two numbers.
+            width = max((len(row[number]) for row in cells), default=0) if side == "right" else None
+            table.add_column(Text(column.header), justify=side, overflow="fold", min_width=width)
         if self._has_label:
             table.add_column("")
-        for number, row in enumerate(self.formatted()):
+        for number, row in enumerate(cells):
             marked = number == self.highlight
             label = [Text(f"← {self.highlight_label}" if marked else "")] if self._has_label else []
             table.add_row(*map(Text, row), *label, style="bold cyan" if marked else None)

@@ -1,0 +1,265 @@
+"""Draws panels with matplotlib, without its global figures."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from carpool.report import ticks
+from carpool.report.palette import BACKGROUND, FONT_VARIABLE, GRID, INK, MUTED, TONES, VARIABLES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from carpool.report.plot import LineSeries, Mark, Panel
+
+__all__ = ["draw"]
+
+PANEL_INCHES = (4.7, 3.3)
+PNG_DPI = 160
+TITLE_WIDTH = 52  # characters of a bold title that fit a panel
+MOST_DIRECT_LABELS = 4
+LONGEST_DIRECT_LABEL = 16
+LABEL_GAP = 0.085  # least distance of two labels, as a share of the axes' height
+
+STYLE: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "ytick.major.size": 0,
+    "xtick.major.size": 3,
+    "xtick.minor.size": 0,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "figure.facecolor": BACKGROUND,
+    "axes.facecolor": "none",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "carpool",
+}
+
+
+def draw(panels: Sequence[Panel], *, columns: int) -> tuple[bytes, str, tuple[str, ...]]:
+    """Draw all panels as one PNG and one SVG, and each alone as an SVG for pages that flow.
+
+    Args:
+        panels: what to draw.
+        columns: most panels in a row.
+    """
+    import matplotlib.style
+
+    with matplotlib.style.context(["default", STYLE]):
+        whole = _figure(panels, columns)
+        png, svg = _png(whole), _svg(whole)
+        single = (svg,) if len(panels) == 1 else tuple(_svg(_figure([panel], 1)) for panel in panels)
+    return png, svg, single
+
+
+def _figure(panels: Sequence[Panel], columns: int) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, wspace=0.06, hspace=0.08)  # type: ignore[union-attr]
+    for number, panel in enumerate(panels, start=1):
+        _draw_panel(figure.add_subplot(rows, columns, number), panel)
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _svg(figure: Figure) -> str:
+    """SVG whose colours and font are CSS variables, so that the page around it decides between light and dark."""
+    buffer = io.StringIO()
+    nothing = {"Creator": None, "Date": None, "Format": None, "Type": None}
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    svg = re.sub(r"'DejaVu Sans'(?:, [^;\"]*)?", f"var({FONT_VARIABLE}, 'DejaVu Sans', sans-serif)", buffer.getvalue())
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable}, {colour})")
+    return svg
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    tones = _tones(panel.series)
+    _set_scales(axes, panel)
+    for series, tone in zip(panel.series, tones, strict=True):
+        _draw_series(axes, series, tone)
+    _set_limits(axes, panel)
+    axes.grid(axis="y")
+    axes.set_xlabel(panel.x_label, labelpad=5)
+    for number, mark in enumerate(panel.marks):
+        _draw_mark(axes, mark, level=number)
+    _draw_heading(axes, panel, _draw_labels(axes, panel, tones))
+
+
+def _tones(series: Sequence[LineSeries]) -> list[str]:
+    numbers: list[int] = []
+    for one in series:
+        numbers.append(max(numbers, default=-1) + 1 if one.tone is None else one.tone)
+    return [TONES[number % len(TONES)] for number in numbers]
+
+
+def _set_scales(axes: Axes, panel: Panel) -> None:
+    bases = {"log2": 2, "log10": 10}
+    if panel.x_scale in bases:
+        axes.set_xscale("log", base=bases[panel.x_scale])
+    if panel.y_scale in bases:
+        axes.set_yscale("log", base=bases[panel.y_scale])
+
+
+def _draw_series(axes: Axes, series: LineSeries, tone: str) -> None:
+    if series.style == "points":
+        _draw_points(axes, series, tone)
+        return
+    if series.style == "band":
+        axes.fill_between(series.x, _known(series.low), _known(series.high), color=tone, alpha=0.18, linewidth=0)
+    axes.plot(series.x, series.y, color=tone, linewidth=1.9, linestyle=(0, (4, 2.4)) if series.style == "dashed" else "-")
+
+
+def _draw_points(axes: Axes, series: LineSeries, tone: str) -> None:
+    if series.low is not None:
+        axes.vlines(series.x, series.low, _known(series.high), color=tone, linewidth=1.2, alpha=0.75)
+    axes.plot(series.x, series.y, color=tone, linestyle="none", marker="o", markersize=5, markeredgewidth=0)
+
+
+def _known(values: Sequence[float] | None) -> Sequence[float]:
+    assert values is not None, "LineSeries holds both ends or none"
+    return values
+
+
+def _set_limits(axes: Axes, panel: Panel) -> None:
+    low, high = axes.get_ylim()
+    if panel.y_scale == "linear":
+        low = min(0.0, low) if panel.y_from_zero and axes.dataLim.y0 >= 0 else low
+        low = 0.0 if panel.y_from_zero and axes.dataLim.y0 >= 0 else low
+        # Room above the data for the names of marks, one line each.
+        high += (high - low) * 0.09 * len(panel.marks)
+    else:
+        high *= (high / low) ** (0.09 * len(panel.marks))
+    axes.set_ylim(low, high)
+    ticks.place(axes.xaxis, axes.get_xlim(), panel.x_scale)
+    ticks.place(axes.yaxis, axes.get_ylim(), panel.y_scale)
+
+
+def _draw_mark(axes: Axes, mark: Mark, *, level: int) -> None:
+    axes.axvline(mark.x, color=MUTED, linewidth=1.0, linestyle=(0, (2, 2)), zorder=1)
+    right_half = axes.transAxes.inverted().transform(axes.transData.transform((mark.x, axes.get_ylim()[0])))[0] > 0.5
+    axes.annotate(
+        mark.label,
+        xy=(mark.x, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(-5 if right_half else 5, -2 - 12 * level),
+        textcoords="offset points",
+        ha="right" if right_half else "left",
+        va="top",
+        fontsize=8.5,
+        color=INK,
+    )
+
+
+def _draw_labels(axes: Axes, panel: Panel, tones: Sequence[str]) -> float:
+    """Name the series, beside their ends where that fits, else in a row above; return the points of height this takes."""
+    named = [(series, tone) for series, tone in zip(panel.series, tones, strict=True) if series.label and len(series.x)]
+    if len(named) < 2:  # the y label says what a single series is
+        return 0.0
+    fits = len(named) <= MOST_DIRECT_LABELS and all(len(series.label) <= LONGEST_DIRECT_LABEL for series, _ in named)
+    if fits:
+        _draw_direct_labels(axes, named)
+        return 0.0
+    return _draw_legend(axes, named)
+
+
+def _draw_direct_labels(axes: Axes, named: Sequence[tuple[LineSeries, str]]) -> None:
+    axes.get_figure().draw_without_rendering()  # type: ignore[union-attr]
+    ends = [_height_in_axes(axes, series.x[-1], series.y[-1]) for series, _ in named]
+    for (series, tone), height in zip(named, spread(ends, LABEL_GAP), strict=True):
+        axes.annotate(
+            series.label,
+            xy=(1.0, height),
+            xycoords="axes fraction",
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            color=tone,
+            fontsize=8.5,
+            fontweight="bold",
+            annotation_clip=False,
+        )
+
+
+def _height_in_axes(axes: Axes, x: float, y: float) -> float:
+    return float(axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[1])
+
+
+def _draw_legend(axes: Axes, named: Sequence[tuple[LineSeries, str]]) -> float:
+    from matplotlib.lines import Line2D
+
+    handles = [_handle(Line2D, series, tone) for series, tone in named]
+    columns = len(named) if sum(len(series.label) + 6 for series, _ in named) <= 62 else min(2, len(named))
+    axes.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=columns,
+        frameon=False,
+        borderaxespad=0.3,
+        borderpad=0,
+        fontsize=8.5,
+        handlelength=1.6,
+        columnspacing=1.4,
+    )
+    return 13.0 * math.ceil(len(named) / columns) + 3.0
+
+
+def _handle(kind: Any, series: LineSeries, tone: str) -> Any:
+    if series.style == "points":
+        return kind([], [], color=tone, linestyle="none", marker="o", markersize=5, label=series.label)
+    dashes = (0, (4, 2.4)) if series.style == "dashed" else "-"
+    return kind([], [], color=tone, linewidth=1.9, linestyle=dashes, label=series.label)
+
+
+def _draw_heading(axes: Axes, panel: Panel, above: float) -> None:
+    """Write the title and, below it, what the y axis shows; horizontal words are read without tilting one's head."""
+    place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom", "annotation_clip": False}
+    title = "\n".join(textwrap.wrap(panel.title, TITLE_WIDTH))
+    axes.annotate(panel.y_label, xy=(0, 1), xytext=(0, 6 + above), color=MUTED, **place)
+    axes.annotate(title, xy=(0, 1), xytext=(0, 21 + above), fontweight="bold", fontsize=10.5, **place)
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Move heights apart as little as needed, so that neighbours are at least `gap` from each other.
+
+    >>> spread([0.5, 0.1, 0.5], 0.2)
+    [0.4, 0.1, 0.6]
+    """
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    groups: list[tuple[float, int]] = []  # (centre, members) of runs that touch, from below
+    for index in order:
+        centre, members = heights[index], 1
+        while groups and centre - gap * members / 2 < groups[-1][0] + gap * groups[-1][1] / 2:
+            other, others = groups.pop()
+            centre, members = (centre * members + other * others) / (members + others), members + others
+        groups.append((centre, members))
+    placed = [centre + gap * (i - (members - 1) / 2) for centre, members in groups for i in range(members)]
+    return [placed[order.index(index)] for index in range(len(heights))]
