@@ -153,24 +153,25 @@ def migrations(document_type: type[Document]) -> Migrations:
     return found
 
 
-def schema(document_type: Any, *, title: str) -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of a dataclass, or of a union of them.
+def schema(document_type: Any, *, title: str, version_required: bool = True) -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a document: no other keys, and the current version only.
 
     Args:
-        document_type: The type.
+        document_type: The dataclass.
         title: What the schema is called.
+        version_required: False for files written by hand, where a missing version means the first.
     """
     (root,), components = msgspec.json.schema_components([document_type], ref_template="#/$defs/{name}")
-    defined = {name: _closed(part) for name, part in sorted(components.items())}
+    defined = {name: _closed(part, version_required) for name, part in sorted(components.items())}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **root, "$defs": defined}
 
 
-def _closed(part: dict[str, Any]) -> dict[str, Any]:
+def _closed(part: dict[str, Any], version_required: bool) -> dict[str, Any]:  # noqa: FBT001 - private, one caller
     """Allow no other keys, and fix the version, as reading does."""
     if "properties" not in part:
         return part
     properties, required = dict(part["properties"]), list(part.get("required", ()))
     if VERSION_KEY in properties:
         properties[VERSION_KEY] = {"const": properties[VERSION_KEY]["default"]}
-        required = [VERSION_KEY, *required]
+        required = [VERSION_KEY, *required] if version_required else required
     return {**part, "properties": properties, "required": required, "additionalProperties": False}

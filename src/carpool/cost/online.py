@@ -74,7 +74,7 @@ class AffineEstimator:
         Args:
             batch_size: Items in the batch.
             length: Length that each was padded to.
-            service_s: Seconds that the model needed; a time below what a clock can tell says nothing, and is passed over.
+            service_s: Seconds that the model needed; a time below what a clock can tell is passed over.
         """
         if not SHORTEST_S <= service_s < inf:
             return

@@ -1,0 +1,41 @@
+"""Writes the JSON Schemas of the files that Carpool reads and writes to docs/reference/schemas/.
+
+Run it after a change to one of their types; a test compares what is published with what this would write::
+
+    python tools/write_schemas.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from carpool.config.document import schema
+from carpool.config.tables import SettingsFile
+
+DIRECTORY = Path(__file__).resolve().parent.parent / "docs" / "reference" / "schemas"
+
+
+def published() -> dict[str, bytes]:
+    """Return every published schema by its file's name."""
+    schemas = {
+        "carpool-toml.json": schema(SettingsFile, title="carpool.toml", version_required=False),
+    }
+    return {name: msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n" for name, found in schemas.items()}
+
+
+def main() -> None:
+    """Write them all, and remove what is no longer published."""
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    schemas = published()
+    for old in DIRECTORY.glob("*.json"):
+        if old.name not in schemas:
+            old.unlink()
+    for name, content in schemas.items():
+        (DIRECTORY / name).write_bytes(content)
+        print(f"wrote {DIRECTORY / name}")
+
+
+if __name__ == "__main__":
+    main()
