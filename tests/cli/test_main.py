@@ -20,11 +20,9 @@ from carpool.cli.options import json_option
 from carpool.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from carpool.cli.output import Output
-
-Behave = "Callable[[Output], int | None]"
 
 
 @pytest.fixture
@@ -204,10 +202,21 @@ def test_a_missing_module_of_our_own_is_a_fault(
     assert "a fault in carpool: ModuleNotFoundError" in capsys.readouterr().err
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Put the handler of SIGINT back after a test that changes it."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
+@pytest.mark.parametrize("interrupt", [signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background"])
 def test_sigterm_stops_like_ctrl_c(
-    install: Callable[[Callable[[Output], int | None]], None], capsys: pytest.CaptureFixture[str]
+    install: Callable[[Callable[[Output], int | None]], None], interrupt: signal.Handlers
 ) -> None:
-    """SIGTERM reaches a command as KeyboardInterrupt, and the handler before is put back."""
+    """SIGTERM reaches a command as KeyboardInterrupt, in a shell's background too, and the handlers are put back."""
+    signal.signal(signal.SIGINT, interrupt)
     before = signal.getsignal(signal.SIGTERM)
     held: list[str] = []
 
@@ -224,6 +233,7 @@ def test_sigterm_stops_like_ctrl_c(
     assert main(["profile"]) == 130
     assert held == ["kept"]
     assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGINT) is interrupt
 
 
 @pytest.mark.parametrize("words", [1, 100_000])

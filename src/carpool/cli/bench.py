@@ -202,10 +202,9 @@ def _measure(load: Load | ClosedLoad, output: Output) -> LoadResult:
     """Send the load, telling how far it is."""
     from carpool.loadgen.run import blocking
 
+    length = format_duration(load.duration_s)
     # Plain lines now and then: a bar that redraws itself would take the very thread that must send in time.
-    output.note(
-        f"Sending to {load.requests.url} for {format_duration(load.duration_s)}; Ctrl-C stops it and keeps what was measured."
-    )
+    output.note(f"Sending to {load.requests.url} for {length}; Ctrl-C stops it and keeps what was measured.")
     every_s = max(NOTE_EVERY_S, load.duration_s / 20)
     due_s = every_s
 
