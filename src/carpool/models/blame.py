@@ -20,6 +20,7 @@ def describe(error: BaseException, file: str | Path | None = None) -> str:
     """
     where = _syntax_place(error) or _frame_place(error, file)
     text = error.msg if isinstance(error, SyntaxError) else str(error)
+    text = " ".join(text.split())
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return f"{said} ({where})" if where else said
 

@@ -4,6 +4,7 @@ import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ class NullModel:
         self._item_s = item_s
         self._sleep = sleep
 
-    def __call__(self, batch: Sequence[Sequence[float] | NDArray[np.float32]]) -> NDArray[np.float32]:
+    def __call__(self, batch: Sequence[Any] | NDArray[Any]) -> NDArray[np.float32]:
         """Wait, then give one sum an item.
 
         Args:

@@ -60,14 +60,22 @@ def object_in_module(module_name: str, name: str, target: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise TargetError(f"{target}: importing {module_name} failed: {describe(error)}{_remedy(error)}") from error
+            raise TargetError(_import_failed(module_name, target, error)) from error
         where = f"looked in {Path.cwd()} and the installed packages of {sys.prefix}"
         raise TargetError(
             f"{target}: there is no module {error.name!r}; {where}; for a file write path/to/file.py:name"
         ) from error
     except (Exception, SystemExit) as error:
-        raise TargetError(f"{target}: importing {module_name} failed: {describe(error)}{_remedy(error)}") from error
+        raise TargetError(_import_failed(module_name, target, error)) from error
     return _named(module, name, target, where=f"module {module_name}")
+
+
+def _import_failed(module_name: str, target: str, error: BaseException) -> str:
+    try:
+        spec = importlib.util.find_spec(module_name)
+    except Exception:  # noqa: BLE001 - it is a parent package that raised
+        spec = None
+    return f"{target}: importing {module_name} failed: {describe(error, spec.origin if spec else None)}{_remedy(error)}"
 
 
 def names_in_source(path: Path) -> list[str]:

@@ -159,7 +159,7 @@ class OnnxModel(Model):
         for its in self._inputs:
             for declared, size in zip(its.shape, arrays[its.name].shape, strict=True):
                 if declared is None:
-                    return size
+                    return int(size)
         return 1
 
     def _by_name(self, item: object) -> Mapping[str, object]:

@@ -45,7 +45,7 @@ def load_target(
     if target.startswith("demo:"):
         return _demo(target, options)
     path = Path(target)
-    if path.exists():
+    if target and path.exists():  # Path("") is the working directory
         return _from_path(path, target, options)
     if path.suffix == ".onnx":
         raise TargetError(f"{target}: there is no such file; {files_nearby(path)}")
@@ -88,6 +88,7 @@ def wrap(
     [2, 3]
     """
     if isinstance(obj, Model):
+        _refuse_late_options(obj, device=device, dtype=dtype, num_threads=num_threads)
         return obj
     if isinstance(obj, str | Path):
         return load_target(str(obj), device=device, dtype=dtype, num_threads=num_threads)
@@ -105,6 +106,12 @@ def wrap(
         )
     refuse_options(target, device=device, dtype=dtype)
     return FunctionModel(obj, name=name, target=target, num_threads=num_threads)
+
+
+def _refuse_late_options(model: Model, **options: object) -> None:
+    given = [f"{name}={value!r}" for name, value in options.items() if value is not None]
+    if given:
+        raise ConfigError(f"{model.info.target} is made already; give {', '.join(given)} where it is made")
 
 
 def _own_name(obj: Any) -> str:

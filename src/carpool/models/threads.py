@@ -16,13 +16,12 @@ class ThreadCount:
 
     def __init__(self, num_threads: int | None) -> None:
         self._num_threads = num_threads
-        self._thread: int | None = None
+        self._done = threading.local()
 
     def apply(self) -> None:
         """Set the number on the calling thread, unless that is done or PyTorch is not in use."""
-        thread = threading.get_ident()
         torch = sys.modules.get("torch")
-        if self._num_threads is None or self._thread == thread or torch is None:
+        if self._num_threads is None or torch is None or getattr(self._done, "is_set", False):
             return
         torch.set_num_threads(self._num_threads)
-        self._thread = thread
+        self._done.is_set = True

@@ -12,6 +12,8 @@ from carpool.errors import ConfigError, InvalidItem, TargetError
 from carpool.models.encoder_files import EncoderFiles
 from carpool.models.text import sentences
 
+_OLDER_FILES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
+
 
 class TextTokenizer:
     """The tokenizer of an encoder's directory, cutting texts at its longest length.
@@ -118,12 +120,16 @@ class TextTokenizer:
 
 def _read_tokenizer(files: EncoderFiles) -> tokenizers.Tokenizer:
     path = files.directory / "tokenizer.json"
+    # Without any of these the library would make a tokenizer with an empty vocabulary.
+    older = [name for name in _OLDER_FILES if (files.directory / name).is_file()]
+    if not path.is_file() and not older:
+        raise TargetError(f"{files.directory} has no tokenizer: neither tokenizer.json nor {', '.join(_OLDER_FILES)}")
     try:
-        if path.is_file():
-            return tokenizers.Tokenizer.from_file(str(path))
-        return _converted(files)
-    except Exception as error:
-        raise TargetError(f"{files.directory} has no tokenizer that can be read: {error}") from error
+        return tokenizers.Tokenizer.from_file(str(path)) if path.is_file() else _converted(files)
+    except TargetError:
+        raise
+    except Exception as error:  # the library raises plain Exception
+        raise TargetError(f"the tokenizer in {files.directory} can't be read: {error}") from error
 
 
 def _converted(files: EncoderFiles) -> tokenizers.Tokenizer:

@@ -1,0 +1,1 @@
+"""What runs: targets and the models behind them."""
