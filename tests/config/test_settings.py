@@ -209,3 +209,12 @@ def test_a_tenant_without_a_share_is_refused_with_the_origin(tmp_path: Path) -> 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """It was asked for by name, so its absence is an error."""
     assert refusal(path=tmp_path / "none.toml").startswith(f"cannot read {tmp_path / 'none.toml'}: No such file")
+
+
+def test_the_reference_page_has_every_key_with_its_default_and_meaning() -> None:
+    """A key that is added or changed must be told there."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "carpool-toml.md").read_text(encoding="utf-8")
+    for leaf in leaves():
+        default = list(leaf.default) if isinstance(leaf.default, tuple) else leaf.default
+        shown = "none" if default is None else f"`{default}`"
+        assert f"| `{leaf.key}` | {shown} | {leaf.description} |" in page
