@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from carpool.loadgen.stats import Objective, timed, timed_latencies_s
-from carpool.report.plot import LineSeries, Mark, Panel, Picture, figure
+from carpool.report.plot import LineSeries, Panel, Picture, figure
 from carpool.report.table import Column, Table
 from carpool.signals.figures import percentile
 from carpool.units import format_bytes, format_count, format_duration
@@ -69,18 +69,19 @@ def picture(result: LoadResult, summary: Summary) -> Picture:
 
 
 def _distribution(result: LoadResult, summary: Summary) -> Panel:
+    """Show how long the quickest so many per cent took, beside the objective."""
     shares = np.linspace(0, 100, MOST_POINTS)
     latencies_ms = np.percentile(timed_latencies_s(result), shares) * 1e3
-    marks = [Mark(estimate.value * 1e3, name) for name, estimate in summary.latency_s.items()]
+    series = [LineSeries(label="measured", x=shares.tolist(), y=latencies_ms.tolist())]
     if summary.attainment is not None:
-        marks.append(Mark(summary.attainment.latency_s * 1e3, "objective"))
+        limit_ms = summary.attainment.latency_s * 1e3
+        series.append(LineSeries(label="objective", x=[0, 100], y=[limit_ms, limit_ms], style="dashed"))
     return Panel(
-        title="Share answered within a time",
-        x_label="latency (ms)",
-        y_label="requests (%)",
-        series=(LineSeries(label="", x=latencies_ms.tolist(), y=shares.tolist()),),
-        marks=tuple(marks),
-        x_scale="log10",
+        title="By percentile",
+        x_label="requests (%)",
+        y_label="latency (ms)",
+        series=tuple(series),
+        y_scale="log10",  # an objective far above the latencies must not flatten them
     )
 
 
@@ -109,8 +110,8 @@ def sentences_about(summary: Summary) -> Iterator[str]:
         yield _verdict(summary.attainment)
     if summary.num_censored:
         yield (
-            f"{format_count(summary.num_censored)} requests had no answer in time: "
-            "their latencies are lower bounds, so percentiles that reach them are too."
+            f"Without an answer in time: {format_count(summary.num_censored)}. "
+            "Such a latency is a lower bound, and so is a percentile that reaches it."
         )
     if summary.loop == "closed":
         yield (
