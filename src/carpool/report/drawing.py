@@ -6,13 +6,14 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from carpool.report import ticks
 from carpool.report.palette import BACKGROUND, FONT_VARIABLE, GRID, INK, MUTED, TONES, VARIABLES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -20,16 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["draw"]
 
-PANEL_INCHES = (4.7, 3.3)
+PANEL_INCHES = (4.5, 3.2)
 PNG_DPI = 160
-TITLE_WIDTH = 52  # characters of a bold title that fit a panel
+TITLE_WIDTH = 46  # characters of a bold title that fit a panel
 MOST_DIRECT_LABELS = 4
+LEGEND_WIDTH = 56  # characters of names and symbols that fit above a panel
 LONGEST_DIRECT_LABEL = 16
 LABEL_GAP = 0.085  # least distance of two labels, as a share of the axes' height
 
 STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],
-    "font.size": 9.0,
+    "font.size": 9.5,
     "text.color": INK,
     "text.parse_math": False,
     "axes.edgecolor": MUTED,
@@ -39,6 +41,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.left": False,
     "axes.linewidth": 0.8,
     "axes.axisbelow": True,
+    "axes.ymargin": 0.07,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "ytick.major.size": 0,
@@ -78,8 +81,12 @@ def _figure(panels: Sequence[Panel], columns: int) -> Figure:
     figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, wspace=0.06, hspace=0.08)  # type: ignore[union-attr]
-    for number, panel in enumerate(panels, start=1):
-        _draw_panel(figure.add_subplot(rows, columns, number), panel)
+    for first in range(0, len(panels), columns):
+        row = panels[first : first + columns]
+        axes = [figure.add_subplot(rows, columns, first + number + 1) for number in range(len(row))]
+        heights = [_draw_panel(one, panel) for one, panel in zip(axes, row, strict=True)]
+        for one, panel in zip(axes, row, strict=True):
+            _draw_heading(one, panel, max(heights))  # the titles of one row stand on one line
     return figure
 
 
@@ -100,7 +107,8 @@ def _svg(figure: Figure) -> str:
     return svg
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
+def _draw_panel(axes: Axes, panel: Panel) -> float:
+    """Draw all but the heading; return how many points of height the names of the series take above the axes."""
     tones = _tones(panel.series)
     _set_scales(axes, panel)
     for series, tone in zip(panel.series, tones, strict=True):
@@ -108,9 +116,10 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     _set_limits(axes, panel)
     axes.grid(axis="y")
     axes.set_xlabel(panel.x_label, labelpad=5)
+    places = [_place_in_axes(axes, mark.x) for mark in panel.marks]
     for number, mark in enumerate(panel.marks):
-        _draw_mark(axes, mark, level=number)
-    _draw_heading(axes, panel, _draw_labels(axes, panel, tones))
+        _draw_mark(axes, mark, level=number, leftwards=_has_more_room_left(places, number))
+    return _draw_labels(axes, panel, tones)
 
 
 def _tones(series: Sequence[LineSeries]) -> list[str]:
@@ -134,7 +143,9 @@ def _draw_series(axes: Axes, series: LineSeries, tone: str) -> None:
         return
     if series.style == "band":
         axes.fill_between(series.x, _known(series.low), _known(series.high), color=tone, alpha=0.18, linewidth=0)
-    axes.plot(series.x, series.y, color=tone, linewidth=1.9, linestyle=(0, (4, 2.4)) if series.style == "dashed" else "-")
+    axes.plot(
+        series.x, series.y, color=tone, linewidth=1.9, linestyle=(0, (4, 2.4)) if series.style == "dashed" else "-"
+    )
 
 
 def _draw_points(axes: Axes, series: LineSeries, tone: str) -> None:
@@ -151,7 +162,6 @@ def _known(values: Sequence[float] | None) -> Sequence[float]:
 def _set_limits(axes: Axes, panel: Panel) -> None:
     low, high = axes.get_ylim()
     if panel.y_scale == "linear":
-        low = min(0.0, low) if panel.y_from_zero and axes.dataLim.y0 >= 0 else low
         low = 0.0 if panel.y_from_zero and axes.dataLim.y0 >= 0 else low
         # Room above the data for the names of marks, one line each.
         high += (high - low) * 0.09 * len(panel.marks)
@@ -162,29 +172,42 @@ def _set_limits(axes: Axes, panel: Panel) -> None:
     ticks.place(axes.yaxis, axes.get_ylim(), panel.y_scale)
 
 
-def _draw_mark(axes: Axes, mark: Mark, *, level: int) -> None:
+def _place_in_axes(axes: Axes, x: float) -> float:
+    """Where x is, as a share of the axes' width."""
+    return float(axes.transAxes.inverted().transform(axes.transData.transform((x, axes.get_ylim()[0])))[0])
+
+
+def _has_more_room_left(places: Sequence[float], number: int) -> bool:
+    """Whether the next mark, or the edge, is farther away on the left than on the right."""
+    here = places[number]
+    left = max((place for place in places if place < here), default=0.0)
+    right = min((place for place in places if place > here), default=1.0)
+    return here - left > right - here
+
+
+def _draw_mark(axes: Axes, mark: Mark, *, level: int, leftwards: bool) -> None:
     axes.axvline(mark.x, color=MUTED, linewidth=1.0, linestyle=(0, (2, 2)), zorder=1)
-    right_half = axes.transAxes.inverted().transform(axes.transData.transform((mark.x, axes.get_ylim()[0])))[0] > 0.5
     axes.annotate(
         mark.label,
         xy=(mark.x, 1.0),
         xycoords=("data", "axes fraction"),
-        xytext=(-5 if right_half else 5, -2 - 12 * level),
+        xytext=(-5 if leftwards else 5, -2 - 13 * level),
         textcoords="offset points",
-        ha="right" if right_half else "left",
+        ha="right" if leftwards else "left",
         va="top",
-        fontsize=8.5,
+        fontsize=9.0,
         color=INK,
     )
 
 
 def _draw_labels(axes: Axes, panel: Panel, tones: Sequence[str]) -> float:
-    """Name the series, beside their ends where that fits, else in a row above; return the points of height this takes."""
+    """Name the series beside their ends where that fits, else above; return the points of height that it takes above."""
     named = [(series, tone) for series, tone in zip(panel.series, tones, strict=True) if series.label and len(series.x)]
-    if len(named) < 2:  # the y label says what a single series is
+    if len(named) <= 1:  # the y label says what a single series is
         return 0.0
-    fits = len(named) <= MOST_DIRECT_LABELS and all(len(series.label) <= LONGEST_DIRECT_LABEL for series, _ in named)
-    if fits:
+    short = len(named) <= MOST_DIRECT_LABELS and all(len(series.label) <= LONGEST_DIRECT_LABEL for series, _ in named)
+    # Series of one tone differ by their strokes alone, which only the row above can show.
+    if short and len({tone for _, tone in named}) == len(named):
         _draw_direct_labels(axes, named)
         return 0.0
     return _draw_legend(axes, named)
@@ -202,7 +225,7 @@ def _draw_direct_labels(axes: Axes, named: Sequence[tuple[LineSeries, str]]) -> 
             textcoords="offset points",
             va="center",
             color=tone,
-            fontsize=8.5,
+            fontsize=9.0,
             fontweight="bold",
             annotation_clip=False,
         )
@@ -216,7 +239,7 @@ def _draw_legend(axes: Axes, named: Sequence[tuple[LineSeries, str]]) -> float:
     from matplotlib.lines import Line2D
 
     handles = [_handle(Line2D, series, tone) for series, tone in named]
-    columns = len(named) if sum(len(series.label) + 6 for series, _ in named) <= 62 else min(2, len(named))
+    columns = len(named) if sum(len(series.label) + 6 for series, _ in named) <= LEGEND_WIDTH else min(2, len(named))
     axes.legend(
         handles=handles,
         loc="lower left",
@@ -225,11 +248,11 @@ def _draw_legend(axes: Axes, named: Sequence[tuple[LineSeries, str]]) -> float:
         frameon=False,
         borderaxespad=0.3,
         borderpad=0,
-        fontsize=8.5,
+        fontsize=9.0,
         handlelength=1.6,
         columnspacing=1.4,
     )
-    return 13.0 * math.ceil(len(named) / columns) + 3.0
+    return 13.5 * math.ceil(len(named) / columns) + 3.0
 
 
 def _handle(kind: Any, series: LineSeries, tone: str) -> Any:
@@ -241,10 +264,15 @@ def _handle(kind: Any, series: LineSeries, tone: str) -> Any:
 
 def _draw_heading(axes: Axes, panel: Panel, above: float) -> None:
     """Write the title and, below it, what the y axis shows; horizontal words are read without tilting one's head."""
-    place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom", "annotation_clip": False}
+    place: dict[str, Any] = {
+        "xycoords": "axes fraction",
+        "textcoords": "offset points",
+        "va": "bottom",
+        "annotation_clip": False,
+    }
     title = "\n".join(textwrap.wrap(panel.title, TITLE_WIDTH))
     axes.annotate(panel.y_label, xy=(0, 1), xytext=(0, 6 + above), color=MUTED, **place)
-    axes.annotate(title, xy=(0, 1), xytext=(0, 21 + above), fontweight="bold", fontsize=10.5, **place)
+    axes.annotate(title, xy=(0, 1), xytext=(0, 22 + above), fontweight="bold", fontsize=10.5, **place)
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:

@@ -59,16 +59,21 @@ class Verdict:
         text: one sentence.
         tone: whether it is `good` news, a `warning`, `bad` news or `neutral`; a word says so too, not colour alone.
         details: sentences that qualify it.
+        label: the word above the sentence; empty for one that goes with the tone.
     """
 
     text: str
     tone: Literal["good", "warning", "bad", "neutral"] = "neutral"
     details: tuple[str, ...] = ()
+    label: str = ""
 
     @property
     def word(self) -> str:
-        """The tone as a word."""
-        return {"good": "It pays", "warning": "Mind this", "bad": "It does not pay", "neutral": "Verdict"}[self.tone]
+        """The label, or the tone as a word."""
+        return (
+            self.label
+            or {"good": "It pays", "warning": "Mind this", "bad": "It does not pay", "neutral": "Verdict"}[self.tone]
+        )
 
 
 @dataclass(frozen=True, slots=True)

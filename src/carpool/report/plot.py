@@ -42,7 +42,9 @@ class LineSeries:
     def __post_init__(self) -> None:
         sizes = {len(values) for values in (self.x, self.y, self.low, self.high) if values is not None}
         if len(sizes) > 1:
-            raise ConfigError(f"series {self.label!r} has {sorted(sizes)} values along x, y, low and high: give as many")
+            raise ConfigError(
+                f"series {self.label!r} has {sorted(sizes)} values along x, y, low and high: give as many"
+            )
         if (self.low is None) != (self.high is None) or (self.style == "band" and self.low is None):
             raise ConfigError(f"series {self.label!r} lacks low or high: give both ends of the uncertainty")
 
@@ -96,7 +98,8 @@ class Panel:
     def _require_positive(self, axis: str, values: Sequence[float]) -> None:
         if any(value <= 0 for value in values):
             raise ConfigError(
-                f"panel {self.title!r} has {axis} = {min(values):g} on a logarithmic scale: leave it out or use `linear`"
+                f"panel {self.title!r} has {axis} = {min(values):g} on a logarithmic scale: "
+                "leave the point out or make the scale linear"
             )
 
 
@@ -108,7 +111,7 @@ class Picture:
         title: what it shows.
         alt: the same for those who can't see it.
         png: bytes of a PNG on white.
-        svg: an SVG document with a transparent background; its colours are CSS variables that fall back to the light look.
+        svg: an SVG document, transparent; its colours are CSS variables that fall back to the light look.
         panels: each panel alone as such a document, for pages that set them side by side or below one another.
     """
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from carpool.units import format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     import rich.progress
@@ -174,7 +174,14 @@ class TerminalProgress:
 
 def _bar(stream: TextIO, unit: str) -> rich.progress.Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     rate = "{task.fields[rate]} " + (_plain(unit) or "") + "/s" if unit else ""
     return Progress(

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from carpool.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import rich.table
 
 __all__ = ["Cell", "Column", "Table"]
 
 Cell: TypeAlias = str | int | float | None
 
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
 MOST_DECIMALS = 3
 
 
