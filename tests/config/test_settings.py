@@ -113,7 +113,7 @@ def test_the_environment_is_text_that_stands_for_numbers_lists_and_durations() -
             "CARPOOL_POLICY_MEMORY_LIMIT": "1000",
             "CARPOOL_OBJECTIVE_P50": "20ms",
             "CARPOOL_DEBUG": "1",
-            "HOME": "/root",
+            "HOME": "somewhere",
         }
     )
     assert settings.profile == Path("p.json")

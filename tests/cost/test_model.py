@@ -218,9 +218,12 @@ def test_repeated_shapes_are_merged() -> None:
 @pytest.mark.parametrize(
     ("points", "expected"),
     [
-        ([], r"cannot fit a cost model to batch sizes \[\] at length 1: at least 2 are needed; profile with"),
-        (measure(linear, sizes=(8,)), r"batch sizes \[8\] at length 1: at least 2 are needed"),
-        (measure(encoder, lengths=(8, 16)) + measure(encoder, sizes=(4,), lengths=(32,)), r"\[4\] at length 32"),
+        ([], "cannot fit a cost model to nothing .batch size x length.: at least one length needs two batch sizes"),
+        (
+            measure(linear, sizes=(8,)),
+            "cannot fit a cost model to 8 x 1 .*; profile with --batch-sizes 1,2,4,8 or more",
+        ),
+        (measure(encoder, sizes=(4,), lengths=(8, 16)), "cannot fit a cost model to 4 x 8, 4 x 16 "),
         (measure(lambda b, _: 1.0 - b), "a time of 0.0 s .* at batch size 1, length 1: it must be positive"),
         (
             [Measurement(batch_size=0, time_s=1.0, low_s=1.0, high_s=1.0)],
@@ -239,6 +242,19 @@ def test_two_batch_sizes_give_a_line_with_a_large_error() -> None:
     model = fit_cost_model(measure(linear, sizes=(1, 32)), measured_on={})
     assert model.time_s(16) == pytest.approx(linear(16, 1))
     assert model.error_pct > 20.0
+
+
+def test_a_profile_cut_short_still_gives_a_model() -> None:
+    """A length that was measured at one size only, or at few, joins the others as it can."""
+    points = [
+        *measure(encoder, lengths=(16,)),
+        *measure(encoder, lengths=(32,), sizes=(1, 2, 4)),
+        *measure(encoder, lengths=(64,), sizes=(1,)),
+    ]
+    model = fit_cost_model(points, measured_on={})
+    assert model.largest_batch_sizes == (256, 4, 1)
+    assert model.time_s(1, 64) == pytest.approx(encoder(1, 64), rel=0.1)
+    assert model.time_s(256, 16) == pytest.approx(encoder(256, 16), rel=0.1)
 
 
 def test_a_fraction_outside_the_limit_is_refused() -> None:

@@ -257,7 +257,7 @@ def fit_cost_model(
     """Fit every form to the measurements and keep the one that best predicts points it has not seen.
 
     Args:
-        points: Times of at least two batch sizes, in any order; with lengths, two batch sizes at each.
+        points: Times of several batch sizes, in any order; at least one length needs two.
         memory_points: Peaks of memory, of at least two shapes; none leaves memory unknown.
         measured_on: What the numbers hold for: device, dtype, threads, versions.
 
@@ -297,14 +297,13 @@ def fit_cost_model(
 
 
 def _check_enough(points: Sequence[Measurement]) -> None:
-    for length in {point.length for point in points} or {1}:
-        sizes = [point.batch_size for point in points if point.length == length]
-        if len(sizes) < 2:  # noqa: PLR2004 - a line needs two points
-            message = (
-                f"cannot fit a cost model to batch sizes {sizes} at length {length}: at least 2 are needed; "
-                "profile with --batch-sizes 1,2,4,8 or more"
-            )
-            raise ConfigError(message)
+    """Refuse measurements that nowhere say what one more item costs."""
+    if len(points) == len({point.length for point in points}):
+        shapes = ", ".join(f"{point.batch_size} x {point.length}" for point in points) or "nothing"
+        raise ConfigError(
+            f"cannot fit a cost model to {shapes} (batch size x length): at least one length needs two batch sizes; "
+            "profile with --batch-sizes 1,2,4,8 or more"
+        )
 
 
 def _residual_sd(chosen: Candidate, points: Sequence[Measurement]) -> float:

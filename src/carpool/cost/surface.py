@@ -26,6 +26,7 @@ SurfaceKind = Literal["curve", "rows", "encoder"]
 ENCODER_TERMS = ("a", "p", "c0", "c1", "c2")
 # Predictions within a tenth, or a tenth of a per cent, of the best are called equal; the simpler form is then taken.
 TIE_RATIO, TIE_MARGIN = 1.1, 0.001
+SIMPLEST = CURVE_FORMS[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +105,8 @@ def candidates(points: Sequence[Measurement]) -> list[Candidate]:
         points: Measurements, one for each shape, ascending by length and batch size.
     """
     rows = _rows(points)
-    fewest = min(len(row.batch_sizes) for row in rows)
-    usable = [form for form in CURVE_FORMS if fewest >= form.fewest_points]
+    most = max(len(row.batch_sizes) for row in rows)
+    usable = [form for form in CURVE_FORMS if most >= form.fewest_points]
     if len(rows) == 1:
         return [_curve_candidate(form, rows[0]) for form in usable]
     return [*_encoder_candidates(points), *(_rows_candidate(form, rows) for form in usable)]
@@ -150,10 +151,18 @@ def _curve_candidate(form: CurveForm, row: _Row) -> Candidate:
 
 
 def _rows_candidate(form: CurveForm, rows: Sequence[_Row]) -> Candidate:
-    """Fit a curve to each row; hold out each point of a row, and each row between two others as a whole."""
-    curves = tuple(form.fit(row.batch_sizes, row.times_s, row.weights) for row in rows)
+    """Fit a curve to each row; hold out each point of a row, and each row between two others as a whole.
+
+    A row too short for the form gets a straight line; one of a single point has none to hold out.
+    """
+    forms = [form if len(row.batch_sizes) >= form.fewest_points else SIMPLEST for row in rows]
+    curves = tuple(own.fit(row.batch_sizes, row.times_s, row.weights) for own, row in zip(forms, rows, strict=True))
     lengths = tuple(row.length for row in rows)
-    errors = [held_out_errors(form, row.batch_sizes, row.times_s, row.weights) for row in rows]
+    errors = [
+        held_out_errors(own, row.batch_sizes, row.times_s, row.weights)
+        for own, row in zip(forms, rows, strict=True)
+        if len(row.batch_sizes) > 1
+    ]
     for index in range(1, len(rows) - 1):
         around = Surface(
             kind="rows",
