@@ -14,7 +14,7 @@ EXAMPLES = {"text_embeddings.py": "model", "images.py": "SmallConvNet", "plain_f
 SAYS = {
     "text_embeddings.py": r"6 texts in \d+ batches, 384 dimensions each\n 0\.\d+  How do I reset my password\?",
     "images.py": r"24 images in \d+ batches; classes \(random weights",
-    "plain_function.py": r"refused: nearest refuses this item: .*\n200 queries in \d+ batches; all found themselves: True",
+    "plain_function.py": r"refused: nearest refuses this item: .*\n200 queries in \d+ batches; all found",
 }
 
 

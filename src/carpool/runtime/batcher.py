@@ -4,7 +4,7 @@ import asyncio
 import functools
 import math
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Self
 
 from carpool.core import BatchFormer, Item, Policy, TimeModel
@@ -168,7 +168,7 @@ class Batcher:
 
     # --------------------------------------------------------------------------------------------- items
 
-    def __call__(self, item: Any, **options: Any) -> Generator[Any, None, Any] | Any:
+    def __call__(self, item: Any, **options: Any) -> Coroutine[Any, Any, Any]:
         """Return an awaitable of the item's result; for `options` see `enqueue`."""
         return self._answer(item, options)
 
