@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
+from typing import TYPE_CHECKING
 
 import jsonschema
 import msgspec
 import pytest
 
+from carpool.signals.event_log import EventWriter
+from carpool.signals.events import BatchFailed, BatchRan, ItemDropped, ItemRejected
 from tests.config.test_settings import FULL
 from tools.write_schemas import DIRECTORY, published
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("name", sorted(published()))
@@ -36,3 +43,33 @@ def test_the_schema_of_carpool_toml_takes_a_whole_file_and_refuses_a_batch_size_
     assert validator.is_valid(settings)
     assert not validator.is_valid({**settings, "policy": {"max_batch_size": 0}})
     assert not validator.is_valid({**settings, "polcy": {}})
+
+
+def test_the_schema_of_events_takes_every_line_that_is_written(tmp_path: Path) -> None:
+    """The header and each kind of event, and nothing that is neither."""
+    ran = BatchRan(
+        at=1.0,
+        batch_id=0,
+        worker=0,
+        reason="idle",
+        arrived_at=(0.5,),
+        lengths=(3,),
+        padded_length=8,
+        dispatched_at=0.6,
+        started_at=0.7,
+        finished_at=0.9,
+    )
+    with EventWriter(tmp_path / "events.jsonl") as writer:
+        for event in (
+            ran,
+            ItemRejected(at=1.0, reason="queue full", tenant=""),
+            ItemDropped(at=1.0, arrived_at=0.5, cause="deadline"),
+            BatchFailed(at=1.0, batch_id=1, num_items=2, error="no"),
+        ):
+            writer.record(event)
+    validator = jsonschema.Draft202012Validator(msgspec.json.decode(published()["events-line.json"]))
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert len(lines) == 5
+    assert all(validator.is_valid(line) for line in lines)
+    for bad in ({}, {**lines[1], "event": "Nothing"}, {**lines[1], "extra": 1}, {"schema_version": 2}):
+        assert not validator.is_valid(bad)

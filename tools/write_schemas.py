@@ -8,11 +8,14 @@ Run it after a change to one of their types; a test compares what is published w
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
 import msgspec
 
 from carpool.config.document import schema
 from carpool.config.tables import SettingsFile
+from carpool.signals.event_log import EventsHeader
+from carpool.signals.events import Event
 
 DIRECTORY = Path(__file__).resolve().parent.parent / "docs" / "reference" / "schemas"
 
@@ -21,8 +24,24 @@ def published() -> dict[str, bytes]:
     """Return every published schema by its file's name."""
     schemas = {
         "carpool-toml.json": schema(SettingsFile, title="carpool.toml", version_required=False),
+        "events-line.json": _line_of_events(),
     }
     return {name: msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n" for name, found in schemas.items()}
+
+
+def _line_of_events() -> dict[str, Any]:
+    """Return the schema of one line of a file of events: its header, or one event under its name."""
+    whole = schema(EventsHeader, title="one line of a file of events")
+    lines = [whole.pop("$ref")]
+    for event in get_args(Event):
+        name = event.__name__
+        defined = schema(event, title=name)["$defs"]
+        body = defined[name]
+        body["properties"] = {"event": {"const": name}, **body["properties"]}
+        body["required"] = ["event", *body["required"]]
+        whole["$defs"] |= defined
+        lines.append(f"#/$defs/{name}")
+    return {**whole, "oneOf": [{"$ref": line} for line in lines]}
 
 
 def main() -> None:
