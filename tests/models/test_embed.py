@@ -294,3 +294,66 @@ def test_impossible_option_names_the_possible(encoder_directory: Build, option: 
     with pytest.raises(ConfigError) as caught:
         EncoderModel(encoder_directory("bert"), **option)  # type: ignore[arg-type]
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("modules.json", "{", "is not JSON"),
+        ("modules.json", '{"type": "Pooling"}', "must be a list of modules"),
+        ("config.json", "[]", "must hold a JSON object, not list"),
+        (
+            "1_Pooling/config.json",
+            '{"pooling_mode": "median"}',
+            r"asks for the pooling \['median'\]; it must name at least one of",
+        ),
+        ("1_Pooling/config.json", "{}", r"asks for the pooling \[\]"),
+    ],
+)
+def test_malformed_file_is_named(encoder_directory: Build, tmp_path: Path, file: str, content: str, said: str) -> None:
+    """With what it must hold."""
+    directory = Path(shutil.copytree(encoder_directory("bert"), tmp_path / "changed"))
+    (directory / file).write_text(content)
+    with pytest.raises(TargetError, match=said):
+        EncoderModel(directory)
+
+
+def test_prompt_left_out_of_the_pooling_is_refused(encoder_directory: Build, tmp_path: Path) -> None:
+    """Rather than pooled over all the same."""
+    directory = Path(shutil.copytree(encoder_directory("bert"), tmp_path / "changed"))
+    said = {"prompts": {"query": "search for: "}, "default_prompt_name": "query"}
+    (directory / "config_sentence_transformers.json").write_text(json.dumps(said))
+    (directory / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean", "include_prompt": false}')
+    with pytest.raises(TargetError, match="leaves the prompt's tokens out of the pooling"):
+        EncoderModel(directory)
+
+
+def test_encoder_with_a_decoder_is_refused(tmp_path: Path) -> None:
+    """Its decoder would want inputs of its own."""
+    (tmp_path / "config.json").write_text('{"model_type": "t5", "architectures": ["T5Model"]}')
+    with pytest.raises(TargetError, match=r"holds an encoder with a decoder \(t5\); give an encoder alone"):
+        loaded(tmp_path)
+
+
+def test_unknown_architecture_has_no_formula(encoder_directory: Build) -> None:
+    """Then PyTorch's counter is asked instead."""
+    model = loaded(encoder_directory("bert"))
+    assert model.flops(1, 8) is not None
+    model._encoder.config.model_type = "other"  # type: ignore[union-attr]
+    assert model.flops(1, 8) is None
+
+
+def test_closed_model_can_be_loaded_again(encoder_directory: Build) -> None:
+    """As when two batchers are given one model, one after the other."""
+    model = loaded(encoder_directory("bert"))
+    before = embed(model, ["a dog"])
+    model.close()
+    model.load()
+    model.load()
+    np.testing.assert_array_equal(embed(model, ["a dog"]), before)
+
+
+def test_examples_of_a_length_need_a_loaded_model(encoder_directory: Build) -> None:
+    """The tokenizer is read by load()."""
+    with pytest.raises(ConfigError, match=r"need the tokenizer; call load\(\) first"):
+        EncoderModel(encoder_directory("bert")).examples(1, length=9)

@@ -7,6 +7,7 @@ import pytest
 
 from carpool.errors import ConfigError
 from carpool.models.model import Admitted, Model, ModelInfo, Results, Stages
+from carpool.models.target import wrap
 
 
 class Upper(Model):
@@ -53,3 +54,8 @@ def test_stages_run_one_after_the_other() -> None:
         finish=lambda batch: [*batch, "finished"],
     )
     assert stages.run(["a"]) == ["a", "prepared", "moved", "computed", "back", "finished"]
+
+
+def test_class_of_models_is_made_when_wrapped() -> None:
+    """A TARGET may name a `Model` of the user's own."""
+    assert isinstance(wrap(Upper), Upper)

@@ -150,7 +150,7 @@ def require_no_arguments(made: type, target: str) -> None:
     Raises:
         TargetError: its constructor has arguments without a default.
     """
-    needed = required_arguments(made)
+    needed = _required_arguments(made)
     if needed:
         raise TargetError(
             f"{target} is a class whose constructor needs {', '.join(needed)}; give them defaults, "
@@ -158,15 +158,10 @@ def require_no_arguments(made: type, target: str) -> None:
         )
 
 
-def required_arguments(function: Callable[..., Any]) -> list[str]:
-    """The names of the arguments that have no default.
-
-    Args:
-        function: a function, or a class for its constructor.
-    """
+def _required_arguments(made: type) -> list[str]:
     try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # some built-in functions have no signature
+        parameters = inspect.signature(made).parameters.values()
+    except (TypeError, ValueError):  # some built-in classes have no signature
         return []
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [p.name for p in parameters if p.default is p.empty and p.kind not in variable]

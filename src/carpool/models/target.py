@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from carpool.errors import ConfigError, TargetError
 from carpool.models import demo
-from carpool.models.function import FunctionModel, refuse_options, required_arguments
+from carpool.models.function import FunctionModel, refuse_options, require_no_arguments
 from carpool.models.lookup import files_nearby, names_in_source, object_in_file, object_in_module
 from carpool.models.model import Model
 
@@ -95,7 +95,8 @@ def wrap(
     name = name or _own_name(obj)
     target = target or name
     if isinstance(obj, type) and issubclass(obj, Model):
-        return _own_model(obj, target)
+        require_no_arguments(obj, target)
+        return obj()
     if _is_module(obj):  # then PyTorch is there
         from carpool.models.torch_model import TorchModel
 
@@ -117,13 +118,6 @@ def _refuse_late_options(model: Model, **options: object) -> None:
 def _own_name(obj: Any) -> str:
     name = getattr(obj, "__name__", None)
     return name.strip("<>") if isinstance(name, str) else type(obj).__name__
-
-
-def _own_model(made: type[Model], target: str) -> Model:
-    needed = required_arguments(made)
-    if needed:
-        raise TargetError(f"{target} is a class whose constructor needs {', '.join(needed)}; give them defaults")
-    return made()
 
 
 def _is_module(obj: Any) -> bool:
