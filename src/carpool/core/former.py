@@ -138,8 +138,7 @@ class BatchFormer:
 
     def next_deadline_at(self) -> float:
         """Return the earliest deadline of an item that waits."""
-        again = (item.deadline_at for item in self._recovery.items())
-        return min(self._queue.next_deadline_at(), min(again, default=math.inf))
+        return min([self._queue.next_deadline_at(), *(item.deadline_at for item in self._recovery.items())])
 
     def drain(self) -> None:
         """From now on wait for nobody."""

@@ -71,16 +71,18 @@ class ItemQueue:
 
     def take(self, items: Iterable[Item]) -> None:
         """Take out items that go into a batch, and charge their tenants for them."""
-        tenants = set()
-        furthest: dict[str, int] = {}
+        tokens: dict[str, int] = {}
+        last: dict[str, tuple[float, int]] = {}
         for item in items:
             self._left(item)
-            tenants.add(item.tenant)
-            position = bisect_left(self._lanes[item.tenant], (item.due_at, item.sequence))
-            furthest[item.tenant] = max(furthest.get(item.tenant, 0), position + 1)
-            self._shares.charge(item.tenant, item.length)
-        for tenant in tenants:
-            lane, end = self._lanes[tenant], furthest[tenant]
+            tenant, key = item.tenant, (item.due_at, item.sequence)
+            tokens[tenant] = tokens.get(tenant, 0) + item.length
+            if tenant not in last or key > last[tenant]:
+                last[tenant] = key
+        for tenant, key in last.items():
+            self._shares.charge(tenant, tokens[tenant])
+            lane = self._lanes[tenant]
+            end = bisect_left(lane, key) + 1
             lane[:end] = [entry for entry in lane[:end] if entry[2].state is State.WAITING]
             self._drop_if_empty(tenant)
 

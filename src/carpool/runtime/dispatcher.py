@@ -3,6 +3,7 @@
 It starts no thread and waits for nothing itself, so that a test can drive it step by step.
 """
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ class Dispatcher:
         except CarpoolError as error:
             self._sink.record(ItemRejected(at=item.arrived_at, reason=_why_rejected(error), tenant=item.tenant))
             raise
-        if item.deadline_at <= self._former.next_deadline_at():
+        if item.deadline_at < math.inf and item.deadline_at <= self._former.next_deadline_at():
             self._deadlines.notify()
 
     def wait_for_room(self) -> None:
@@ -155,7 +156,7 @@ class Dispatcher:
             return answer.batch
         if (self._closing and not self._former.num_waiting) or self._failure:
             return None
-        return Idle(None if answer.until == float("inf") else max(0.0, answer.until - now))
+        return Idle(None if answer.until == math.inf else max(0.0, answer.until - now))
 
     def succeeded(self, batch: Batch, results: list[Any], *, worker: int, started_at: float) -> None:
         """Answer the items of a batch that ran; a result that is a `CarpoolError` fails its own item only."""
@@ -220,7 +221,7 @@ class Dispatcher:
                 return False
             deadline_at = self._former.next_deadline_at()
             left_s = deadline_at - self._clock.now()
-            self._deadlines.wait(None if left_s == float("inf") else max(0.0, left_s))
+            self._deadlines.wait(None if left_s == math.inf else max(0.0, left_s))
         return True
 
     # ---------------------------------------------------------------------------------------------- shut down

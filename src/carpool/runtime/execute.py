@@ -8,6 +8,9 @@ from carpool.errors import CarpoolError, ModelError, OutOfMemory
 Run = Callable[[Sequence[Any]], Any]
 
 
+_NEVER_NAN = frozenset({int, str, bytes, bool, type(None)})
+
+
 def run_checked(run: Run, payloads: list[Any], size: int) -> list[Any]:
     """Run one batch; return a result or a `CarpoolError` for each payload.
 
@@ -56,7 +59,7 @@ def _checked(results: Any, rows: list[Any]) -> list[Any]:
         raise ModelError(f"the model returned {found} for {len(rows)} items: return a list with one result an item")
     if hasattr(results, "dtype") and not _has_nan(results):
         return list(results)
-    return [_check_one(result) for result in results]
+    return [result if type(result) in _NEVER_NAN else _check_one(result) for result in results]
 
 
 def _check_one(result: Any) -> Any:
