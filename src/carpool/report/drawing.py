@@ -75,12 +75,13 @@ def draw(panels: Sequence[Panel], *, columns: int) -> tuple[bytes, str, tuple[st
 def _figure(panels: Sequence[Panel], columns: int) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = min(columns, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12, wspace=0.06, hspace=0.08)
+    figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout=layout)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, wspace=0.06, hspace=0.08)  # type: ignore[union-attr]
     for first in range(0, len(panels), columns):
         row = panels[first : first + columns]
         axes = [figure.add_subplot(rows, columns, first + number + 1) for number in range(len(row))]
@@ -201,7 +202,7 @@ def _draw_mark(axes: Axes, mark: Mark, *, level: int, leftwards: bool) -> None:
 
 
 def _draw_labels(axes: Axes, panel: Panel, tones: Sequence[str]) -> float:
-    """Name the series beside their ends where that fits, else above; return the points of height that it takes above."""
+    """Name the series beside their ends where that fits, else above; return the points of height taken above."""
     named = [(series, tone) for series, tone in zip(panel.series, tones, strict=True) if series.label and len(series.x)]
     if len(named) <= 1:  # the y label says what a single series is
         return 0.0

@@ -117,6 +117,8 @@ def percentile_interval(
 def estimate_percentile(values: Sequence[float], q: float, *, confidence: float = 0.95) -> Estimate:
     """Percentile and its confidence interval, sorting the sample once.
 
+    Interpolation can put the percentile of a handful of values outside their interval, which is then widened to hold it.
+
     Args:
         values: the sample, in any order.
         q: percent, 0 to 100.
@@ -128,7 +130,13 @@ def estimate_percentile(values: Sequence[float], q: float, *, confidence: float 
     _require_values(values)
     ordered, share = sorted(values), _share(q)
     low, high = _interval_of_sorted(ordered, share, confidence)
-    return Estimate(value=_percentile_of_sorted(ordered, share), low=low, high=high, num_values=len(ordered))
+    value = _percentile_of_sorted(ordered, share)
+    return Estimate(
+        value=value,
+        low=None if low is None else min(low, value),
+        high=None if high is None else max(high, value),
+        num_values=len(ordered),
+    )
 
 
 def fill_ratio(num_items: int, max_batch_size: int, *, num_batches: int = 1) -> float:

@@ -1,7 +1,6 @@
 """Counts and figures folded from events: what `stats()`, the metrics page and the verdicts read.
 
-This module is the front of the package: it names, too, the definitions of the figures, which stand in
-`carpool.signals.figures`.
+The definitions of the figures stand in `carpool.signals.figures`.
 """
 
 from __future__ import annotations
@@ -11,54 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from carpool.signals.counts import Counts, Totals
-from carpool.signals.figures import (
-    LITTLES_LAW_TOLERANCE,
-    Estimate,
-    estimate_percentile,
-    fill_ratio,
-    goodput,
-    littles_law_gap,
-    mean,
-    mean_batch_size,
-    padding_waste,
-    percentile,
-    percentile_interval,
-    prediction_error,
-    throughput,
-    utilisation,
-)
-from carpool.signals.histogram import Histogram
 from carpool.signals.recent import Recent, Stretch
-from carpool.signals.window import Durations, LittlesLaw, PredictionError, WindowFigures, window_figures
+from carpool.signals.window import WindowFigures, window_figures
 
 if TYPE_CHECKING:
     from carpool.signals.events import Event
 
-__all__ = [
-    "FOLD_AT",
-    "LITTLES_LAW_TOLERANCE",
-    "Durations",
-    "Estimate",
-    "Histogram",
-    "LittlesLaw",
-    "Metrics",
-    "PredictionError",
-    "Snapshot",
-    "Totals",
-    "WindowFigures",
-    "estimate_percentile",
-    "fill_ratio",
-    "goodput",
-    "littles_law_gap",
-    "mean",
-    "mean_batch_size",
-    "padding_waste",
-    "percentile",
-    "percentile_interval",
-    "prediction_error",
-    "throughput",
-    "utilisation",
-]
+__all__ = ["FOLD_AT", "Metrics", "Snapshot", "Totals"]
 
 FOLD_AT = 32
 """Events that may wait before they are folded: few enough that folding never holds a worker up for a millisecond."""

@@ -194,9 +194,9 @@ def _unseen_item_seconds(
     arrivals = sorted(arrived_at for arrived_at, _, _ in stays)
     departures = sorted(taken_at for _, taken_at, _ in stays)
     batches = sorted((r for r in records if isinstance(r, BatchRan)), key=lambda batch: batch.dispatched_at)
-    ends = [batch.dispatched_at for batch in batches[1:]] + [to_at]
+    instants = [*(batch.dispatched_at for batch in batches), to_at]
     total = 0.0
-    for batch, end in zip(batches, ends, strict=True):
+    for batch, end in zip(batches, instants[1:], strict=True):
         known = bisect_right(arrivals, batch.dispatched_at) - bisect_right(departures, batch.dispatched_at)
         total += max(0, batch.queue_depth - known) * max(0.0, end - batch.dispatched_at)
     return total

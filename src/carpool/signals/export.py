@@ -1,0 +1,118 @@
+"""The metrics page that Prometheus reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from prometheus_client import Metric
+
+    from carpool.signals.histogram import Histogram
+    from carpool.signals.metrics import Metrics, Totals
+
+__all__ = ["CONTENT_TYPE", "prometheus_page"]
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_HISTOGRAMS = {
+    "batch_size": ("carpool_batch_size", "Items in a batch."),
+    "fill": ("carpool_fill_ratio", "Items of a batch over the most that it could hold."),
+    "padding": ("carpool_padding_waste_ratio", "Share of a batch's computed tokens that was padding."),
+    "queue_delay_s": ("carpool_queue_delay_seconds", "Arrival to dispatch, of each item."),
+    "compute_s": ("carpool_compute_seconds", "Time in the model, of each batch."),
+    "latency_s": ("carpool_latency_seconds", "Arrival to the end of the model's run, of each item."),
+    "prediction": ("carpool_prediction_ratio", "Measured over predicted time, of each batch with a prediction."),
+}
+_COUNTERS = {
+    "num_items": ("carpool_items", "Items that were in a batch."),
+    "num_failed": ("carpool_failed_items", "Items answered with an error."),
+    "num_batch_failures": ("carpool_batch_failures", "Runs of a batch that raised."),
+    "real_tokens": ("carpool_tokens", "Tokens of the items."),
+    "padded_tokens": ("carpool_padded_tokens", "Tokens computed, padding included."),
+    "busy_s": ("carpool_busy_seconds", "Time that workers spent in the model."),
+    "predicted_s": ("carpool_predicted_seconds", "Time in the model that the cost model promised."),
+    "predicted_busy_s": ("carpool_predicted_busy_seconds", "Time in the model of the batches that had a prediction."),
+}
+_LABELLED_COUNTERS = {
+    "reasons": ("carpool_batches", "reason", "Batches, by the reason that they left for."),
+    "rejections": ("carpool_rejected_items", "reason", "Items refused at arrival, by reason."),
+    "drops": ("carpool_dropped_items", "cause", "Items that left the queue uncomputed, by cause."),
+}
+
+
+def prometheus_page(metrics: Mapping[str, Metrics]) -> bytes:
+    """Write the page, of content type `CONTENT_TYPE`, in Prometheus' text format.
+
+    Args:
+        metrics: the metrics of each model by its name, which becomes the label `model`.
+    """
+    registry = CollectorRegistry()
+    registry.register(_Models(metrics))
+    return generate_latest(registry)
+
+
+class _Models(Collector):
+    """Turns the totals of all models into families, one sample or histogram a model."""
+
+    def __init__(self, metrics: Mapping[str, Metrics]) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> Iterator[Metric]:
+        """Promise nothing: the registry lives for one page, so no other collector can clash."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """All families."""
+        totals = {model: metrics.totals() for model, metrics in self._metrics.items()}
+        yield from _histograms(totals)
+        yield from _counters(totals)
+        yield from _labelled_counters(totals)
+        yield from self._gauges(totals)
+
+    def _gauges(self, totals: Mapping[str, Totals]) -> Iterator[Metric]:
+        depth = GaugeMetricFamily("carpool_queue_depth", "Items left waiting by the latest batch.", labels=["model"])
+        limit = GaugeMetricFamily("carpool_max_batch_size", "Most items that a batch may hold.", labels=["model"])
+        workers = GaugeMetricFamily("carpool_workers", "Workers that run batches.", labels=["model"])
+        for model, metrics in self._metrics.items():
+            depth.add_metric([model], totals[model].queue_depth)
+            limit.add_metric([model], metrics.max_batch_size)
+            workers.add_metric([model], metrics.num_workers)
+        yield from (depth, limit, workers)
+
+
+def _histograms(totals: Mapping[str, Totals]) -> Iterator[Metric]:
+    for field, (name, documentation) in _HISTOGRAMS.items():
+        family = HistogramMetricFamily(name, documentation, labels=["model"])
+        for model, counted in totals.items():
+            histogram: Histogram = getattr(counted, field)
+            family.add_metric([model], buckets=_buckets(histogram), sum_value=histogram.total)
+        yield family
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    bounds = [floatToGoString(bound) for bound in histogram.bounds]  # type: ignore[no-untyped-call]
+    return list(zip([*bounds, "+Inf"], histogram.cumulative(), strict=True))
+
+
+def _counters(totals: Mapping[str, Totals]) -> Iterator[Metric]:
+    for field, (name, documentation) in _COUNTERS.items():
+        family = CounterMetricFamily(name, documentation, labels=["model"])
+        for model, counted in totals.items():
+            family.add_metric([model], getattr(counted, field))
+        yield family
+
+
+def _labelled_counters(totals: Mapping[str, Totals]) -> Iterator[Metric]:
+    for field, (name, label, documentation) in _LABELLED_COUNTERS.items():
+        family = CounterMetricFamily(name, documentation, labels=["model", label])
+        for model, counted in totals.items():
+            for value, num in sorted(getattr(counted, field).items()):
+                family.add_metric([model, value], num)
+        yield family

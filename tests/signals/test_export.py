@@ -1,0 +1,100 @@
+"""The metrics page, read back by Prometheus' own parser."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from carpool.signals.events import ItemDropped, ItemRejected
+from carpool.signals.export import prometheus_page
+from carpool.signals.metrics import Metrics
+from tests.signals.records import batch
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+
+def families(metrics: dict[str, Metrics]) -> dict[str, Metric]:
+    """The page's families by name."""
+    return {family.name: family for family in text_string_to_metric_families(prometheus_page(metrics).decode())}
+
+
+def value(family: Metric, name: str, **labels: str) -> float:
+    """The one sample of that name and labels."""
+    (found,) = (sample.value for sample in family.samples if sample.name == name and sample.labels == labels)
+    return float(found)
+
+
+def filled() -> Metrics:
+    """Metrics of one batch of two, one refusal and one drop."""
+    metrics = Metrics(max_batch_size=4, num_workers=2)
+    metrics.record(batch((0.0, 0.1), start=0.2, end=0.3, reason="full", queue_depth=5, predicted_s=0.1))
+    metrics.record(ItemRejected(at=0.3, reason="queue_full"))
+    metrics.record(ItemDropped(at=0.3, arrived_at=0.1, cause="cancelled"))
+    return metrics
+
+
+def test_page_has_every_family_with_its_type() -> None:
+    """Names carry units, counters and histograms are what they say."""
+    kinds = {name: family.type for name, family in families({"m": filled()}).items()}
+    assert kinds == {
+        "carpool_batch_size": "histogram",
+        "carpool_fill_ratio": "histogram",
+        "carpool_padding_waste_ratio": "histogram",
+        "carpool_queue_delay_seconds": "histogram",
+        "carpool_compute_seconds": "histogram",
+        "carpool_latency_seconds": "histogram",
+        "carpool_prediction_ratio": "histogram",
+        "carpool_items": "counter",
+        "carpool_failed_items": "counter",
+        "carpool_batch_failures": "counter",
+        "carpool_tokens": "counter",
+        "carpool_padded_tokens": "counter",
+        "carpool_busy_seconds": "counter",
+        "carpool_predicted_seconds": "counter",
+        "carpool_predicted_busy_seconds": "counter",
+        "carpool_batches": "counter",
+        "carpool_rejected_items": "counter",
+        "carpool_dropped_items": "counter",
+        "carpool_queue_depth": "gauge",
+        "carpool_max_batch_size": "gauge",
+        "carpool_workers": "gauge",
+    }
+
+
+def test_values_are_those_that_were_counted() -> None:
+    """Counts, sums and labels come through."""
+    page = families({"m": filled()})
+    assert value(page["carpool_batches"], "carpool_batches_total", model="m", reason="full") == 1
+    assert value(page["carpool_rejected_items"], "carpool_rejected_items_total", model="m", reason="queue_full") == 1
+    assert value(page["carpool_dropped_items"], "carpool_dropped_items_total", model="m", cause="cancelled") == 1
+    assert value(page["carpool_queue_delay_seconds"], "carpool_queue_delay_seconds_count", model="m") == 2
+    assert value(page["carpool_batch_size"], "carpool_batch_size_bucket", model="m", le="2.0") == 1
+    assert value(page["carpool_batch_size"], "carpool_batch_size_bucket", model="m", le="1.0") == 0
+    assert value(page["carpool_queue_depth"], "carpool_queue_depth", model="m") == 5
+    assert value(page["carpool_workers"], "carpool_workers", model="m") == 2
+
+
+def test_buckets_never_fall_and_end_in_the_count() -> None:
+    """What Prometheus demands of a histogram."""
+    for family in families({"m": filled()}).values():
+        if family.type == "histogram":
+            buckets = [sample.value for sample in family.samples if sample.name.endswith("_bucket")]
+            count = value(family, f"{family.name}_count", model="m")
+            assert buckets == sorted(buckets)
+            assert buckets[-1] == count
+
+
+def test_each_model_has_its_own_samples() -> None:
+    """Two models on one page do not mix, and a hostile name is escaped."""
+    hostile = 'a"} 1\nb\\'
+    page = families({"first": filled(), hostile: Metrics(max_batch_size=1)})
+    assert value(page["carpool_items"], "carpool_items_total", model="first") == 2
+    assert value(page["carpool_items"], "carpool_items_total", model=hostile) == 0
+
+
+def test_pages_do_not_share_a_registry() -> None:
+    """Asking twice gives the same page twice."""
+    metrics = {"m": filled()}
+    assert prometheus_page(metrics) == prometheus_page(metrics)
