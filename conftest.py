@@ -1,7 +1,8 @@
 """Collects the examples: doctests of the source, and every block of the README and the documentation that can run.
 
-Python blocks run as they stand, one namespace a page; ``console`` blocks run in a shell; ``json`` and ``toml`` blocks
-must parse. Each page runs in an empty directory of its own, so that what an example writes does not stay behind.
+Python blocks run as they stand, one namespace a page; ``console`` blocks run in a shell; the commands of ``sh`` blocks,
+and ``json`` and ``toml`` blocks, must parse. Each page runs in an empty directory of its own, so that what an example
+writes does not stay behind.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sybil.parsers.doctest import DocTestParser
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.sybil import SybilCollection
 
-from tests.doc_blocks import console_blocks, data_blocks
+from tests.doc_blocks import console_blocks, data_blocks, shell_blocks
 
 
 def _enter_empty_directory(namespace: dict[str, object]) -> None:
@@ -37,7 +38,7 @@ def _leave_directory(namespace: dict[str, object]) -> None:
 
 def _pages(path: str, pattern: str) -> Sybil:
     return Sybil(
-        parsers=[PythonCodeBlockParser(), console_blocks(), *data_blocks()],
+        parsers=[PythonCodeBlockParser(), console_blocks(), shell_blocks(), *data_blocks()],
         path=path,
         patterns=[pattern],
         setup=_enter_empty_directory,

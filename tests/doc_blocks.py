@@ -1,17 +1,23 @@
-"""How the blocks of the documentation that are not Python are run: shell sessions, and data that must parse."""
+"""How the blocks of the documentation that are not Python are run: shell sessions, and what must only parse."""
 
 from __future__ import annotations
 
 import doctest
+import itertools
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 from sybil.parsers.markdown import CodeBlockParser
+
+from carpool.cli.main import carpool
 
 if TYPE_CHECKING:
     from sybil import Example
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
 PROMPT = "$ "
 COMMAND_LIMIT_S = 120
 DIVIDER = "--carpool-divider--"
+MAKEFILE = Path(__file__).parents[1] / "Makefile"
+SHELL_SIGNS = {"&", "&&", "|", ";", ">", "2>"}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -37,6 +45,43 @@ def data_blocks() -> list[CodeBlockParser]:
         CodeBlockParser(language="json", evaluator=lambda example: _parses(json.loads, example)),
         CodeBlockParser(language="toml", evaluator=lambda example: _parses(tomllib.loads, example)),
     ]
+
+
+def shell_blocks() -> CodeBlockParser:
+    """Check ``sh`` blocks, which show what takes long: ``carpool`` commands must parse, ``make`` targets exist."""
+    return CodeBlockParser(language="sh", evaluator=check_shell)
+
+
+def check_shell(example: Example) -> str | None:
+    """Check one block's commands; give what is wrong with the first bad one, or None."""
+    for line in str(example.parsed).replace("\\\n", " ").splitlines():
+        words = list(itertools.takewhile(lambda word: word not in SHELL_SIGNS, shlex.split(line, comments=True)))
+        if words[:1] == ["carpool"] and (wrong := _does_not_parse(words[1:])):
+            return f"{line!r}: {wrong}"
+        if words[:1] == ["make"] and (missing := set(words[1:]) - _make_targets()):
+            return f"{line!r}: the Makefile has no {', '.join(sorted(missing))}"
+    return None
+
+
+def _does_not_parse(arguments: list[str]) -> str | None:
+    """Parse a command's arguments without running it; files that it names are the reader's, empty ones stand in."""
+    for argument in arguments:
+        if Path(argument).suffix in {".csv", ".jsonl", ".toml"} and "://" not in argument:
+            Path(argument).touch()
+    try:
+        with click.Context(carpool, info_name="carpool") as context:
+            name, command, rest = carpool.resolve_command(context, arguments)
+            assert command is not None
+            command.make_context(name, rest, parent=context)
+    except click.exceptions.Exit:  # --help and --version
+        return None
+    except click.ClickException as error:
+        return error.format_message()
+    return None
+
+
+def _make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", MAKEFILE.read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
 def run_session(example: Example) -> str | None:
