@@ -27,6 +27,7 @@ PUBLIC_NAMES = {
     "Rejected",
     "SchemaError",
     "TargetError",
+    "WrongResultCount",
     "__version__",
     "batched",
 }

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Rejected,
         SchemaError,
         TargetError,
+        WrongResultCount,
     )
     from carpool.runtime import Batcher, batched
 
@@ -50,6 +51,7 @@ __all__ = [
     "Rejected",
     "SchemaError",
     "TargetError",
+    "WrongResultCount",
     "__version__",
     "batched",
 ]

@@ -11,6 +11,7 @@ The tree::
     |   `-- DeadlineExceeded   the deadline passed while waiting, or cannot be met
     |-- InvalidItem            this item can't join a batch
     |-- ModelError             the model raised, or returned what it must not
+    |   `-- WrongResultCount   it did not return one result an item, so that nobody knows whose they are
     |-- OutOfMemory            the work does not fit, even alone
     |-- OutOfRange             a question beyond what was measured
     |-- BatcherClosed          work was handed to a batcher that is shut or shutting
@@ -64,6 +65,10 @@ class InvalidItem(CarpoolError):
 
 class ModelError(CarpoolError):
     """The model raised, or returned something other than one finite result an item."""
+
+
+class WrongResultCount(ModelError):
+    """The model did not return one result an item; the whole batch fails, since nobody knows whose the results are."""
 
 
 class OutOfMemory(CarpoolError):

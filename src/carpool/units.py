@@ -13,6 +13,9 @@ _BYTES = {
     **{f"{prefix}iB": 1024 ** (power + 1) for power, prefix in enumerate("KMGT")},
     "kB": 1000,
 }
+# Where a rounded value reaches the next unit: 999.5 rounds to 1000.
+_MINUTE_S, _SECOND_S, _MILLISECOND_S = 60.0, 0.9995, 0.9995e-3
+_NEXT_BYTES, _NEXT_COUNT = 1023.5, 999.5
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([^\d\s.]*)\s*")
 
 
@@ -44,7 +47,9 @@ def _parse(value: str | float, units: dict[str, float] | dict[str, int], *, kind
     number, unit = _split(value)
     if number is None or unit not in units or not math.isfinite(number) or number < 0:
         known = ", ".join(name for name in units if name)
-        raise ConfigError(f"{value!r} is not a {kind}: write a number of at least 0 with a unit of {known}, as in {example}")
+        raise ConfigError(
+            f"{value!r} is not a {kind}: write a number of at least 0 with a unit of {known}, as in {example}"
+        )
     return number * units[unit]
 
 
@@ -62,12 +67,12 @@ def format_duration(seconds: float) -> str:
     ('12.3 ms', '1 min 15 s', '4 us')
     """
     magnitude = abs(seconds)
-    if magnitude >= 60:
+    if magnitude >= _MINUTE_S:
         minutes, rest = divmod(round(magnitude), 60)
         return f"{'-' if seconds < 0 else ''}{minutes} min {rest} s"
-    if magnitude >= 0.9995:
+    if magnitude >= _SECOND_S:
         return f"{_three_digits(seconds)} s"
-    if magnitude >= 0.9995e-3:
+    if magnitude >= _MILLISECOND_S:
         return f"{_three_digits(seconds * 1e3)} ms"
     return f"{_three_digits(seconds * 1e6)} us"
 
@@ -80,7 +85,7 @@ def format_bytes(num_bytes: float) -> str:
     """
     size = float(num_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1023.5:
+        if abs(size) < _NEXT_BYTES:
             return f"{_three_digits(size)} {unit}"
         size /= 1024
     return f"{_three_digits(size)} TiB"
@@ -92,7 +97,7 @@ def format_count(count: float) -> str:
     >>> format_count(1234567), format_count(12.345)
     ('1,234,567', '12.3')
     """
-    return f"{count:,.0f}" if abs(count) >= 999.5 else _three_digits(count)
+    return f"{count:,.0f}" if abs(count) >= _NEXT_COUNT else _three_digits(count)
 
 
 def _three_digits(value: float) -> str:

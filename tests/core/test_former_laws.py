@@ -5,10 +5,10 @@ import math
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.core.strategies import costs, items, policies
 
-from carpool.core import AffineCost, Batch, BatchFormer, Dispatch, Item, Policy, Wait
-from carpool.errors import DeadlineExceeded, QueueFull
+from carpool.core import AffineCost, Batch, BatchFormer, Dispatch, Fault, Item, Policy, Wait
+from carpool.errors import DeadlineExceeded, QueueFull, Rejected
+from tests.core.strategies import costs, items, policies
 
 
 class FormerMachine(RuleBasedStateMachine):
@@ -38,14 +38,16 @@ class FormerMachine(RuleBasedStateMachine):
         item = data.draw(items(self.now))
         try:
             self.former.add(item, self.now)
-        except QueueFull as error:
-            assert self.former.is_full
-            assert error.retry_after_s is not None
-            assert error.retry_after_s >= 0
-        except DeadlineExceeded:
-            assert item.deadline_at < math.inf
+        except (QueueFull, DeadlineExceeded) as refusal:
+            self.check_refusal(item, refusal)
         else:
             self.accepted.append(item)
+
+    def check_refusal(self, item: Item, refusal: Rejected) -> None:
+        """The reason is true, and says when to come back."""
+        assert self.former.is_full if isinstance(refusal, QueueFull) else item.deadline_at < math.inf
+        assert refusal.retry_after_s is not None
+        assert refusal.retry_after_s >= 0
 
     @precondition(lambda self: self.accepted)
     @rule(data=st.data())
@@ -100,7 +102,7 @@ class FormerMachine(RuleBasedStateMachine):
         """A batch does not fit: only one that held a single item is given up."""
         batch = data.draw(st.sampled_from(self.running))
         self.running.remove(batch)
-        guilty = self.former.failed(batch, self.now, out_of_memory=True)
+        guilty = self.former.failed(batch, self.now, Fault.MEMORY)
         assert guilty == (batch.items if len(batch.items) == 1 else []) or batch.lineage
         self.ended += guilty
 

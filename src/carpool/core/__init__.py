@@ -1,6 +1,6 @@
 """How batches are formed: pure, with no clock, no I/O and no third-party package but numpy."""
 
-from carpool.core.batch import Batch, Dispatch, Reason, Wait
+from carpool.core.batch import Batch, Dispatch, Fault, Reason, Wait
 from carpool.core.clock import Clock, VirtualClock
 from carpool.core.cost import AffineCost, CostModel, TimeModel
 from carpool.core.former import BatchFormer
@@ -14,6 +14,7 @@ __all__ = [
     "Clock",
     "CostModel",
     "Dispatch",
+    "Fault",
     "Item",
     "Policy",
     "Reason",

@@ -25,6 +25,17 @@ class Reason(enum.StrEnum):
     """It is part of a batch that failed, run again to find the guilty item."""
 
 
+class Fault(enum.Enum):
+    """What a batch failed of."""
+
+    ITEM = "item"
+    """Perhaps one of its items: it is halved and run again, until the guilty one is found."""
+    MEMORY = "memory"
+    """Its size: it is halved and run again."""
+    MODEL = "model"
+    """The model itself: all of its items fail."""
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Batch:
     """Items that run together.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from carpool.core.batch import Reason
 from carpool.core.collate import round_up
 from carpool.core.cost import CostModel, TimeModel
+from carpool.core.item import Item
 from carpool.core.policy import Policy
 from carpool.errors import ConfigError, InvalidItem
 
@@ -37,6 +38,10 @@ class Budget:
     def padded_length(self, length: int) -> int:
         """Return what a batch whose longest member has `length` tokens is padded to."""
         return round_up(length, self.policy.length_buckets)
+
+    def padded(self, items: list[Item]) -> int:
+        """Return what a batch of these items is padded to."""
+        return self.padded_length(max(item.length for item in items))
 
     def size(self, num_items: int) -> int:
         """Return how many rows run for so many items."""

@@ -72,7 +72,7 @@ def _first_of_one_length(candidates: list[Item], padded: int, budget: Budget) ->
 
 
 def _windows(ordered: list[Item], position: int, budget: Budget) -> list[tuple[int, int, int]]:
-    """Return, for each padded length from the anchor's up, the fullest window (start, stop, padded) around the anchor."""
+    """Return the fullest (start, stop, padded) around the anchor, for each padded length from the anchor's up."""
     windows = []
     stop = position
     while stop < len(ordered):

@@ -7,7 +7,7 @@ holds no clock and does no I/O; every call is given `now`.
 import math
 from collections.abc import Iterable
 
-from carpool.core.batch import Batch, Dispatch, Lineage, Reason, Wait
+from carpool.core.batch import Batch, Dispatch, Fault, Lineage, Reason, Wait
 from carpool.core.budget import Budget
 from carpool.core.choose import Choice, choose
 from carpool.core.cost import LearningTimeModel, TimeModel
@@ -154,11 +154,10 @@ class BatchFormer:
 
     def poll(self, now: float) -> Dispatch | Wait:
         """Say what a free worker does now."""
-        piece = self._recovery.next_piece()
+        piece = self._recovery.next_piece(self.budget)
         if piece is not None:
             items, lineage = piece
-            length = self.budget.padded_length(max(item.length for item in items))
-            return self._dispatch(Choice(items, length, None), Reason.BISECT, now, lineage)
+            return self._dispatch(Choice(items, self.budget.padded(items), None), Reason.BISECT, now, lineage)
         if not self._queue:
             return Wait(math.inf)
         candidates = self._recovery.quarantine(self._queue.head(self.policy.look_ahead))
@@ -233,14 +232,14 @@ class BatchFormer:
         for item in batch.items:
             item.state = State.DONE
 
-    def failed(self, batch: Batch, now: float, *, out_of_memory: bool = False) -> list[Item]:
+    def failed(self, batch: Batch, now: float, fault: Fault = Fault.ITEM) -> list[Item]:
         """Take note that a batch failed; return the items that failed for good. The others run again."""
-        if out_of_memory:
+        if fault is Fault.MEMORY:
             self.budget.ran_out_of_memory(batch.size, batch.length)
         self._came_back(batch, now)
         for item in batch.items:
             item.state = State.AGAIN
-        guilty = self._recovery.split(batch, out_of_memory=out_of_memory)
+        guilty = batch.items if fault is Fault.MODEL else self._recovery.split(batch, fault)
         for item in guilty:
             item.state = State.DONE
         return guilty

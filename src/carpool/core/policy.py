@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from carpool.errors import ConfigError
 
@@ -16,8 +17,10 @@ class Policy:
             when the last batch came back; 0 never waits. Within it, a batch waits only while the cost model and the
             arrivals say that it pays.
         token_budget: most padded tokens in a batch (items x longest), or None.
-        length_buckets: lengths that items are padded to, ascending; beyond the last one, and where empty, the longest member's own.
-        batch_size_buckets: batch sizes that the executor runs, ascending: smaller batches are padded up; empty allows every size.
+        length_buckets: lengths that items are padded to, ascending; beyond the last one, and where empty, the longest
+            member's own.
+        batch_size_buckets: batch sizes that the executor runs, ascending: smaller batches are padded up; empty allows
+            every size.
         look_ahead: how many waiting items are looked through for ones of similar length.
         max_queue: most items waiting; one more is refused.
         patience_s: the deadline that an item without one is ordered by, so that items with deadlines can't starve it.
@@ -54,8 +57,8 @@ class Policy:
         _positive_weights(self.tenant_weights)
         if self.batch_size_buckets and self.batch_size_buckets[-1] < self.max_batch_size:
             raise ConfigError(
-                f"batch_size_buckets ends at {self.batch_size_buckets[-1]}, below max_batch_size {self.max_batch_size}: "
-                f"add {self.max_batch_size}, or lower max_batch_size"
+                f"batch_size_buckets ends at {self.batch_size_buckets[-1]}, below max_batch_size "
+                f"{self.max_batch_size}: add {self.max_batch_size}, or lower max_batch_size"
             )
 
 
@@ -65,7 +68,7 @@ def _at_least(name: str, value: float, least: float) -> None:
 
 
 def _ascending(name: str, values: tuple[int, ...]) -> None:
-    if any(value < 1 for value in values) or any(low >= high for low, high in zip(values, values[1:], strict=False)):
+    if any(value < 1 for value in values) or any(low >= high for low, high in pairwise(values)):
         raise ConfigError(f"{name} is {list(values)}; it must rise from at least 1, as in [16, 32, 64]")
 
 

@@ -10,6 +10,7 @@ import heapq
 import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from carpool.core.fairness import FairShares
 from carpool.core.item import Item, State
@@ -139,5 +140,5 @@ class ItemQueue:
         assert self._num_items == sum(map(len, self._lanes.values()))
         for tenant, lane in self._lanes.items():
             assert lane, tenant
-            assert all(a < b for a, b in zip(lane, lane[1:], strict=False))
+            assert all(a < b for a, b in pairwise(lane))
             assert all(item.state is State.WAITING and item.tenant == tenant for _, _, item in lane)

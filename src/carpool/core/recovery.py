@@ -7,7 +7,8 @@ batch is halved, and the budget remembers what did not fit.
 from collections import OrderedDict, deque
 from math import ceil, log2
 
-from carpool.core.batch import Batch, Lineage
+from carpool.core.batch import Batch, Fault, Lineage
+from carpool.core.budget import Budget
 from carpool.core.item import Item
 
 _MOST_SUSPECTS = 64
@@ -28,18 +29,18 @@ class Recovery:
         """Return the items that wait to run again."""
         return [item for items, _ in self._pieces for item in items]
 
-    def split(self, batch: Batch, *, out_of_memory: bool) -> list[Item]:
+    def split(self, batch: Batch, fault: Fault) -> list[Item]:
         """Take a batch that failed; return the items that have failed for good.
 
         A model that fails on everything must not be called again for every item: when more calls in a row have failed
         than a single guilty item can explain (one a level of halving), all that is left of the batch fails too.
         """
         if len(batch.items) == 1:
-            if not out_of_memory:
+            if fault is Fault.ITEM:
                 self._suspect(batch.items[0].length)
             return batch.items + self._give_up(batch.lineage)
-        lineage = batch.lineage if out_of_memory else batch.lineage or _lineage(len(batch.items))
-        if lineage and not out_of_memory:
+        lineage = batch.lineage if fault is Fault.MEMORY else batch.lineage or _lineage(len(batch.items))
+        if lineage and fault is Fault.ITEM:
             lineage.num_failures_in_a_row += 1
         middle = len(batch.items) // 2
         self._pieces.appendleft((batch.items[middle:], lineage))
@@ -64,9 +65,15 @@ class Recovery:
             for item in batch.items:
                 self._suspects.pop(item.length, None)
 
-    def next_piece(self) -> tuple[list[Item], Lineage | None] | None:
-        """Return what should run again first, or None."""
-        return self._pieces.popleft() if self._pieces else None
+    def next_piece(self, budget: Budget) -> tuple[list[Item], Lineage | None] | None:
+        """Return what should run again first, as much of it as the budget holds by now, or None."""
+        if not self._pieces:
+            return None
+        items, lineage = self._pieces.popleft()
+        most, _ = budget.most_items(budget.padded(items))
+        if len(items) > most:
+            self._pieces.appendleft((items[most:], lineage))
+        return items[:most], lineage
 
     def remove(self, gone: Item) -> None:
         """Forget an item: it is not to run again."""
@@ -75,7 +82,7 @@ class Recovery:
         self._pieces = deque((items, lineage) for items, lineage in zip(kept, lineages, strict=True) if items)
 
     def quarantine(self, candidates: list[Item]) -> list[Item]:
-        """Return those that may run together: the first alone if its shape is suspect, else all that are not suspect."""
+        """Return those that may run together: the first alone if its shape is suspect, else all that are not."""
         if not self._suspects:
             return candidates
         if candidates[0].length in self._suspects:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from carpool.core import BatchFormer, Item, Policy, TimeModel
 from carpool.cost.online import AffineEstimator
-from carpool.errors import BatcherClosed, CarpoolError, ModelError
+from carpool.errors import BatcherClosed, CarpoolError, ConfigError, ModelError
 from carpool.models.model import Model
 from carpool.models.target import wrap
 from carpool.runtime.clock import SystemClock
@@ -64,6 +64,8 @@ class Batcher:
         sink: Sink | None = None,
     ) -> None:
         self.model = model if isinstance(model, Model) else wrap(model)
+        if num_workers < 1:
+            raise ConfigError(f"num_workers is {num_workers!r}; it must be at least 1")
         self.policy = _policy(policy, max_batch_size, max_wait)
         self.metrics = Metrics(max_batch_size=self.policy.max_batch_size, num_workers=num_workers)
         self._cost = cost_model or AffineEstimator()
@@ -104,7 +106,9 @@ class Batcher:
         try:
             dispatcher = self._load()
         except Exception as error:  # noqa: BLE001 - raised again in start()
-            self._failure = error if isinstance(error, CarpoolError) else ModelError(f"loading the model raised {error!r}")
+            self._failure = (
+                error if isinstance(error, CarpoolError) else ModelError(f"loading the model raised {error!r}")
+            )
             self._failure.__cause__ = error if self._failure is not error else error.__cause__
             self._ready.set()
             return
@@ -189,8 +193,8 @@ class Batcher:
 
         Args:
             item: what the model takes.
-            options: `deadline_s` (seconds from now after which the answer is worth nothing), `priority` (higher goes sooner,
-                below zero is background work), `tenant` (whose share of the capacity it uses).
+            options: `deadline_s` (seconds from now after which the answer is worth nothing), `priority` (higher goes
+                sooner, below zero is background work), `tenant` (whose share of the capacity it uses).
 
         Raises:
             InvalidItem: the model can't take it.
@@ -242,7 +246,9 @@ class Batcher:
             self.start()
         items = list(items)
         pile = Pile(len(items))
-        window = min(self.policy.max_queue, max(self.policy.look_ahead, 2 * self.policy.max_batch_size * self._num_workers))
+        window = min(
+            self.policy.max_queue, max(self.policy.look_ahead, 2 * self.policy.max_batch_size * self._num_workers)
+        )
         for start in range(0, len(items), window // 2 or 1):
             self._feed(pile, items, start, min(len(items), start + (window // 2 or 1)))
             pile.wait_for(start)  # at most a window of ours waits at a time
@@ -259,7 +265,12 @@ class Batcher:
                 pile.put([(pile.place(index), error)])
                 continue
             entries.append(
-                Item(payload=admitted.payload, arrived_at=self._clock.now(), length=admitted.length, handle=pile.place(index))
+                Item(
+                    payload=admitted.payload,
+                    arrived_at=self._clock.now(),
+                    length=admitted.length,
+                    handle=pile.place(index),
+                )
             )
         while entries:
             entries = entries[self._submit_some(pile, entries) :]

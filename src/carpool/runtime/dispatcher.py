@@ -9,8 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from carpool.core import Batch, BatchFormer, Clock, Dispatch, Item
-from carpool.errors import BatcherClosed, CarpoolError, DeadlineExceeded, DispatcherDied, QueueFull, Rejected
+from carpool.core import Batch, BatchFormer, Clock, Dispatch, Fault, Item
+from carpool.errors import (
+    BatcherClosed,
+    CarpoolError,
+    DeadlineExceeded,
+    DispatcherDied,
+    OutOfMemory,
+    QueueFull,
+    Rejected,
+    WrongResultCount,
+)
 from carpool.signals.events import BatchFailed, BatchRan, ItemDropped, ItemRejected, Sink
 
 Outcome = tuple[Any, Any]
@@ -141,12 +150,12 @@ class Dispatcher:
                 self._work.wait(answer.timeout_s)
                 self._num_idle -= 1
 
-    def step(self) -> Batch | None | Idle:
+    def step(self) -> Batch | Idle | None:
         """Say what a free worker does now, without waiting."""
         with self._lock:
             return self._poll()
 
-    def _poll(self) -> Batch | None | Idle:
+    def _poll(self) -> Batch | Idle | None:
         now = self._clock.now()
         answer = self._former.poll(now)
         if isinstance(answer, Dispatch):
@@ -186,11 +195,12 @@ class Dispatcher:
             )
         )
 
-    def failed(self, batch: Batch, error: CarpoolError, *, out_of_memory: bool) -> None:
+    def failed(self, batch: Batch, error: CarpoolError) -> None:
         """Fail the items that are guilty of a failed batch; the others run again."""
+        fault = _fault(error)
         now = self._clock.now()
         with self._lock:
-            guilty = self._former.failed(batch, now, out_of_memory=out_of_memory)
+            guilty = self._former.failed(batch, now, fault)
             gone = [item for item in batch.items if item.handle.cancelled()]
             withdrawn = [item for item in gone if self._former.cancel(item)]
         for item in withdrawn:
@@ -252,6 +262,12 @@ class Dispatcher:
         self._work.notify_all()
         self._deadlines.notify_all()
         self._room.notify_all()
+
+
+def _fault(error: CarpoolError) -> Fault:
+    if isinstance(error, OutOfMemory):
+        return Fault.MEMORY
+    return Fault.MODEL if isinstance(error, WrongResultCount) else Fault.ITEM
 
 
 def _why_rejected(error: CarpoolError) -> str:

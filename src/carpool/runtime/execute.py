@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from carpool.errors import CarpoolError, ModelError, OutOfMemory
+from carpool.errors import CarpoolError, ModelError, OutOfMemory, WrongResultCount
 
 Run = Callable[[Sequence[Any]], Any]
 
@@ -20,7 +20,8 @@ def run_checked(run: Run, payloads: list[Any], size: int) -> list[Any]:
         size: rows to run; rows beyond the payloads repeat the last one, and their results are dropped.
 
     Raises:
-        ModelError: the model raised, or the number of results is not the number of payloads.
+        ModelError: the model raised.
+        WrongResultCount: the number of results is not the number of payloads.
         OutOfMemory: there was not memory enough for the batch.
     """
     rows = payloads + [payloads[-1]] * (size - len(payloads))
@@ -34,7 +35,9 @@ def run_checked(run: Run, payloads: list[Any], size: int) -> list[Any]:
 def translate(error: Exception, num_items: int) -> CarpoolError:
     """Return what to tell a caller about an exception that came out of a model."""
     if is_out_of_memory(error):
-        return OutOfMemory(f"a batch of {num_items} ran out of memory ({_one_line(error)}): use a smaller max_batch_size")
+        return OutOfMemory(
+            f"a batch of {num_items} ran out of memory ({_one_line(error)}): use a smaller max_batch_size"
+        )
     if isinstance(error, CarpoolError):
         return error
     return ModelError(f"the model raised {_one_line(error)} on a batch of {num_items}")
@@ -56,7 +59,9 @@ def _checked(results: Any, rows: list[Any]) -> list[Any]:
     count = len(results) if hasattr(results, "__len__") and not isinstance(results, str | bytes | dict) else None
     if count != len(rows):
         found = f"{count} results" if count is not None else f"a {type(results).__name__}"
-        raise ModelError(f"the model returned {found} for {len(rows)} items: return a list with one result an item")
+        raise WrongResultCount(
+            f"the model returned {found} for {len(rows)} items: return a list with one result an item"
+        )
     if hasattr(results, "dtype") and not _has_nan(results):
         return list(results)
     return [result if type(result) in _NEVER_NAN else _check_one(result) for result in results]

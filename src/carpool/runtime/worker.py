@@ -7,21 +7,25 @@ from typing import Any
 from carpool.core import Batch, Clock
 from carpool.errors import CarpoolError
 from carpool.runtime.dispatcher import Dispatcher
-from carpool.runtime.execute import is_out_of_memory, run_checked
+from carpool.runtime.execute import run_checked
 
 
-def run_batch(batch: Batch, dispatcher: Dispatcher, run: Callable[[Sequence[Any]], Any], clock: Clock, worker: int) -> None:
+def run_batch(
+    batch: Batch, dispatcher: Dispatcher, run: Callable[[Sequence[Any]], Any], clock: Clock, worker: int
+) -> None:
     """Run one batch and report what came of it."""
     started_at = clock.now()
     try:
         results = run_checked(run, [item.payload for item in batch.items], batch.size)
     except CarpoolError as error:
-        dispatcher.failed(batch, error, out_of_memory=is_out_of_memory(error))
+        dispatcher.failed(batch, error)
     else:
         dispatcher.succeeded(batch, results, worker=worker, started_at=started_at)
 
 
-def start_worker(dispatcher: Dispatcher, run: Callable[[Sequence[Any]], Any], clock: Clock, worker: int) -> threading.Thread:
+def start_worker(
+    dispatcher: Dispatcher, run: Callable[[Sequence[Any]], Any], clock: Clock, worker: int
+) -> threading.Thread:
     """Start a thread that runs batches until the dispatcher has shut."""
 
     def work() -> None:
