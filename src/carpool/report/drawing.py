@@ -23,9 +23,17 @@ __all__ = ["draw"]
 
 PANEL_INCHES = (4.5, 3.2)
 PNG_DPI = 160
-TITLE_WIDTH = 46  # characters of a bold title that fit a panel
+POINTS_AN_INCH = 72
+LINE_POINTS = 13.5
+HEADING_LINES = 2  # a title and a y label of one line each are what a panel has room for
+# Characters that fit the width of a panel.
+TITLE_WIDTH = 44
+LABEL_WIDTH = 52
+LEGEND_WIDTH = 54
+SYMBOL_WIDTH = 6
+LONGEST_MARK_LABEL = 24
+ELLIPSIS = "…"
 MOST_DIRECT_LABELS = 4
-LEGEND_WIDTH = 56  # characters of names and symbols that fit above a panel
 LONGEST_DIRECT_LABEL = 16
 LABEL_GAP = 0.085  # least distance of two labels, as a share of the axes' height
 
@@ -85,10 +93,18 @@ def _figure(panels: Sequence[Panel], columns: int) -> Figure:
     for first in range(0, len(panels), columns):
         row = panels[first : first + columns]
         axes = [figure.add_subplot(rows, columns, first + number + 1) for number in range(len(row))]
-        heights = [_draw_panel(one, panel) for one, panel in zip(axes, row, strict=True)]
-        for one, panel in zip(axes, row, strict=True):
-            _draw_heading(one, panel, max(heights))  # the titles of one row stand on one line
+        _draw_row(figure, axes, row)
     return figure
+
+
+def _draw_row(figure: Figure, axes: Sequence[Axes], panels: Sequence[Panel]) -> None:
+    """Draw one row; the figure grows by what stands above the axes, so that long words do not squeeze what is drawn."""
+    for one, panel in zip(axes, panels, strict=True):
+        _draw_panel(one, panel)
+    above = max(_draw_labels(one, panel) for one, panel in zip(axes, panels, strict=True))
+    num_lines = max(_draw_heading(one, panel, above) for one, panel in zip(axes, panels, strict=True))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + (above + LINE_POINTS * (num_lines - HEADING_LINES)) / POINTS_AN_INCH)
 
 
 def _png(figure: Figure) -> bytes:
@@ -108,19 +124,18 @@ def _svg(figure: Figure) -> str:
     return svg
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> float:
-    """Draw all but the heading; return how many points of height the names of the series take above the axes."""
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    """Draw all but the words above and beside the axes."""
     tones = _tones(panel.series)
     _set_scales(axes, panel)
     for series, tone in zip(panel.series, tones, strict=True):
         _draw_series(axes, series, tone)
     _set_limits(axes, panel)
     axes.grid(axis="y")
-    axes.set_xlabel(panel.x_label, labelpad=5)
+    axes.set_xlabel(textwrap.fill(panel.x_label, LABEL_WIDTH), labelpad=5)
     places = [_place_in_axes(axes, mark.x) for mark in panel.marks]
     for number, mark in enumerate(panel.marks):
         _draw_mark(axes, mark, level=number, leftwards=_has_more_room_left(places, number))
-    return _draw_labels(axes, panel, tones)
 
 
 def _tones(series: Sequence[LineSeries]) -> list[str]:
@@ -189,7 +204,7 @@ def _has_more_room_left(places: Sequence[float], number: int) -> bool:
 def _draw_mark(axes: Axes, mark: Mark, *, level: int, leftwards: bool) -> None:
     axes.axvline(mark.x, color=MUTED, linewidth=1.0, linestyle=(0, (2, 2)), zorder=1)
     axes.annotate(
-        mark.label,
+        textwrap.shorten(mark.label, LONGEST_MARK_LABEL, placeholder=ELLIPSIS),
         xy=(mark.x, 1.0),
         xycoords=("data", "axes fraction"),
         xytext=(-5 if leftwards else 5, -2 - 13 * level),
@@ -201,9 +216,10 @@ def _draw_mark(axes: Axes, mark: Mark, *, level: int, leftwards: bool) -> None:
     )
 
 
-def _draw_labels(axes: Axes, panel: Panel, tones: Sequence[str]) -> float:
+def _draw_labels(axes: Axes, panel: Panel) -> float:
     """Name the series beside their ends where that fits, else above; return the points of height taken above."""
-    named = [(series, tone) for series, tone in zip(panel.series, tones, strict=True) if series.label and len(series.x)]
+    pairs = zip(panel.series, _tones(panel.series), strict=True)
+    named = [(series, tone) for series, tone in pairs if series.label and len(series.x)]
     if len(named) <= 1:  # the y label says what a single series is
         return 0.0
     short = len(named) <= MOST_DIRECT_LABELS and all(len(series.label) <= LONGEST_DIRECT_LABEL for series, _ in named)
@@ -240,7 +256,8 @@ def _draw_legend(axes: Axes, named: Sequence[tuple[LineSeries, str]]) -> float:
     from matplotlib.lines import Line2D
 
     handles = [_handle(Line2D, series, tone) for series, tone in named]
-    columns = len(named) if sum(len(series.label) + 6 for series, _ in named) <= LEGEND_WIDTH else min(2, len(named))
+    widest = max(len(handle.get_label()) for handle in handles) + SYMBOL_WIDTH
+    columns = min(len(named), max(1, LEGEND_WIDTH // widest))
     axes.legend(
         handles=handles,
         loc="lower left",
@@ -253,27 +270,33 @@ def _draw_legend(axes: Axes, named: Sequence[tuple[LineSeries, str]]) -> float:
         handlelength=1.6,
         columnspacing=1.4,
     )
-    return 13.5 * math.ceil(len(named) / columns) + 3.0
+    return LINE_POINTS * math.ceil(len(named) / columns) + 3.0
 
 
 def _handle(kind: Any, series: LineSeries, tone: str) -> Any:
+    label = textwrap.shorten(series.label, LEGEND_WIDTH - SYMBOL_WIDTH, placeholder=ELLIPSIS)
     if series.style == "points":
-        return kind([], [], color=tone, linestyle="none", marker="o", markersize=5, label=series.label)
+        return kind([], [], color=tone, linestyle="none", marker="o", markersize=5, label=label)
     dashes = (0, (4, 2.4)) if series.style == "dashed" else "-"
-    return kind([], [], color=tone, linewidth=1.9, linestyle=dashes, label=series.label)
+    return kind([], [], color=tone, linewidth=1.9, linestyle=dashes, label=label)
 
 
-def _draw_heading(axes: Axes, panel: Panel, above: float) -> None:
-    """Write the title and, below it, what the y axis shows; horizontal words are read without tilting one's head."""
+def _draw_heading(axes: Axes, panel: Panel, above: float) -> int:
+    """Write the title and, below it, what the y axis shows, in words that nobody has to tilt their head for.
+
+    Return the number of lines that it takes.
+    """
     place: dict[str, Any] = {
         "xycoords": "axes fraction",
         "textcoords": "offset points",
         "va": "bottom",
         "annotation_clip": False,
     }
-    title = "\n".join(textwrap.wrap(panel.title, TITLE_WIDTH))
-    axes.annotate(panel.y_label, xy=(0, 1), xytext=(0, 6 + above), color=MUTED, **place)
-    axes.annotate(title, xy=(0, 1), xytext=(0, 22 + above), fontweight="bold", fontsize=10.5, **place)
+    title, y_label = textwrap.wrap(panel.title, TITLE_WIDTH), textwrap.wrap(panel.y_label, LABEL_WIDTH)
+    axes.annotate("\n".join(y_label), xy=(0, 1), xytext=(0, 6 + above), color=MUTED, **place)
+    rise = 9 + LINE_POINTS * len(y_label) + above
+    axes.annotate("\n".join(title), xy=(0, 1), xytext=(0, rise), fontweight="bold", fontsize=10.5, **place)
+    return len(title) + len(y_label)
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:

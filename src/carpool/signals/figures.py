@@ -117,7 +117,7 @@ def percentile_interval(
 def estimate_percentile(values: Sequence[float], q: float, *, confidence: float = 0.95) -> Estimate:
     """Percentile and its confidence interval, sorting the sample once.
 
-    Interpolation can put the percentile of a handful of values outside their interval, which is then widened to hold it.
+    Interpolation can put the percentile of a handful of values outside their interval, which then is widened.
 
     Args:
         values: the sample, in any order.
