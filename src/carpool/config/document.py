@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
@@ -168,6 +169,8 @@ def schema(document_type: Any, *, title: str, version_required: bool = True) -> 
 
 def _closed(part: dict[str, Any], version_required: bool) -> dict[str, Any]:  # noqa: FBT001 - private, one caller
     """Allow no other keys, and fix the version, as reading does."""
+    if "description" in part:  # Python 3.13 takes the indentation out of docstrings, those before it don't
+        part = {**part, "description": cleandoc(part["description"])}
     if "properties" not in part:
         return part
     properties, required = dict(part["properties"]), list(part.get("required", ()))
