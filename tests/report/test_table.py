@@ -29,9 +29,9 @@ def table(**changes: object) -> Table:
     return Table(**(values | changes))  # type: ignore[arg-type]
 
 
-def parse(html: str) -> ElementTree.Element:
+def parse(html: str) -> ET.Element:
     """The elements of a table."""
-    return ElementTree.fromstring(html)
+    return ET.fromstring(html)  # noqa: S314 - our own output
 
 
 def terminal(shown: Table, width: int = 100) -> str:
@@ -48,10 +48,10 @@ def test_text_aligns_numbers_right_and_words_left() -> None:
         "batch size  time (ms)  bound\n"
         "----------  ---------  --------\n"
         "         1        5.2  overhead\n"
-        "     1,024    1,234.5  compute  <- knee\n"
+        "     1,024     1234.5  compute  <- knee\n"
         "     2,048          \N{EN DASH}  memory\n"
         "Medians."
-    ).replace("1,234.5", " 1234.5")
+    )
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**9), st.floats(0.001, 1e6), st.text("ab ", max_size=9)), min_size=1))
@@ -94,7 +94,7 @@ def test_terminal_shows_why_a_row_is_highlighted() -> None:
 
 def test_html_has_headers_with_scope_and_one_highlighted_row() -> None:
     """A screen reader knows rows and columns, units are in the header."""
-    root = ET.fromstring(table().to_html())
+    root = parse(table().to_html())
     assert [cell.get("scope") for cell in root.iter("th")] == ["col"] * 3 + ["row"] * 3
     (highlighted,) = [row for row in root.iter("tr") if row.get("class") == "highlight"]
     assert "".join(highlighted.itertext()).split()[:2] == ["knee", "1,024"]
@@ -105,7 +105,7 @@ def test_html_has_headers_with_scope_and_one_highlighted_row() -> None:
 def test_html_escapes_every_text() -> None:
     """Title, header, unit, cell, label and note can't bring markup."""
     shown = Table(HOSTILE, (Column(HOSTILE, HOSTILE),), ((HOSTILE,),), (HOSTILE,), 0, HOSTILE)
-    root = ET.fromstring(shown.to_html())
+    root = parse(shown.to_html())
     assert not list(root.iter("script"))
     assert "".join(root.itertext()).count("<script>") == 6
 
@@ -127,4 +127,4 @@ def test_empty_table_shows_its_headers() -> None:
     shown = table(rows=(), highlight=None)
     assert shown.to_text().splitlines()[1] == "batch size  time (ms)  bound"
     assert "batch size" in terminal(shown)
-    ET.fromstring(shown.to_html())
+    parse(shown.to_html())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from carpool.report.plot import LineSeries, Mark, Panel
+    from carpool.report.panel import LineSeries, Mark, Panel
 
 __all__ = ["draw"]
 

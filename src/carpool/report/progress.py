@@ -146,14 +146,13 @@ class TerminalProgress:
 
     def __init__(self, label: str, total: float, *, unit: str = "", stream: TextIO) -> None:
         self._bar = _bar(stream, unit)
-        self._task = self._bar.add_task(_plain(label), total=total, note="", rate="")
-        self._total = total
+        self._task = self._bar.add_task(_plain(label), total=total, note="", rate="-")
 
     def advance(self, num: float = 1) -> None:
         """Move the bar."""
         self._bar.advance(self._task, num)
         speed = self._bar.tasks[0].speed
-        self._bar.update(self._task, rate="" if speed is None else f"{speed:.3g}")
+        self._bar.update(self._task, rate="-" if speed is None else f"{speed:.3g}")
 
     def note(self, text: str) -> None:
         """Change the note beside the bar."""
@@ -183,12 +182,11 @@ def _bar(stream: TextIO, unit: str) -> rich.progress.Progress:
         TimeRemainingColumn,
     )
 
-    rate = "{task.fields[rate]} " + (_plain(unit) or "") + "/s" if unit else ""
     return Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        *([TextColumn("{task.fields[rate]}/s", style="dim")] if rate else []),
+        TextColumn(f"{{task.fields[rate]}} {_plain(unit)}/s" if unit else "{task.fields[rate]}/s", style="dim"),
         TimeElapsedColumn(),
         TextColumn("left", style="dim"),
         TimeRemainingColumn(),

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axis import Axis
 
-    from carpool.report.plot import Scale
+    from carpool.report.panel import Scale
 
 __all__ = ["label", "place", "positions"]
 
