@@ -181,15 +181,17 @@ def _bar(stream: TextIO, unit: str) -> rich.progress.Progress:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
+    # On a narrow terminal the note is cut short, never the times.
     return Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn(f"{{task.fields[rate]}} {_plain(unit)}/s" if unit else "{task.fields[rate]}/s", style="dim"),
-        TimeElapsedColumn(),
+        TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
         TextColumn("left", style="dim"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
         TextColumn("{task.fields[note]}", style="cyan"),
         console=Console(file=stream, force_terminal=True),
     )
