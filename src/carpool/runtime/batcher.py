@@ -10,7 +10,7 @@ from typing import Any, Self
 from carpool.core import BatchFormer, Item, Policy, TimeModel
 from carpool.cost.online import AffineEstimator
 from carpool.errors import BatcherClosed, CarpoolError, ConfigError, ModelError
-from carpool.models.model import Model
+from carpool.models.model import Admitted, Model
 from carpool.models.target import wrap
 from carpool.runtime.clock import SystemClock
 from carpool.runtime.delivery import Pile, deliver, unwrap
@@ -179,7 +179,8 @@ class Batcher:
     async def _answer(self, item: Any, options: dict[str, Any]) -> Any:
         if self._dispatcher is None:
             await asyncio.to_thread(self.start)
-        entry = self._submit(item, asyncio.get_running_loop().create_future(), **options)
+        entry = self._entry(item, asyncio.get_running_loop().create_future(), **options)
+        self._submit([entry])
         try:
             return await entry.handle
         except asyncio.CancelledError:
@@ -192,7 +193,7 @@ class Batcher:
         Cancelling the future withdraws the item, as long as it waits.
 
         Args:
-            item: what the model takes.
+            item: what the model takes, or what its `admit` made of it.
             options: `deadline_s` (seconds from now after which the answer is worth nothing), `priority` (higher goes
                 sooner, below zero is background work), `tenant` (whose share of the capacity it uses).
 
@@ -202,22 +203,37 @@ class Batcher:
             DeadlineExceeded: the deadline can't be met.
             BatcherClosed: the batcher is not running.
         """
-        entry = self._submit(item, asyncio.get_running_loop().create_future(), **options)
-        entry.handle.add_done_callback(functools.partial(self._withdraw_if_cancelled, entry))
-        return entry.handle  # type: ignore[no-any-return]
+        return self.enqueue_all([item], **options)[0]
+
+    def enqueue_all(self, items: Sequence[Any], **options: Any) -> list[asyncio.Future[Any]]:
+        """Accept the items of one request together, or none of them; return the futures of their results in order.
+
+        Args:
+            items: as for `enqueue`.
+            options: as for `enqueue`, the same for all.
+
+        Raises:
+            CarpoolError: as `enqueue`, naming the first item that was refused where there are several.
+        """
+        create_future = asyncio.get_running_loop().create_future
+        entries = [self._entry(item, create_future(), **options) for item in items]
+        self._submit(entries)
+        for entry in entries:
+            entry.handle.add_done_callback(functools.partial(self._withdraw_if_cancelled, entry))
+        return [entry.handle for entry in entries]
 
     def _withdraw_if_cancelled(self, entry: Item, future: asyncio.Future[Any]) -> None:
         if future.cancelled():
             self._running().cancel(entry)
 
-    def _submit(
+    def _entry(
         self, item: Any, handle: Any, *, deadline_s: float | None = None, priority: int = 0, tenant: str = ""
     ) -> Item:
-        dispatcher = self._running()
-        admitted = self.model.admit(item)
+        self._running()  # a model that is not loaded can't admit
+        admitted = item if isinstance(item, Admitted) else self.model.admit(item)
         now = self._clock.now()
         deadline_at = math.inf if deadline_s is None else now + deadline_s
-        entry = Item(
+        return Item(
             payload=admitted.payload,
             arrived_at=now,
             length=admitted.length,
@@ -226,10 +242,12 @@ class Batcher:
             tenant=tenant,
             handle=handle,
         )
-        dispatcher.submit(entry)
-        if deadline_s is not None and self._timekeeper is None:
+
+    def _submit(self, entries: list[Item]) -> None:
+        dispatcher = self._running()
+        dispatcher.submit_all(entries)
+        if self._timekeeper is None and any(entry.deadline_at < math.inf for entry in entries):
             self._timekeeper = start_timekeeper(dispatcher)
-        return entry
 
     def map(self, items: Iterable[Any]) -> list[Any]:
         """Run all the items, and return their results in order.

@@ -94,6 +94,28 @@ class Dispatcher:
             self._work.notify()
             return len(items)
 
+    def submit_all(self, items: list[Item]) -> None:
+        """Accept all the items, or none, so that those of one request may run together.
+
+        Raises:
+            CarpoolError: as `submit`, naming the first item that was refused where there are several.
+        """
+        with self._lock:
+            for count, item in enumerate(items):
+                try:
+                    self._accept(item)
+                except CarpoolError as error:
+                    self._take_back(items[:count])
+                    if len(items) > 1:
+                        error.args = (f"item {count} of {len(items)}: {error}",)
+                    raise
+            self._work.notify(len(items))
+
+    def _take_back(self, items: list[Item]) -> None:
+        for item in items:
+            self._former.cancel(item)
+            self._sink.record(ItemDropped(at=item.arrived_at, arrived_at=item.arrived_at, cause="cancelled"))
+
     def _accept(self, item: Item) -> None:
         if self._failure:
             raise DispatcherDied(str(self._failure))

@@ -1,0 +1,143 @@
+"""`carpool serve`: put a model on the network, requests batched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from carpool.cli.options import LENGTHS, json_option
+from carpool.errors import ConfigError
+
+if TYPE_CHECKING:
+    from carpool.cli.output import Output
+    from carpool.config.settings import ServeSettings
+    from carpool.core import TimeModel
+    from carpool.serve.served import Served
+
+# Flags that are settings under another name, by the name of the flag's argument.
+_SETTINGS = {
+    "name": "model.name",
+    "device": "model.device",
+    "dtype": "model.dtype",
+    "threads": "model.num_threads",
+    "host": "server.host",
+    "port": "server.port",
+    "max_body": "server.max_body",
+    "request_timeout": "server.request_timeout",
+    "drain_timeout": "server.drain_timeout",
+    "max_batch_size": "policy.max_batch_size",
+    "max_wait": "policy.max_wait",
+    "token_budget": "policy.token_budget",
+    "length_buckets": "policy.length_buckets",
+    "max_queue": "policy.max_queue",
+    "profile": "profile",
+}
+
+
+@click.command(
+    epilog="Example: carpool serve demo:minilm --port 8000 --max-batch-size 64, or carpool serve carpool.toml"
+)
+@click.argument("target", required=False)
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1, this machine alone]")
+@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8000]")
+@click.option("--name", help="What clients call the model.  [default: the target's own name]")
+@click.option("--max-batch-size", type=int, help="Most items in a batch.  [default: 32]")
+@click.option("--max-wait", help="Longest wait for company while the model is free, such as 2ms.  [default: 0]")
+@click.option("--token-budget", type=int, help="Most padded tokens in a batch.  [default: no limit]")
+@click.option("--length-buckets", type=LENGTHS, help="Lengths that items are padded to, such as 16,32,64.")
+@click.option("--max-queue", type=int, help="Most items waiting; one more is refused.  [default: 4096]")
+@click.option("--no-batching", is_flag=True, help="Run items one by one, to compare with.")
+@click.option("--profile", help="A profile.json of this model on this machine, whose cost model is used.")
+@click.option("--threads", type=int, help="Threads of one operation on a CPU.  [default: one for each core]")
+@click.option("--dtype", help="float32, bfloat16 or float16.  [default: what suits the device]")
+@click.option("--device", help="Where it runs, such as cpu or cuda:0.  [default: the best there is]")
+@click.option("--max-body", help="Largest body of a request, such as 1MiB.  [default: 16MiB]")
+@click.option("--request-timeout", help="Deadline of a request that brings none.  [default: 60s]")
+@click.option("--drain-timeout", help="How long accepted requests may take once asked to stop.  [default: 30s]")
+@json_option
+def serve(target: str | None, output: Output, **given: Any) -> int:
+    """Serve TARGET over HTTP, or what a carpool.toml says.
+
+    TARGET is a file.py:name, a package.module:name, a model's directory, an .onnx file or demo:minilm. The server speaks
+    the Open Inference Protocol (/v2), OpenAI's embeddings (/v1/embeddings) and Prometheus (/metrics). Every option is
+    also a key of carpool.toml and an environment variable such as CARPOOL_SERVER_PORT; options win.
+
+    With --json, one JSON document says where it listens as soon as it is ready; it then serves on. SIGTERM or Ctrl-C
+    stops it once what was accepted is answered. Exits 0 when stopped so, 1 when it could not serve, 2 on wrong use.
+    """
+    settings = _settings(target, given)
+    from carpool.serve.app import create_app
+    from carpool.serve.server import listen, run_server
+
+    listening = listen(settings.server.host, settings.server.port)
+    served = _served(settings)
+    output.note(f"loading {settings.model.target} for {listening.url}")
+    run_server(
+        create_app({served.name: served}, max_body_bytes=settings.server.max_body_bytes),
+        served,
+        listening,
+        drain_timeout_s=settings.server.drain_timeout_s,
+        on_ready=lambda: _announce(output, served, listening.url),
+    )
+    output.note("stopped: what was accepted has been answered")
+    return 0
+
+
+def _settings(target: str | None, given: dict[str, Any]) -> ServeSettings:
+    """Bring options, environment and file together."""
+    from carpool.config.settings import load_settings
+
+    flags = {key: given[name] for name, key in _SETTINGS.items()}
+    if given["no_batching"]:
+        if given["max_batch_size"] not in (None, 1):
+            raise ConfigError(f"--no-batching contradicts --max-batch-size {given['max_batch_size']}: leave one out")
+        flags |= {"policy.max_batch_size": 1, "policy.max_wait": 0}
+    file = Path(target) if target is not None and target.endswith(".toml") else None
+    if file is None:
+        flags["model.target"] = target
+    settings = load_settings(file, flags=flags, environ=os.environ)
+    if settings.model.target is None:
+        where = f"{file} has no [model] target" if file else "no TARGET was given"
+        raise ConfigError(f"{where}: name what to serve, as in carpool serve demo:minilm")
+    return settings
+
+
+def _served(settings: ServeSettings) -> Served:
+    """Find the model, and put it behind a batcher that is not yet started."""
+    from carpool.models.target import load_target
+    from carpool.serve.served import Served
+
+    model = settings.model
+    assert model.target is not None, "checked with the settings"
+    return Served(
+        load_target(model.target, device=model.device, dtype=model.dtype, num_threads=model.num_threads),
+        name=model.name,
+        policy=settings.policy,
+        cost_model=_cost_model(settings.profile),
+        request_timeout_s=settings.server.request_timeout_s,
+    )
+
+
+def _cost_model(profile: Path | None) -> TimeModel | None:
+    if profile is None:
+        return None
+    from carpool.profile.artefact import load_profile
+
+    cost_model = load_profile(profile).cost_model
+    if cost_model is None:
+        raise ConfigError(f"{profile} holds no cost model: profile at least two batch sizes, or leave --profile out")
+    return cost_model.clipped()
+
+
+def _announce(output: Output, served: Served, url: str) -> None:
+    """Say that it is ready, what it serves, and where."""
+    info, policy = served.model.info, served.batcher.policy
+    batching = f"batches of up to {policy.max_batch_size}" if policy.max_batch_size > 1 else "no batching"
+    what = ", ".join(part for part in (info.kind, info.dtype, info.device) if part)
+    output.say(f"{served.name} ({what}) is ready on {url}: {batching}")
+    paths = [f"/v2/models/{served.name}/infer", *(["/v1/embeddings"] if served.embeds else []), "/metrics"]
+    output.say(f"  {', '.join(paths)}; stop with Ctrl-C")
+    output.result({"url": url, "model": served.name, "paths": paths, "info": info, "policy": policy})

@@ -1,0 +1,64 @@
+"""The datatypes of the Open Inference Protocol, and what they are in numpy and in JSON."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Array: TypeAlias = NDArray[Any]
+
+BYTES = "BYTES"
+NUMPY: Mapping[str, np.dtype[Any]] = MappingProxyType(
+    {
+        "BOOL": np.dtype(np.bool_),
+        **{f"UINT{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
+        **{f"INT{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
+        **{f"FP{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
+        BYTES: np.dtype(object),
+    }
+)
+_NAMES = MappingProxyType({dtype: name for name, dtype in NUMPY.items()})
+# Significant decimal digits that bring a float back exactly.
+_DIGITS = MappingProxyType({np.dtype(np.float16): 5, np.dtype(np.float32): 9})
+
+
+def datatype_of(array: Array) -> str | None:
+    """Name the datatype of an array; None where the protocol has none for it.
+
+    >>> datatype_of(np.zeros(3, np.float32)), datatype_of(np.array(["a"])), datatype_of(np.zeros(1, complex))
+    ('FP32', 'BYTES', None)
+    """
+    if array.dtype.kind == "U":
+        return BYTES
+    return _NAMES.get(array.dtype.newbyteorder("="))
+
+
+def shortened(array: Array) -> NDArray[np.float64]:
+    """Widen floats so that each prints in the few digits that bring it back.
+
+    A float32 as a float64 prints up to 17 digits, of which 9 say all there is to say.
+
+    Args:
+        array: finite floats of 16, 32 or 64 bits, any shape.
+
+    >>> shortened(np.array([0.1, 1e-7, 3e30], np.float32)).tolist()
+    [0.1, 1e-07, 3e+30]
+    """
+    wide = array.astype(np.float64)
+    digits = _DIGITS.get(array.dtype)
+    if digits is None:
+        return wide
+    magnitude = np.abs(wide)
+    magnitude[magnitude == 0] = 1
+    # Powers of ten up to 22 are exact, so that one division gives the float64 nearest to the short decimal.
+    places = np.clip(digits - 1 - np.floor(np.log10(magnitude)), 0, 22)
+    scale = 10.0**places
+    rounded: NDArray[np.float64] = np.rint(wide * scale) / scale
+    exact = rounded.astype(array.dtype) == array
+    return np.where(exact, rounded, wide)

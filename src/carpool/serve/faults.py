@@ -1,0 +1,95 @@
+"""What a client is told when a request can't be answered: a status, a sentence, and when to come back."""
+
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from carpool.errors import (
+    BatcherClosed,
+    CarpoolError,
+    DeadlineExceeded,
+    DispatcherDied,
+    InvalidItem,
+    QueueFull,
+    Rejected,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BAD_REQUEST = 400
+NOT_FOUND = 404
+TOO_LARGE = 413
+TOO_MANY = 429
+FAILED = 500
+UNAVAILABLE = 503
+TOO_LATE = 504
+
+_STATUSES: Mapping[type[CarpoolError], int] = MappingProxyType(
+    {
+        InvalidItem: BAD_REQUEST,
+        QueueFull: UNAVAILABLE,
+        DeadlineExceeded: TOO_LATE,
+        BatcherClosed: UNAVAILABLE,
+        DispatcherDied: UNAVAILABLE,
+    }
+)
+
+
+class Fault(CarpoolError):
+    """A request that can't be answered.
+
+    Args:
+        status: the HTTP status.
+        message: the value, the limit and the remedy.
+        code: a word for programs, such as `model_not_found`; empty where the status says it all.
+        param: the field of the request that is at fault; empty where it is none.
+        retry_after_s: seconds after which a new attempt may succeed; None when waiting does not help.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, code: str = "", param: str = "", retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers that tell when to come back."""
+        if self.retry_after_s is None:
+            return []
+        # The whole seconds are HTTP's; OpenAI's clients read the milliseconds first.
+        milliseconds = max(1, math.ceil(1000 * self.retry_after_s))
+        return [
+            (b"retry-after", b"%d" % max(1, math.ceil(self.retry_after_s))),
+            (b"retry-after-ms", b"%d" % milliseconds),
+        ]
+
+
+def bad_request(message: str, *, param: str = "") -> Fault:
+    """Return the fault of a request that can never be answered as it is."""
+    return Fault(BAD_REQUEST, message, param=param)
+
+
+def to_fault(error: CarpoolError, *, position: int = 0, num_items: int = 1) -> Fault:
+    """Turn what a batcher or a model said into what a client is told.
+
+    Args:
+        error: what was raised.
+        position: which item of the request it concerns, from 0.
+        num_items: items of the request; one alone is not named.
+
+    >>> str(to_fault(InvalidItem("it is empty"), position=3, num_items=8))
+    'item 3 of 8: it is empty'
+    """
+    if isinstance(error, Fault):
+        return error
+    status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), FAILED)
+    retry_after_s = error.retry_after_s if isinstance(error, Rejected) else None
+    message = f"item {position} of {num_items}: {error}" if num_items > 1 else str(error)
+    return Fault(status, message, code=type(error).__name__, retry_after_s=retry_after_s)

@@ -1,0 +1,184 @@
+"""OpenAI's embeddings API: requests into items, vectors into answers.
+
+Everything here is a pure function of bytes and values.
+
+Source: https://platform.openai.com/docs/api-reference/embeddings
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import numpy as np
+
+from carpool.errors import ModelError, QueueFull
+from carpool.serve.datatypes import Array, shortened
+from carpool.serve.faults import (
+    FAILED,
+    TOO_MANY,
+    Fault,
+    bad_request,
+)
+from carpool.serve.oip import decode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class _Request(msgspec.Struct):
+    model: str
+    input: str | list[Any]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class _Embedding(msgspec.Struct):
+    embedding: list[float] | str
+    index: int
+    object: str = "embedding"
+
+
+class _Answer(msgspec.Struct):
+    data: list[_Embedding]
+    model: str
+    usage: _Usage
+    object: str = "list"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingCall:
+    """What a request asks for.
+
+    Args:
+        items: texts, or lists of token ids.
+        model: the name that the client gave.
+        as_base64: vectors as base64 of little-endian float32 rather than as numbers.
+        dimensions: the length of vector that the client expects; None for the model's own.
+    """
+
+    items: list[Any]
+    model: str
+    as_base64: bool
+    dimensions: int | None
+
+    def check_dimensions(self, own: int) -> None:
+        """Refuse vectors of another length than the model's own.
+
+        A vector may only be cut short if the model was trained for that, which its files do not tell.
+
+        Raises:
+            Fault: another length was asked for.
+        """
+        if self.dimensions not in (None, own):
+            raise bad_request(
+                f"dimensions is {self.dimensions}: this model's vectors have {own}; leave it out, or give {own}",
+                param="dimensions",
+            )
+
+
+_decode = msgspec.json.Decoder(_Request).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def parse_request(body: bytes, *, max_rows: int) -> EmbeddingCall:
+    """Read an embeddings request.
+
+    Args:
+        body: JSON, as it came.
+        max_rows: the most inputs that one request may have.
+
+    Raises:
+        Fault: it is not such a request; the message says why.
+    """
+    request: _Request = decode_json(_decode, body)
+    items = _items(request.input)
+    if not 1 <= len(items) <= max_rows:
+        num = f"{len(items):,} texts"
+        raise bad_request(f"input has {num}, of 1 to {max_rows:,} in one request: split it", param="input")
+    return EmbeddingCall(
+        items=items,
+        model=request.model,
+        as_base64=request.encoding_format == "base64",
+        dimensions=request.dimensions,
+    )
+
+
+def _items(given: str | list[Any]) -> list[Any]:
+    """Tell one text, texts, one list of token ids and lists of token ids apart."""
+    rows = [given] if isinstance(given, str) or (given and type(given[0]) is int) else given
+    for index, row in enumerate(rows):
+        if not row or not (isinstance(row, str) or _is_token_ids(row)):
+            shown = repr(row)[:60]
+            raise bad_request(
+                f"input {index} is {shown}: give texts that are not empty, or lists of token ids", param="input"
+            )
+    return rows
+
+
+def _is_token_ids(row: Any) -> bool:
+    return isinstance(row, list) and set(map(type, row)) == {int}
+
+
+def write_answer(call: EmbeddingCall, vectors: Sequence[Any], *, model: str, num_tokens: int) -> bytes:
+    """Write the vectors.
+
+    Args:
+        call: the request.
+        vectors: one a row, in order.
+        model: its name.
+        num_tokens: tokens of all rows together.
+
+    Raises:
+        ModelError: the model gave something other than finite vectors of numbers.
+        Fault: the client asked for another length of vector.
+    """
+    rows = [_vector(row, index) for index, row in enumerate(vectors)]
+    call.check_dimensions(len(rows[0]))
+    data = [_Embedding(embedding=_written(row, as_base64=call.as_base64), index=i) for i, row in enumerate(rows)]
+    usage = _Usage(prompt_tokens=num_tokens, total_tokens=num_tokens)
+    return _encode(_Answer(data=data, model=model, usage=usage))
+
+
+def _vector(value: Any, index: int) -> Array:
+    vector = np.asarray(value)
+    if vector.ndim != 1 or vector.dtype.kind not in "fiu" or not np.isfinite(vector).all():
+        raise ModelError(f"the result of input {index} is not a vector of finite numbers: mend the model or its input")
+    return vector.astype("<f4")
+
+
+def _written(vector: Array, *, as_base64: bool) -> list[float] | str:
+    return base64.b64encode(vector.tobytes()).decode() if as_base64 else shortened(vector).tolist()
+
+
+def write_models(names: Sequence[str], *, created_at: int) -> bytes:
+    """List the models.
+
+    Args:
+        names: what clients call them.
+        created_at: seconds since 1970.
+    """
+    data = [{"id": name, "object": "model", "created": created_at, "owned_by": "carpool"} for name in names]
+    return _encode({"object": "list", "data": data})
+
+
+def as_openai(fault: Fault) -> Fault:
+    """Say "come back later" by 429, as OpenAI's clients expect it, where the protocol of the others says 503."""
+    if fault.code != QueueFull.__name__:
+        return fault
+    return Fault(TOO_MANY, str(fault), code="rate_limit_exceeded", retry_after_s=fault.retry_after_s)
+
+
+def write_error(fault: Fault) -> bytes:
+    """Write why a request was not answered, as OpenAI's clients expect it."""
+    kind = "server_error" if fault.status >= FAILED else "invalid_request_error"
+    kind = "rate_limit_error" if fault.status == TOO_MANY else kind
+    error = {"message": str(fault), "type": kind, "param": fault.param or None, "code": fault.code or None}
+    return _encode({"error": error})

@@ -1,0 +1,214 @@
+"""A model on offer: its name, its batcher, and what it takes and gives."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from carpool.errors import CarpoolError, ConfigError
+from carpool.runtime.batcher import Batcher
+from carpool.serve.exchange import settle
+from carpool.serve.faults import UNAVAILABLE, Fault, bad_request, to_fault
+from carpool.serve.signature import Signature, describe
+from carpool.serve.warm import warm_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from carpool.core import Policy, TimeModel
+    from carpool.models.model import Admitted, Model
+    from carpool.serve.exchange import Receive
+
+NUM_EXAMPLES = 4
+_LOADING_S = 1.0
+# A larger body takes milliseconds to read and prepare: on a thread, so that the loop serves the others meanwhile.
+_SMALL_BODY_BYTES = 32 * 1024
+
+
+class Served:
+    """A model on offer.
+
+    Args:
+        model: what runs; loaded by `start`.
+        name: what clients call it; None takes the model's own name.
+        policy: how batches are formed.
+        cost_model: predicts how long a batch runs; None learns that while serving.
+        request_timeout_s: after so long the answer to a request that says nothing of it is worth nothing; 0 for never.
+
+    Raises:
+        ConfigError: the name can't stand in a URL.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        name: str | None = None,
+        policy: Policy,
+        cost_model: TimeModel | None = None,
+        request_timeout_s: float = 0.0,
+    ) -> None:
+        self.model = model
+        self.name = name or model.info.name
+        if not self.name or "/" in self.name:
+            raise ConfigError(f"the model's name {self.name!r} can't stand in a URL: give one without / by --name")
+        self.batcher = Batcher(model, policy=policy, cost_model=cost_model, warm_up=self._warm_up)
+        self.signature = Signature()
+        self._request_timeout_s = request_timeout_s or None
+
+    def start(self) -> None:
+        """Load the model, learn what it takes and gives, and warm it up.
+
+        Raises:
+            CarpoolError: the model can't be loaded, or does not run its own examples.
+        """
+        self.batcher.start()
+
+    def _warm_up(self, model: Model) -> Iterator[Sequence[Any]]:
+        """Run on the worker's thread, once the model is loaded: nothing of this is counted as traffic."""
+        self.signature = learn_signature(model)
+        yield from warm_batches(model, self.batcher.policy)
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are answered."""
+        return self.batcher.ready
+
+    def check_ready(self) -> None:
+        """Refuse requests that can't be answered now.
+
+        Raises:
+            Fault: the model is still loading, or has failed.
+        """
+        if self.batcher.failure is not None:
+            raise Fault(UNAVAILABLE, f"the model {self.name!r} has failed: {self.batcher.failure}")
+        if not self.batcher.ready:
+            raise Fault(UNAVAILABLE, f"the model {self.name!r} is loading: come back soon", retry_after_s=_LOADING_S)
+
+    @property
+    def max_rows(self) -> int:
+        """The most rows that one request may have: more would never fit the queue."""
+        return self.batcher.policy.max_queue
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether an item is one text."""
+        inputs = self.signature.inputs
+        return inputs is not None and [(f.datatype, f.form) for f in inputs.fields] == [("BYTES", "scalar")]
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it turns texts into vectors."""
+        return self.takes_text and self.vector_size is not None
+
+    def check_embeds(self, items: Sequence[Any]) -> int:
+        """Refuse to embed what this model does not.
+
+        Args:
+            items: texts, or lists of token ids, which only an encoder takes.
+
+        Returns:
+            The length of its vectors.
+
+        Raises:
+            Fault: it does not turn texts, or not these items, into vectors.
+        """
+        size = self.vector_size
+        if size is None or not self.takes_text:
+            remedy = f"ask it through /v2/models/{self.name}/infer"
+            raise bad_request(f"the model {self.name!r} does not turn texts into vectors: {remedy}", param="model")
+        if self.model.info.kind != "encoder" and not all(isinstance(item, str) for item in items):
+            raise bad_request(f"the model {self.name!r} takes no token ids: send texts", param="input")
+        return size
+
+    @property
+    def vector_size(self) -> int | None:
+        """The length of the vectors it gives; None where it gives none."""
+        fields = self.signature.outputs.fields if self.signature.outputs else ()
+        if len(fields) != 1 or len(fields[0].shape) != 1 or not fields[0].datatype.startswith("FP"):
+            return None
+        return fields[0].shape[0]
+
+    async def admit(self, items: Sequence[Any], *, num_bytes: int) -> list[Admitted]:
+        """Check and prepare the rows of a request.
+
+        Args:
+            items: as the model takes them.
+            num_bytes: the size of the request, which decides whether a thread is worth it.
+
+        Raises:
+            Fault: the model can't take a row, which is named.
+        """
+        if num_bytes <= _SMALL_BODY_BYTES:
+            return self._admit(items)
+        return await asyncio.to_thread(self._admit, items)
+
+    def _admit(self, items: Sequence[Any]) -> list[Admitted]:
+        admitted = []
+        for row, item in enumerate(items):
+            try:
+                admitted.append(self.model.admit(item))
+            except CarpoolError as error:
+                raise to_fault(error, position=row, num_items=len(items)) from error
+        return admitted
+
+    async def run(
+        self,
+        rows: Sequence[Admitted],
+        receive: Receive,
+        *,
+        timeout_s: float | None = None,
+        priority: int = 0,
+        tenant: str = "",
+    ) -> list[Any]:
+        """Run the rows of a request, each an item among those of others.
+
+        Args:
+            rows: what `admit` gave.
+            receive: tells of the client that goes away.
+            timeout_s: after so long the answer is worth nothing; None takes the server's limit.
+            priority: higher goes sooner.
+            tenant: whose share of the capacity it uses.
+
+        Returns:
+            One result a row, in order.
+
+        Raises:
+            CarpoolError: a row was refused or failed, which is named.
+            ClientGone: nobody is left to answer.
+        """
+        deadline_s = timeout_s or self._request_timeout_s
+        futures = self.batcher.enqueue_all(rows, deadline_s=deadline_s, priority=priority, tenant=tenant)
+        return await settle(futures, receive)
+
+    def close(self, timeout_s: float) -> None:
+        """Finish what was accepted, for so long, and let the model go."""
+        self.batcher.close(timeout_s)
+
+
+def tensor_names(kind: str) -> tuple[str, str]:
+    """Name the input and the output of a model whose items and results are single tensors."""
+    return ("text", "embedding") if kind == "encoder" else ("input", "output")
+
+
+def learn_signature(model: Model) -> Signature:
+    """Run a few examples, and read off what a model takes and gives.
+
+    Args:
+        model: loaded; called on the thread that runs it.
+
+    Returns:
+        A signature that says nothing where the model has no examples.
+
+    Raises:
+        CarpoolError: an example is refused or fails.
+    """
+    try:
+        examples = model.examples(NUM_EXAMPLES)
+    except ConfigError:
+        return Signature()
+    if not examples:
+        return Signature()
+    results = model.run([model.admit(example).payload for example in examples])
+    input_name, output_name = tensor_names(model.info.kind)
+    return Signature(inputs=describe(examples, name=input_name), outputs=describe(list(results), name=output_name))
