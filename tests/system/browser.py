@@ -118,7 +118,9 @@ class Browser:
             case "Runtime.consoleAPICalled" if about["type"] in {"error", "warning", "assert"}:
                 self._visit.complaints.append(str(about["args"]))
             case "Log.entryAdded" if about["entry"]["level"] in {"error", "warning"}:
-                self._visit.complaints.append(f"{about['entry']['text']} {about['entry'].get('url', '')}")
+                url = about["entry"].get("url", "")
+                if not url.endswith("/favicon.ico"):  # the browser's own wish, which no page expressed
+                    self._visit.complaints.append(f"{about['entry']['text']} {url}")
             case "Network.requestWillBeSent" if _is_outside(about["request"]["url"], self._host):
                 self._visit.outside_requests.append(about["request"]["url"])
 

@@ -1,0 +1,58 @@
+"""Runs ``carpool serve`` as users do, in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STOP_LIMIT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that is ready.
+
+    Args:
+        url: its address.
+        process: what runs it.
+    """
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def stop(self) -> int:
+        """Ask it to stop, as a service manager does, and give its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_LIMIT_S)
+
+
+@contextlib.contextmanager
+def serving(target: str, *options: str) -> Iterator[Running]:
+    """Start a server on a free port, wait until it says that it is ready, and end it when done."""
+    carpool = Path(sys.executable).with_name("carpool")
+    command = [str(carpool), "serve", target, "--port", "0", "--json", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Running(_address(process), process)
+        finally:
+            process.kill()
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    """Read the one document that a server prints once it is ready; it ends in a line of its own."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.rstrip() == "}":
+            break
+    return str(json.loads("".join(lines))["url"])
