@@ -1,0 +1,104 @@
+"""`carpool profile`: measure what batching buys on a model and this machine, and what it costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from carpool.cli.main import INTERRUPTED
+from carpool.cli.options import BATCH_SIZES, BYTES, DURATION, LENGTHS, json_option
+
+if TYPE_CHECKING:
+    from carpool.cli.output import Output
+    from carpool.profile.artefact import Profile
+    from carpool.profile.options import ProfileOptions
+
+
+@click.command(
+    epilog="Example: carpool profile demo:minilm --batch-sizes 1..64 --lengths 32,128 --budget 60s --out out"
+)
+@click.argument("target")
+@click.option("--batch-sizes", type=BATCH_SIZES, default="1..256", show_default=True, help="Such as 1,2,4 or 1..256.")
+@click.option(
+    "--lengths", type=LENGTHS, default=(), help="Tokens of an item, such as 16,64.  [default: what suits the model]"
+)
+@click.option("--device", help="Such as cpu or cuda:0.  [default: the accelerator where there is one]")
+@click.option("--dtype", help="float32, bfloat16 or float16.  [default: what suits the device]")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of one operation on a CPU.")
+@click.option("--budget", type=DURATION, default="45s", show_default=True, help="About how long to measure.")
+@click.option(
+    "--memory-limit", type=BYTES, help="Most memory a batch may need, such as 8GiB.  [default: the machine's]"
+)
+@click.option("--memory/--no-memory", default=True, show_default=True, help="Probe memory, in processes of their own.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of items and of the order.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("out"),
+    show_default=True,
+    help="Where to write profile.json, report.html and the pictures.",
+)
+@json_option
+def profile(
+    target: str,
+    batch_sizes: tuple[int, ...],
+    lengths: tuple[int, ...],
+    device: str | None,
+    dtype: str | None,
+    threads: int | None,
+    budget: float,
+    memory_limit: int | None,
+    memory: bool,  # noqa: FBT001 - click hands every option over by its name
+    seed: int,
+    out: Path,
+    output: Output,
+) -> int:
+    """Measure TARGET over batch sizes and lengths: time, memory, where the time goes, and whether results change.
+
+    TARGET is file.py:name, package.module:name, a Hugging Face directory, a .onnx file, or demo:minilm.
+
+    Exits 0 when all was measured, 1 when the model failed, 2 on wrong use, 130 when stopped, results kept.
+    """
+    from carpool.profile.options import ProfileOptions
+
+    options = ProfileOptions(
+        batch_sizes=batch_sizes,
+        lengths=lengths,
+        device=device,
+        dtype=dtype,
+        num_threads=threads,
+        budget_s=budget,
+        memory_limit_bytes=memory_limit,
+        probe_memory=memory,
+        seed=seed,
+    )
+    measured = _measure(target, options)
+    return show(measured, out, output)
+
+
+def _measure(target: str, options: ProfileOptions) -> Profile:
+    """Measure with a progress bar on standard error."""
+    from carpool.profile.run import profile_target
+    from carpool.report.progress import progress
+
+    with progress(f"Profiling {target}", options.budget_s) as bar:
+        return profile_target(target, options, bar)
+
+
+def show(measured: Profile, out: Path, output: Output) -> int:
+    """Print and write a profile, and return the exit code that it stands for."""
+    from carpool.profile.report import tables, write_report
+
+    for table in tables(measured):
+        output.table(table)
+        output.say()
+    for sentence in measured.sentences:
+        output.say(f"- {sentence}")
+    written = write_report(measured, out)
+    output.say(f"Written to {out}: {', '.join(path.name for path in written)}")
+    output.result(measured)
+    if not measured.complete:
+        return INTERRUPTED
+    return 1 if measured.failed else 0

@@ -1,0 +1,226 @@
+"""The profile as it is written to a file: everything that was measured, on what, and what could not be and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from carpool.config import document
+from carpool.config.document import Migrations
+from carpool.cost.model import CostModel
+from carpool.cost.roofline import Bound
+from carpool.profile.breakdown import CallParts
+from carpool.profile.machine import Machine
+from carpool.profile.measure import DropKind
+from carpool.profile.memory import Probe
+from carpool.profile.mix import MixPoint
+from carpool.profile.peaks import MeasuredPeaks
+from carpool.profile.quality import Quality
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfilePoint:
+    """One measured shape.
+
+    Args:
+        batch_size: Items in the batch.
+        length: Padded tokens of each; 1 where lengths mean nothing.
+        time_s: Median seconds of the call.
+        low_s: Lower end of its confidence interval.
+        high_s: Upper end.
+        confidence: Probability that the interval covers the median.
+        num_samples: Independent samples.
+        num_calls: Timed calls in them.
+        items_per_s: Batch size over time.
+        speedup: Throughput beside that of single items of the same length; None where those were not measured.
+        overhead_share: Share of the time that the fitted model says is the call's own; None without a fit.
+        mfu: Share of the measured peak FLOP/s; None where the FLOP are unknown.
+        mbu: Share of the measured peak bytes/s; None where the bytes are unknown.
+        memory_bytes: Peak of memory, probed or by the fit to the probes; None where unknown.
+        joules_per_item: Energy, where a counter could be read.
+    """
+
+    batch_size: int
+    length: int
+    time_s: float
+    low_s: float
+    high_s: float
+    confidence: float
+    num_samples: int
+    num_calls: int
+    items_per_s: float
+    speedup: float | None = None
+    overhead_share: float | None = None
+    mfu: float | None = None
+    mbu: float | None = None
+    memory_bytes: int | None = None
+    joules_per_item: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A shape that was asked for and has no time, and why: the budget, memory, or an error of the model."""
+
+    batch_size: int
+    length: int
+    kind: DropKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knee:
+    """The smallest batch size whose throughput is within 5 % of the best that was measured, at one length.
+
+    Args:
+        length: Padded tokens of each item.
+        batch_size: The knee.
+        time_s: Seconds of such a batch, by the fit.
+        items_per_s: Its throughput.
+        speedup: Beside single items.
+        overhead_share: What is left of the call's own cost.
+    """
+
+    length: int
+    batch_size: int
+    time_s: float
+    items_per_s: float
+    speedup: float
+    overhead_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFound:
+    """What the probes of memory found.
+
+    Args:
+        what: What a peak is of.
+        limit_bytes: The most that a shape was allowed; None where memory was not probed.
+        limit_source: Who says so.
+        probes: Every shape that was probed, or was to be.
+        unavailable: Why memory was not probed; empty where it was.
+    """
+
+    what: str = ""
+    limit_bytes: int | None = None
+    limit_source: str = ""
+    probes: tuple[Probe, ...] = ()
+    unavailable: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyFound:
+    """Whether joules were counted.
+
+    Args:
+        source: What counted them; empty where nothing did.
+        unavailable: Why not; empty where they were.
+    """
+
+    source: str = ""
+    unavailable: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Everything that `carpool profile` found out about one model on one machine.
+
+    Args:
+        target: The TARGET that was profiled.
+        name: The model's short name.
+        kind: `function`, `torch`, `encoder` or `onnx`.
+        num_parameters: Of the model; None where unknown.
+        created_at: When, in UTC, as ISO 8601.
+        took_s: Seconds that all of it took, loading not counted.
+        budget_s: Seconds that it was given.
+        complete: False where it was broken off: what is there was measured before.
+        machine: What the figures hold for.
+        batch_sizes: Batch sizes that were asked for.
+        lengths: Padded lengths that were measured.
+        typical_length: The one nearest to the mean of the model's own examples; single figures are for it.
+        points: The measured shapes, ascending by length and batch size.
+        skipped: The others.
+        drift: How much slower the machine was in the later half of the samples: 0.02 is 2 %.
+        cost_model: The fit; None where there were too few points.
+        knees: One for each length of the fit.
+        peaks: What the machine can do; None where it was broken off before.
+        bound: What limits a batch at the knee; None where it is not known.
+        breakdown: Calls taken apart, at the typical length.
+        memory: Peaks of memory.
+        quality: Whether batching changes results; None where it was not looked at.
+        energy: Whether joules were counted.
+        mix: Items of mixed lengths, in order of arrival and sorted.
+        sentences: What all that means, in words.
+    """
+
+    MIGRATIONS: ClassVar[Migrations] = {}
+
+    schema_version: int = 1
+    target: str
+    name: str
+    kind: str
+    num_parameters: int | None
+    created_at: str
+    took_s: float
+    budget_s: float
+    complete: bool
+    machine: Machine
+    batch_sizes: tuple[int, ...]
+    lengths: tuple[int, ...]
+    typical_length: int
+    points: tuple[ProfilePoint, ...]
+    skipped: tuple[Skipped, ...]
+    drift: float
+    cost_model: CostModel | None
+    knees: tuple[Knee, ...]
+    peaks: MeasuredPeaks | None
+    bound: Bound | None
+    breakdown: tuple[CallParts, ...]
+    memory: MemoryFound
+    quality: Quality | None
+    energy: EnergyFound
+    mix: tuple[MixPoint, ...]
+    sentences: tuple[str, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether the model itself failed at some shape."""
+        return any(one.kind == "error" for one in self.skipped)
+
+    @property
+    def has_lengths(self) -> bool:
+        """Whether items have lengths."""
+        return self.lengths != (1,)
+
+    @property
+    def knee(self) -> Knee | None:
+        """The knee at the typical length."""
+        return next((knee for knee in self.knees if knee.length == self.typical_length), None)
+
+    def at(self, length: int) -> list[ProfilePoint]:
+        """Return the points of one length, ascending by batch size."""
+        return [point for point in self.points if point.length == length]
+
+
+def load_profile(path: Path | str) -> Profile:
+    """Read a profile.
+
+    Args:
+        path: The file, as `save_profile` wrote it.
+
+    Raises:
+        ConfigError: It cannot be read.
+        SchemaError: It is not a profile, or one of an unknown version.
+    """
+    return document.read(path, Profile)
+
+
+def save_profile(path: Path | str, profile: Profile) -> None:
+    """Write a profile, whole or not at all.
+
+    Raises:
+        ConfigError: It cannot be written there.
+    """
+    document.write(path, profile)

@@ -1,0 +1,249 @@
+"""Where the time of one call goes.
+
+Measured directly, each part alone with the device waited for, medians of several calls:
+    admit       preparing every item for itself: validation, tokenising (in a server, on the callers' threads)
+    collate     stages.prepare: one padded batch of all payloads
+    transfer    stages.to_device and stages.to_host
+    compute     stages.compute, whole
+    finish      stages.finish: the output split into one result an item
+Inferred from measurements:
+    launch      on an accelerator: the wall time of compute less the device's own time between two events. On a CPU,
+                where launching and working are one: the time of compute on the smallest batch there is (one item of
+                the shortest length), less what its arithmetic and its parameters take at the measured peaks. It is what a
+                call costs however little it computes: Python, dispatch, allocation, threads that wake up. It is taken to
+                be the same for every shape, and never more than the compute it is part of.
+    elsewhere   the whole call less all parts: what lies between the stages
+A model without stages has admit, and its whole call; launch is then the `a` of the fitted `a + c b`, for the most part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from carpool.cost.roofline import Breakdown
+from carpool.errors import CarpoolError
+from carpool.runtime.execute import translate
+
+if TYPE_CHECKING:
+    from carpool.profile.shape import Shape
+    from collections.abc import Callable, Sequence
+
+    from carpool.models.model import Model
+    from carpool.profile.calls import Pool
+    from carpool.profile.device import Device
+    from carpool.profile.peaks import MeasuredPeaks
+    from carpool.profile.work import Work
+
+REPEATS, FEWEST_REPEATS = 7, 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallParts:
+    """The seconds of one batch, part by part.
+
+    Args:
+        batch_size: Items in it.
+        length: Padded tokens of each.
+        admit_s: Preparing its items one by one.
+        collate_s: Making one padded batch of them.
+        to_device_s: To the device.
+        launch_s: Launches and allocation: the part of compute that does not depend on the work.
+        compute_s: The rest of compute: the device works.
+        to_host_s: Back to the host.
+        finish_s: Splitting the output.
+        elsewhere_s: Between the stages.
+        launch_is: How launch was found: `events`, `smallest call`, `fit` or `unknown`.
+    """
+
+    batch_size: int
+    length: int
+    admit_s: float
+    collate_s: float
+    to_device_s: float
+    launch_s: float
+    compute_s: float
+    to_host_s: float
+    finish_s: float
+    elsewhere_s: float
+    launch_is: str
+
+    @property
+    def total_s(self) -> float:
+        """Seconds of the batch, admission included."""
+        return self.host_s + self.transfer_s + self.launch_s + self.compute_s
+
+    @property
+    def host_s(self) -> float:
+        """Seconds of the host's own work."""
+        return self.admit_s + self.collate_s + self.finish_s + self.elsewhere_s
+
+    @property
+    def transfer_s(self) -> float:
+        """Seconds of moving data to the device and back."""
+        return self.to_device_s + self.to_host_s
+
+    @property
+    def overhead_s(self) -> float:
+        """Seconds in which the device did none of the model's work."""
+        return self.host_s + self.transfer_s + self.launch_s
+
+    def as_breakdown(self) -> Breakdown:
+        """Return the same in the four parts from which a bound is named."""
+        return Breakdown(
+            host_s=self.host_s, transfer_s=self.transfer_s, launch_s=self.launch_s, compute_s=self.compute_s
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTimes:
+    """Median seconds of each stage of a batch, and of the whole call."""
+
+    collate_s: float
+    to_device_s: float
+    compute_s: float
+    compute_device_s: float
+    to_host_s: float
+    finish_s: float
+    call_s: float
+
+
+class StageTimer:
+    """Times the stages of a model's calls; use it on the thread that the model runs on.
+
+    Args:
+        model: A loaded model with stages.
+        pools: Items by length.
+        device: What is waited for.
+        clock: Seconds from any origin.
+    """
+
+    def __init__(self, model: Model, pools: dict[int, Pool], device: Device, clock: Callable[[], float]) -> None:
+        self._model, self._pools, self._device, self.clock = model, pools, device, clock
+
+    def time(self, shape: Shape, *, until: float) -> StageTimes:
+        """Time the stages of a shape, up to 7 times within the time, at least 3; the first call is not counted.
+
+        Raises:
+            CarpoolError: The model raised.
+        """
+        rows: list[tuple[float, ...]] = []
+        self._once(shape)
+        while len(rows) < FEWEST_REPEATS or (len(rows) < REPEATS and self.clock() < until):
+            rows.append(self._once(shape))
+        return StageTimes(
+            **dict(zip(StageTimes.__dataclass_fields__, map(median, zip(*rows, strict=True)), strict=True))
+        )
+
+    def _once(self, shape: Shape) -> tuple[float, ...]:
+        stages = self._model.stages
+        assert stages is not None, "only a model with stages is timed by them"
+        payloads = self._pools[shape.length].take(shape.batch_size)
+        try:
+            whole_s = self._device.timed(lambda: self._model.run(payloads))[1]
+            host, collate_s, _ = self._device.timed(lambda: stages.prepare(payloads))
+            on_device, to_device_s, _ = self._device.timed(lambda: stages.to_device(host))
+            out, compute_s, compute_device_s = self._device.timed(lambda: stages.compute(on_device))
+            on_host, to_host_s, _ = self._device.timed(lambda: stages.to_host(out))
+            _, finish_s, _ = self._device.timed(lambda: stages.finish(on_host))
+        except Exception as error:
+            raise translate(error, len(payloads)) from error
+        return collate_s, to_device_s, compute_s, compute_device_s, to_host_s, finish_s, whole_s
+
+
+def time_admission(model: Model, items: Sequence[Any], clock: Callable[[], float]) -> float:
+    """Return the median seconds that the model takes to admit one item, each timed alone."""
+    times_s = []
+    for item in items:
+        start = clock()
+        model.admit(item)
+        times_s.append(clock() - start)
+    return median(times_s)
+
+
+def smallest_launch_s(times: StageTimes, work: Work, peaks: MeasuredPeaks) -> float:
+    """Infer what launching costs on a CPU, from the smallest call there is.
+
+    Args:
+        times: Of one item of the shortest length.
+        work: Of that shape.
+        peaks: Of this machine.
+    """
+    arithmetic_s = (work.flops or 0.0) / peaks.flops_per_s
+    reading_s = (work.num_bytes or 0.0) / peaks.bytes_per_s
+    return max(0.0, times.compute_s - max(arithmetic_s, reading_s))
+
+
+def take_apart(shape: Shape, times: StageTimes, *, admit_s: float, launch_s: float | None) -> CallParts:
+    """Put a shape's measured stages and the inferred launch together.
+
+    Args:
+        shape: The shape.
+        times: Its stages.
+        admit_s: Seconds to admit one item.
+        launch_s: What launching costs by the smallest call; None where events on an accelerator tell.
+    """
+    by_events = launch_s is None
+    launch = times.compute_s - times.compute_device_s if launch_s is None else min(launch_s, times.compute_s)
+    launch = max(0.0, launch)
+    parts = times.collate_s + times.to_device_s + times.compute_s + times.to_host_s + times.finish_s
+    return CallParts(
+        batch_size=shape.batch_size,
+        length=shape.length,
+        admit_s=admit_s * shape.batch_size,
+        collate_s=times.collate_s,
+        to_device_s=times.to_device_s,
+        launch_s=launch,
+        compute_s=times.compute_s - launch,
+        to_host_s=times.to_host_s,
+        finish_s=times.finish_s,
+        elsewhere_s=max(0.0, times.call_s - parts),
+        launch_is="events" if by_events else "smallest call",
+    )
+
+
+def whole_call(shape: Shape, call_s: float, *, admit_s: float, fixed_s: float | None) -> CallParts:
+    """Describe a call whose stages can't be told apart.
+
+    Args:
+        shape: The shape.
+        call_s: Median seconds of the call.
+        admit_s: Seconds to admit one item.
+        fixed_s: What the fit says that every call costs; None without a fit.
+    """
+    launch = min(fixed_s or 0.0, call_s)
+    return CallParts(
+        batch_size=shape.batch_size,
+        length=shape.length,
+        admit_s=admit_s * shape.batch_size,
+        collate_s=0.0,
+        to_device_s=0.0,
+        launch_s=launch,
+        compute_s=call_s - launch,
+        to_host_s=0.0,
+        finish_s=0.0,
+        elsewhere_s=0.0,
+        launch_is="unknown" if fixed_s is None else "fit",
+    )
+
+
+def time_stages(timer: StageTimer, shapes: Sequence[Shape], *, until: float, share_s: float) -> dict[Shape, StageTimes]:
+    """Time the stages of several shapes; one that fails is left out.
+
+    Args:
+        timer: Times one shape.
+        shapes: Which, the most important first.
+        until: When to stop beginning new ones, on the timer's clock.
+        share_s: Seconds for each.
+    """
+    found: dict[Shape, StageTimes] = {}
+    for shape in shapes:
+        now = timer.clock()
+        if now >= until:
+            break
+        try:
+            found[shape] = timer.time(shape, until=now + share_s)
+        except CarpoolError:
+            continue
+    return found

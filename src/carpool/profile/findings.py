@@ -1,0 +1,206 @@
+"""What has been found so far: filled phase by phase, and turned into a profile at whatever point measuring ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from carpool.cost.model import CostModel, Measurement, fit_cost_model
+from carpool.cost.roofline import Bound, Peaks, mbu, mfu, name_bound
+from carpool.errors import CarpoolError
+from carpool.profile.artefact import EnergyFound, Knee, MemoryFound, Profile, ProfilePoint, Skipped
+from carpool.profile.energy import LEAST_SECONDS
+from carpool.profile.measure import Sweep, Timing
+from carpool.profile.memory import memory_points
+from carpool.profile.sentences import sentences_about
+from carpool.profile.shape import Shape
+from carpool.profile.work import Work
+from carpool.profile.machine import Machine
+from carpool.profile.calls import Energy
+from carpool.profile.breakdown import CallParts
+from carpool.models.model import ModelInfo
+from collections.abc import Callable
+from carpool.profile.options import ProfileOptions
+from carpool.profile.quality import Quality
+from carpool.profile.peaks import MeasuredPeaks
+from carpool.profile.mix import MixPoint
+
+if TYPE_CHECKING:
+    from carpool.cost.points import MemoryPoint
+
+
+SIZES_TO_FIT = 2
+
+
+@dataclass(slots=True)
+class Findings:
+    """Everything measured so far.
+
+    Args:
+        info: The model.
+        machine: The machine.
+        options: What was asked for.
+        lengths: Padded lengths that are measured.
+        typical_length: The one nearest to the mix's mean.
+        work: Work of a shape; none is known at first.
+        energy_counts: Joules by shape.
+    """
+
+    info: ModelInfo
+    machine: Machine
+    options: ProfileOptions
+    lengths: tuple[int, ...]
+    typical_length: int
+    sweep: Sweep = field(default_factory=Sweep)
+    memory: MemoryFound = field(default_factory=MemoryFound)
+    energy: EnergyFound = field(default_factory=EnergyFound)
+    peaks: MeasuredPeaks | None = None
+    cost_model: CostModel | None = None
+    quality: Quality | None = None
+    parts: list[CallParts] = field(default_factory=list)
+    mix: list[MixPoint] = field(default_factory=list)
+    work: Callable[[Shape], Work] = lambda _: Work()
+    energy_counts: dict[Shape, Energy] = field(default_factory=dict)
+    complete: bool = False
+    took_s: float = 0.0
+
+    def fit(self) -> None:
+        """Fit the cost model to all timings, where there are enough."""
+        points = [as_measurement(timing) for timing in self.sweep.timings()]
+        sizes = {length: sum(point.length == length for point in points) for length in self.lengths}
+        usable = [point for point in points if sizes[point.length] >= SIZES_TO_FIT]
+        if usable:
+            self.cost_model = fit_cost_model(usable, self._memory_points(), measured_on=self.machine.as_measured_on())
+
+    def _memory_points(self) -> list[MemoryPoint]:
+        points = memory_points(self.memory.probes)
+        return points if len({(point.batch_size, point.length) for point in points}) >= SIZES_TO_FIT else []
+
+    def knee_at(self, length: int) -> Knee | None:
+        """Return the knee at a length; None where the fit does not cover it."""
+        model = self.cost_model
+        if model is None or length not in model.lengths:
+            return None
+        size = model.knee(length)
+        return Knee(
+            length=length,
+            batch_size=size,
+            time_s=model.time_s(size, length),
+            items_per_s=model.throughput(size, length),
+            speedup=model.speedup(size, length) if 1 in model.batch_sizes else 1.0,
+            overhead_share=model.overhead_share(size, length),
+        )
+
+    def profile(self) -> Profile:
+        """Put everything together."""
+        if self.cost_model is None:
+            self.fit()
+        knees = [self.knee_at(length) for length in self.lengths]
+        profile = Profile(
+            target=self.info.target,
+            name=self.info.name,
+            kind=self.info.kind,
+            num_parameters=self.info.num_parameters,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            took_s=self.took_s,
+            budget_s=self.options.budget_s,
+            complete=self.complete,
+            machine=self.machine,
+            batch_sizes=tuple(sorted(set(self.options.batch_sizes))),
+            lengths=self.lengths,
+            typical_length=self.typical_length,
+            points=tuple(self._points()),
+            skipped=tuple(self._skipped()),
+            drift=self.sweep.drift(),
+            cost_model=self.cost_model,
+            knees=tuple(knee for knee in knees if knee is not None),
+            peaks=self.peaks,
+            bound=self._bound(),
+            breakdown=tuple(self.parts),
+            memory=self.memory,
+            quality=self.quality,
+            energy=self.energy,
+            mix=tuple(self.mix),
+            sentences=(),
+        )
+        return replace(profile, sentences=tuple(sentences_about(profile)))
+
+    def _points(self) -> list[ProfilePoint]:
+        timings = self.sweep.timings()
+        single = {timing.shape.length: timing.time_s for timing in timings if timing.shape.batch_size == 1}
+        return [self._point(timing, single.get(timing.shape.length)) for timing in timings]
+
+    def _point(self, timing: Timing, single_s: float | None) -> ProfilePoint:
+        shape, peaks, work = timing.shape, self._peaks(), self.work(timing.shape)
+        return ProfilePoint(
+            batch_size=shape.batch_size,
+            length=shape.length,
+            time_s=timing.time_s,
+            low_s=timing.low_s,
+            high_s=timing.high_s,
+            confidence=timing.confidence,
+            num_samples=timing.num_samples,
+            num_calls=timing.num_calls,
+            items_per_s=shape.batch_size / timing.time_s,
+            speedup=None if single_s is None else shape.batch_size * single_s / timing.time_s,
+            overhead_share=self._overhead_share(shape),
+            mfu=None if peaks is None or work.flops is None else mfu(work.flops, timing.time_s, peaks),
+            mbu=None if peaks is None or work.num_bytes is None else mbu(work.num_bytes, timing.time_s, peaks),
+            memory_bytes=self._memory_bytes(shape),
+            joules_per_item=self._joules_per_item(shape),
+        )
+
+    def _peaks(self) -> Peaks | None:
+        found = self.peaks
+        return None if found is None else Peaks(flops_per_s=found.flops_per_s, bytes_per_s=found.bytes_per_s)
+
+    def _overhead_share(self, shape: Shape) -> float | None:
+        model = self.cost_model
+        if model is None or shape.length not in model.lengths:
+            return None
+        return model.overhead_share(shape.batch_size, shape.length)
+
+    def _memory_bytes(self, shape: Shape) -> int | None:
+        """Return the probed peak, or what the fit to the probes says of a shape within them."""
+        probed = next((probe.peak_bytes for probe in self.memory.probes if probe.shape == shape), None)
+        if probed is not None or self.cost_model is None or self.cost_model.memory is None:
+            return probed
+        try:
+            return round(self.cost_model.memory_bytes(shape.batch_size, shape.length))
+        except CarpoolError:
+            return None
+
+    def _joules_per_item(self, shape: Shape) -> float | None:
+        counted = self.energy_counts.get(shape)
+        if counted is None or counted.seconds < LEAST_SECONDS:
+            return None
+        return counted.joules / counted.num_items
+
+    def _skipped(self) -> list[Skipped]:
+        ordered = sorted(self.sweep.dropped, key=lambda one: (one.shape.length, one.shape.batch_size))
+        return [
+            Skipped(batch_size=one.shape.batch_size, length=one.shape.length, kind=one.kind, reason=one.reason)
+            for one in ordered
+        ]
+
+    def _bound(self) -> Bound | None:
+        """Name what limits a batch at the knee, or at the largest size that was taken apart."""
+        knee = self.knee_at(self.typical_length)
+        at_knee = [parts for parts in self.parts if knee is not None and parts.batch_size == knee.batch_size]
+        chosen = next(iter(at_knee or self.parts[-1:]), None)
+        if chosen is None:
+            return None
+        work = self.work(Shape(chosen.batch_size, chosen.length))
+        return name_bound(chosen.as_breakdown(), peaks=self._peaks(), flops=work.flops, num_bytes=work.num_bytes)
+
+
+def as_measurement(timing: Timing) -> Measurement:
+    """Turn a timing into what a cost model is fitted to."""
+    return Measurement(
+        batch_size=timing.shape.batch_size,
+        length=timing.shape.length,
+        time_s=timing.time_s,
+        low_s=timing.low_s,
+        high_s=timing.high_s,
+    )

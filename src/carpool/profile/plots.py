@@ -1,0 +1,214 @@
+"""A profile as pictures: throughput and latency with the fit and the knee, memory, and what is left of overhead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from carpool.report.plot import LineSeries, Mark, Panel, Picture, figure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from carpool.profile.artefact import Profile, ProfilePoint
+
+MS = 1e3
+MIB = 1024.0**2
+# Between two measured batch sizes the fit is drawn at this many more.
+STEPS = 4
+KNOWN_ENOUGH = 2
+
+
+def pictures(profile: Profile) -> dict[str, Picture]:
+    """Return all pictures that the profile has figures for, by the name of their file."""
+    drawn = {"speed": _speed(profile), "memory": _memory(profile), "overhead": _overhead(profile), "mix": _mix(profile)}
+    return {name: picture for name, picture in drawn.items() if picture is not None}
+
+
+def _rows(profile: Profile) -> Iterator[tuple[int, int, list[ProfilePoint]]]:
+    """Yield tone, length and points of every length that was measured."""
+    for tone, length in enumerate(profile.lengths):
+        points = profile.at(length)
+        if points:
+            yield tone, length, points
+
+
+def _label(profile: Profile, length: int) -> str:
+    return f"{length} tokens" if profile.has_lengths else "measured"
+
+
+def _sizes(points: Sequence[ProfilePoint]) -> list[int]:
+    """Batch sizes from the smallest to the largest measured, close enough for a curve."""
+    low, high = points[0].batch_size, points[-1].batch_size
+    factor, sizes, size = 2.0 ** (1.0 / STEPS), {low, high}, float(low)
+    while size < high:
+        sizes.add(round(size))
+        size *= factor
+    return sorted(sizes)
+
+
+def _marks(profile: Profile) -> tuple[Mark, ...]:
+    knee = profile.knee
+    if knee is None:
+        return ()
+    at = f" at {knee.length} tokens" if profile.has_lengths else ""
+    return (Mark(knee.batch_size, f"knee {knee.batch_size}{at}"),)
+
+
+def _speed(profile: Profile) -> Picture | None:
+    if not profile.points:
+        return None
+    throughput, latency = [], []
+    for tone, length, points in _rows(profile):
+        label, sizes = _label(profile, length), [point.batch_size for point in points]
+        throughput += _throughput_series(profile, tone, length, points, label)
+        latency.append(
+            LineSeries(
+                label=label,
+                x=sizes,
+                y=[point.time_s * MS for point in points],
+                low=[point.low_s * MS for point in points],
+                high=[point.high_s * MS for point in points],
+                style="points",
+                tone=tone,
+            )
+        )
+        latency += _fitted(profile, tone, length, points, throughput=False)
+    knee = profile.knee
+    panels = (
+        Panel(
+            title=f"Throughput levels off at {knee.batch_size}" if knee else "Throughput",
+            x_label="batch size",
+            y_label="items/s",
+            series=tuple(throughput),
+            marks=_marks(profile),
+            x_scale="log2",
+        ),
+        Panel(
+            title="Latency of a call: points measured, lines fitted",
+            x_label="batch size",
+            y_label="ms",
+            series=tuple(latency),
+            marks=_marks(profile),
+            x_scale="log2",
+            y_scale="log10",
+        ),
+    )
+    return figure(panels, title="Throughput and latency over batch size")
+
+
+def _throughput_series(
+    profile: Profile, tone: int, length: int, points: list[ProfilePoint], label: str
+) -> list[LineSeries]:
+    measured = LineSeries(
+        label=label,
+        x=[point.batch_size for point in points],
+        y=[point.items_per_s for point in points],
+        low=[point.batch_size / point.high_s for point in points],
+        high=[point.batch_size / point.low_s for point in points],
+        style="points",
+        tone=tone,
+    )
+    return [measured, *_fitted(profile, tone, length, points, throughput=True)]
+
+
+def _fitted(
+    profile: Profile, tone: int, length: int, points: list[ProfilePoint], *, throughput: bool
+) -> list[LineSeries]:
+    """Return the fit's line over the measured range; nothing where it does not cover this length."""
+    model = profile.cost_model
+    if model is None or length not in model.lengths or len(points) < KNOWN_ENOUGH:
+        return []
+    sizes = _sizes(points)
+    times_s = [model.time_s(size, length) for size in sizes]
+    y = [size / time_s if throughput else time_s * MS for size, time_s in zip(sizes, times_s, strict=True)]
+    return [LineSeries(label="", x=sizes, y=y, style="line", tone=tone)]
+
+
+def _overhead(profile: Profile) -> Picture | None:
+    """Draw the fitted share for every length, and the measured one of the calls that were taken apart."""
+    model = profile.cost_model
+    if model is None:
+        return None
+    series = [
+        LineSeries(
+            label=f"{_label(profile, length)}, fitted" if profile.has_lengths else "fitted",
+            x=_sizes(points),
+            y=[100.0 * model.overhead_share(size, length) for size in _sizes(points)],
+            tone=tone,
+        )
+        for tone, length, points in _rows(profile)
+        if length in model.lengths
+    ]
+    if profile.breakdown:
+        series.append(
+            LineSeries(
+                label="calls taken apart",
+                x=[parts.batch_size for parts in profile.breakdown],
+                y=[100.0 * parts.overhead_s / parts.total_s for parts in profile.breakdown],
+                style="points",
+                tone=profile.lengths.index(profile.typical_length),
+            )
+        )
+    panel = Panel(
+        title="Overhead: the share of a call that does not grow with it",
+        x_label="batch size",
+        y_label="% of the time",
+        series=tuple(series),
+        marks=_marks(profile),
+        x_scale="log2",
+    )
+    return figure((panel,), title="Overhead share over batch size")
+
+
+def _memory(profile: Profile) -> Picture | None:
+    fits = [probe for probe in profile.memory.probes if probe.peak_bytes is not None]
+    if len(fits) < KNOWN_ENOUGH:
+        return None
+    series = []
+    for length in sorted({probe.length for probe in fits}):
+        tone = profile.lengths.index(length)
+        here = [probe for probe in fits if probe.length == length]
+        series.append(
+            LineSeries(
+                label=f"{length} tokens" if profile.has_lengths else "probed",
+                x=[probe.batch_size for probe in here],
+                y=[(probe.peak_bytes or 0) / MIB for probe in here],
+                style="points",
+                tone=tone,
+            )
+        )
+        fit = profile.cost_model.memory if profile.cost_model else None
+        if fit is not None:
+            sizes = [probe.batch_size for probe in here]
+            y = [fit.memory_bytes(size, length) / MIB for size in sizes]
+            series.append(LineSeries(label="", x=sizes, y=y, style="line", tone=tone))
+    panel = Panel(
+        title="Peak of memory: points probed, lines fitted",
+        x_label="batch size",
+        y_label="MiB",
+        series=tuple(series),
+        x_scale="log2",
+    )
+    return figure((panel,), title="Memory over batch size")
+
+
+def _mix(profile: Profile) -> Picture | None:
+    if len(profile.mix) < KNOWN_ENOUGH:
+        return None
+    sizes = [point.batch_size for point in profile.mix]
+    panel = Panel(
+        title="Mixed lengths: sorting decides what batching is worth",
+        x_label="batch size",
+        y_label="items/s",
+        series=(
+            LineSeries(label="sorted by length", x=sizes, y=[point.sorted_items_per_s for point in profile.mix]),
+            LineSeries(
+                label="in order of arrival",
+                x=sizes,
+                y=[point.arrival_items_per_s for point in profile.mix],
+                style="dashed",
+            ),
+        ),
+        x_scale="log2",
+    )
+    return figure((panel,), title="Items of mixed lengths")
