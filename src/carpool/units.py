@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 
 from carpool.errors import ConfigError
 
@@ -45,17 +46,18 @@ def parse_bytes(value: str | float) -> int:
 
 def _parse(value: str | float, units: dict[str, float] | dict[str, int], *, kind: str, example: str) -> float:
     number, unit = _split(value)
-    if number is None or unit not in units or not math.isfinite(number) or number < 0:
+    quantity = math.nan if number is None else number * units.get(unit, math.nan)
+    if not 0 <= quantity < math.inf:
         known = ", ".join(name for name in units if name)
         raise ConfigError(
             f"{value!r} is not a {kind}: write a number of at least 0 with a unit of {known}, as in {example}"
         )
-    return number * units[unit]
+    return quantity
 
 
 def _split(value: str | float) -> tuple[float | None, str]:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value), ""
+        return (float(value) if abs(value) < sys.float_info.max else math.inf), ""
     match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
     return (float(match[1]), match[2]) if match else (None, "")
 
@@ -67,6 +69,8 @@ def format_duration(seconds: float) -> str:
     ('12.3 ms', '1 min 15 s', '4 us')
     """
     magnitude = abs(seconds)
+    if not math.isfinite(seconds):
+        return f"{seconds} s"
     if magnitude >= _MINUTE_S:
         minutes, rest = divmod(round(magnitude), 60)
         return f"{'-' if seconds < 0 else ''}{minutes} min {rest} s"

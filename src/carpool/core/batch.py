@@ -22,7 +22,7 @@ class Reason(enum.StrEnum):
     TIMER = "timer"
     """It waited for company for as long as that could pay."""
     BISECT = "bisect"
-    """It is part of a batch that failed, run again to find the guilty item."""
+    """It is part of a batch that failed, run again in smaller parts: to find the guilty item, or to fit into memory."""
 
 
 class Fault(enum.Enum):
@@ -42,7 +42,7 @@ class Batch:
 
     Args:
         batch_id: counts up from 0.
-        items: the members, shortest first.
+        items: the members.
         length: what every member is padded to, in tokens.
         size: number of rows that run: `len(items)`, rounded up to an allowed batch size.
         reason: why it left.
@@ -67,6 +67,7 @@ class Lineage:
 
     num_failures_in_a_row: int
     most_failures_in_a_row: int
+    is_probed: bool = False  # one item from the far end runs alone before the rest is given up
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class Budget:
     cost: TimeModel
     ceiling_tokens: float = math.inf  # the most padded tokens that are believed to fit
     _most_in_memory: dict[int, int] = field(default_factory=dict)
+    _padded: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.policy.memory_limit_bytes is not None and not isinstance(self.cost, CostModel):
@@ -37,7 +38,10 @@ class Budget:
 
     def padded_length(self, length: int) -> int:
         """Return what a batch whose longest member has `length` tokens is padded to."""
-        return round_up(length, self.policy.length_buckets)
+        padded = self._padded.get(length)
+        if padded is None:
+            padded = self._padded[length] = round_up(length, self.policy.length_buckets)
+        return padded
 
     def padded(self, items: list[Item]) -> int:
         """Return what a batch of these items is padded to."""
@@ -55,17 +59,19 @@ class Budget:
         """Refuse an item that could not run even alone.
 
         Raises:
-            InvalidItem: it is longer than the token budget or needs more memory than the limit.
+            InvalidItem: it has no length, is longer than the token budget or needs more memory than the limit.
         """
-        padded, policy = self.padded_length(length), self.policy
-        if policy.token_budget is not None and padded > policy.token_budget:
+        if length < 1:
+            raise InvalidItem(f"an item's length is {length}; it must be at least 1: give 1 where lengths mean nothing")
+        policy, rows, padded = self.policy, self.size(1), round_up(length, self.policy.length_buckets)
+        if policy.token_budget is not None and rows * padded > policy.token_budget:
             raise InvalidItem(
-                f"an item of {length} tokens (padded to {padded}) can never fit token_budget {policy.token_budget}: "
-                "shorten the item or raise token_budget"
+                f"an item of {length} tokens (padded to {rows} x {padded}) can never fit token_budget "
+                f"{policy.token_budget}: shorten the item or raise token_budget"
             )
-        if policy.memory_limit_bytes is not None and self._memory_bytes(1, padded) > policy.memory_limit_bytes:
+        if policy.memory_limit_bytes is not None and self._memory_bytes(rows, padded) > policy.memory_limit_bytes:
             raise InvalidItem(
-                f"an item of {length} tokens needs {self._memory_bytes(1, padded):.0f} bytes, more than "
+                f"an item of {length} tokens needs {self._memory_bytes(rows, padded):.0f} bytes, more than "
                 f"memory_limit_bytes {policy.memory_limit_bytes}: shorten the item or raise the limit"
             )
 
@@ -91,8 +97,12 @@ class Budget:
         return fits
 
     def ran_out_of_memory(self, size: int, padded_length: int) -> None:
-        """Remember that such a batch did not fit: from now on half of it is the most."""
-        self.ceiling_tokens = min(self.ceiling_tokens, max(1, size * padded_length // 2))
+        """Remember that such a batch did not fit: from now on half of it is the most.
+
+        A single row that does not fit is its item's own fault, and says nothing of shorter ones.
+        """
+        if size > 1:
+            self.ceiling_tokens = min(self.ceiling_tokens, size * padded_length // 2)
 
     def _rows(self, allowed: float) -> float:
         """Return the most items whose rows, padded up to an allowed batch size, are no more than `allowed`."""

@@ -1,11 +1,13 @@
 """Which of the waiting items form the next batch.
 
-The first in the order of service is always a member, so nobody starves. The others are those near it in length for
-which the batch does most items per predicted second: padding is then paid for only where it brings more than it costs.
+The first in the order of service is always a member, so nobody starves. It is padded to the length at which the batch
+does most items per predicted second: padding is then paid for only where it brings more than it costs. The others
+are the nearest in length below that, in the order of service among equals.
 """
 
 import math
 from dataclasses import dataclass
+from itertools import islice
 
 from carpool.core.batch import Reason
 from carpool.core.budget import Budget
@@ -16,7 +18,7 @@ _FREE = 1.01  # a batch that takes at most 1 % longer counts as taking no longer
 
 @dataclass(slots=True)
 class Choice:
-    """The members of the next batch, shortest first; `bound` names the limit that it reached, if any."""
+    """The members of the next batch, and what they are padded to; `bound` names the limit that it reached, if any."""
 
     items: list[Item]
     length: int
@@ -28,13 +30,16 @@ class Choice:
 
 
 def choose(candidates: list[Item], budget: Budget, now: float) -> Choice:
-    """Choose a batch among candidates (at least one), the first of which must be in it."""
+    """Choose a batch among candidates in the order of service (at least one).
+
+    The first that is not background work is a member; the first of all, where all are background work.
+    """
     foreground = [item for item in candidates if not _is_background(item, budget.policy.ageing_s, now)]
     choice = _choose_by_length(foreground or candidates, budget)
     choice = _keep_deadlines(choice, (foreground or candidates)[0], budget, now)
     if foreground and len(foreground) < len(candidates) and choice.bound is None:
         taken = set(map(id, choice.items))
-        _fill(choice, [item for item in candidates if id(item) not in taken], budget)
+        _fill(choice, [item for item in candidates if id(item) not in taken], budget, now)
     return choice
 
 
@@ -43,51 +48,31 @@ def _is_background(item: Item, ageing_s: float, now: float) -> bool:
 
 
 def _choose_by_length(candidates: list[Item], budget: Budget) -> Choice:
-    anchor = candidates[0]
-    shortest, longest = _extremes(candidates)
-    padded = budget.padded_length(longest)
-    if padded == budget.padded_length(shortest):
-        return _first_of_one_length(candidates, padded, budget)
-    ordered = sorted(candidates, key=lambda item: item.length)  # stable: first come first among equals
-    position = next(index for index, item in enumerate(ordered) if item is anchor)
-    best, best_rate = None, -math.inf
-    for start, stop, padded in _windows(ordered, position, budget):
-        rate = (stop - start) / max(budget.time_s(stop - start, padded), 1e-12)
-        if rate > best_rate:
-            best, best_rate = (start, stop, padded), rate
-    assert best is not None
-    start, stop, padded = best
-    return Choice(ordered[start:stop], padded, _bound(stop - start, len(candidates), padded, budget))
+    """Choose the padded length, from the first item's up, at which a batch does most items per predicted second."""
+    groups = _by_padded_length(candidates, budget)
+    lengths = sorted(groups)
+    anchored_at = budget.padded_length(candidates[0].length)
+    fitting, best, best_rate = 0, (0, 0), -math.inf
+    for padded in lengths:
+        fitting += len(groups[padded])
+        if padded >= anchored_at:
+            most, _ = budget.most_items(padded)
+            count = _cheapest_count(min(most, fitting), padded, budget)
+            rate = count / max(budget.time_s(count, padded), 1e-12)
+            if rate > best_rate:
+                best, best_rate = (count, padded), rate
+    count, padded = best
+    nearest_first = (item for length in reversed(lengths) if length <= padded for item in groups[length])
+    others = islice((item for item in nearest_first if item is not candidates[0]), count - 1)
+    return Choice([candidates[0], *others], padded, _bound(count, len(candidates), padded, budget))
 
 
-def _extremes(candidates: list[Item]) -> tuple[int, int]:
-    lengths = {item.length for item in candidates}
-    return min(lengths), max(lengths)
-
-
-def _first_of_one_length(candidates: list[Item], padded: int, budget: Budget) -> Choice:
-    most, _ = budget.most_items(padded)
-    count = _cheapest_count(min(most, len(candidates)), padded, budget)
-    return Choice(candidates[:count], padded, _bound(count, len(candidates), padded, budget))
-
-
-def _windows(ordered: list[Item], position: int, budget: Budget) -> list[tuple[int, int, int]]:
-    """Return the fullest (start, stop, padded) around the anchor, for each padded length from the anchor's up."""
-    windows = []
-    stop = position
-    while stop < len(ordered):
-        padded = budget.padded_length(ordered[stop].length)
-        end_of_group = stop + 1
-        while end_of_group < len(ordered) and budget.padded_length(ordered[end_of_group].length) == padded:
-            end_of_group += 1
-        most, _ = budget.most_items(padded)
-        first_of_group, stop = stop, min(end_of_group, position + most)
-        if stop > first_of_group:
-            count = _cheapest_count(min(most, stop), padded, budget)
-            start = min(max(0, stop - count), position)
-            windows.append((start, min(stop, start + count), padded))
-        stop = end_of_group
-    return windows
+def _by_padded_length(candidates: list[Item], budget: Budget) -> dict[int, list[Item]]:
+    """Return the candidates by what they are padded to, each list in the order of service."""
+    groups: dict[int, list[Item]] = {}
+    for item in candidates:
+        groups.setdefault(budget.padded_length(item.length), []).append(item)
+    return groups
 
 
 def _cheapest_count(most: int, padded: int, budget: Budget) -> int:
@@ -112,8 +97,8 @@ def _keep_deadlines(choice: Choice, anchor: Item, budget: Budget, now: float) ->
         return choice
     most = budget.most_within(limit_s, choice.length, len(choice.items))
     by_urgency = sorted(choice.items, key=lambda item: (item is not anchor, item.due_at, item.sequence))
-    kept = sorted(by_urgency[:most], key=lambda item: item.length)
-    return Choice(kept, budget.padded_length(kept[-1].length), Reason.BUDGET)
+    kept = by_urgency[:most]
+    return Choice(kept, budget.padded_length(max(item.length for item in kept)), Reason.BUDGET)
 
 
 def _can_be_met(item: Item, budget: Budget, now: float) -> bool:
@@ -122,15 +107,16 @@ def _can_be_met(item: Item, budget: Budget, now: float) -> bool:
     return now + budget.time_s(1, budget.padded_length(item.length)) <= item.deadline_at
 
 
-def _fill(choice: Choice, background: list[Item], budget: Budget) -> None:
+def _fill(choice: Choice, background: list[Item], budget: Budget, now: float) -> None:
     """Add background items where the padding would otherwise have been wasted: the batch takes no longer for them."""
     most, reason = budget.most_items(choice.length)
-    free_s = budget.time_s(len(choice.items), choice.length) * _FREE
+    taken_s = budget.time_s(len(choice.items), choice.length)
+    free_s = min(taken_s * _FREE, max(taken_s, choice.slack_s(now)))
     for item in background:
-        if len(choice.items) >= most:
-            choice.bound = reason
-            return
         if budget.padded_length(item.length) <= choice.length and (
             budget.time_s(len(choice.items) + 1, choice.length) <= free_s
         ):
             choice.items.append(item)
+            if len(choice.items) >= most:
+                choice.bound = reason
+                return

@@ -32,7 +32,7 @@ def pad(
         An array (rows, length, ...) of the sequences' common type.
 
     Raises:
-        ValueError: there is no sequence, or one does not fit.
+        ValueError: there is no sequence, one does not fit, or the trailing axes differ.
 
     >>> pad([[1, 2, 3], [4]], length=4).tolist()
     [[1, 2, 3, 0], [4, 0, 0, 0]]
@@ -44,9 +44,14 @@ def pad(
     length, rows = length or longest, rows or len(arrays)
     if longest > length or len(arrays) > rows:
         raise ValueError(f"{len(arrays)} sequences of up to {longest} do not fit into {rows} rows of {length}")
-    batch = np.full((rows, length, *arrays[0].shape[1:]), value, dtype=np.result_type(*arrays))
+    told = [array for array in arrays if array.size] or arrays  # an empty list has no type of its own
+    trailing = {array.shape[1:] for array in told}
+    if len(trailing) > 1:
+        raise ValueError(f"the sequences' trailing axes differ: {sorted(trailing)}; only the first may")
+    batch = np.full((rows, length, *told[0].shape[1:]), value, dtype=np.result_type(*told))
     for row, array in zip(batch, arrays, strict=False):
-        row[: len(array)] = array
+        if array.size:
+            row[: len(array)] = array
     return batch
 
 

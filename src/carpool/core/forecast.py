@@ -6,10 +6,21 @@ from every batch, whether or not anything waited. *Strangers*: everything else, 
 """
 
 import math
+from collections import deque
+from dataclasses import dataclass
 
 _SMOOTHING = 0.25  # weight of the newest window; the last eight or so count
 _GAP_SMOOTHING = 0.1
 _NOT_WORTH_A_THOUGHT = 0.5  # fewer expected returns than this are none
+
+
+@dataclass(slots=True)
+class _Window:
+    """What follows one completion."""
+
+    completed_at: float
+    num_answered: int  # at least 1
+    num_arrived: int = 0  # arrivals since then that are taken for returns, at most `num_answered`
 
 
 class ArrivalForecast:
@@ -17,14 +28,15 @@ class ArrivalForecast:
 
     Args:
         window_s: how long after a completion an arrival counts as a return; the longest wait that is allowed.
+        num_workers: how many of the last completions are watched: one of each worker.
     """
 
-    def __init__(self, window_s: float) -> None:
+    def __init__(self, window_s: float, num_workers: int = 1) -> None:
         self._window_s = window_s
+        self._num_windows = num_workers
         self._return_share = 0.0
-        self._num_answered = 0  # items in the last completion
-        self._num_arrived = 0  # arrivals since then, within the window
-        self._completed_at = -math.inf
+        self._return_delay_s = 0.0  # mean, from completion to return
+        self._windows: deque[_Window] = deque()  # oldest first
         self._last_event_at = -math.inf  # the last completion or arrival
         self._last_arrival_at = -math.inf
         self._mean_gap_s = math.inf
@@ -36,35 +48,35 @@ class ArrivalForecast:
             known = self._mean_gap_s < math.inf
             self._mean_gap_s = self._mean_gap_s + _GAP_SMOOTHING * (gap - self._mean_gap_s) if known else gap
         self._last_arrival_at = self._last_event_at = now
-        if now - self._completed_at <= self._window_s:
-            self._num_arrived += 1
+        for window in self._windows:  # nobody knows whose return it is: the oldest answers come back first
+            if window.num_arrived < window.num_answered and now - window.completed_at <= self._window_s:
+                window.num_arrived += 1
+                self._return_delay_s += _GAP_SMOOTHING * (now - window.completed_at - self._return_delay_s)
+                return
 
     def completed(self, num_items: int, now: float) -> None:
-        """Take note that `num_items` were answered."""
-        if self._num_answered:
-            share = min(1.0, self._num_arrived / self._num_answered)
+        """Take note that `num_items` (at least 1) were answered."""
+        if len(self._windows) == self._num_windows:
+            oldest = self._windows.popleft()
+            share = oldest.num_arrived / oldest.num_answered
             self._return_share += _SMOOTHING * (share - self._return_share)
-        self._num_answered, self._num_arrived = num_items, 0
-        self._completed_at = self._last_event_at = now
+        self._windows.append(_Window(now, num_items))
+        self._last_event_at = now
 
     def returns(self, now: float) -> float:
         """Return how many of the items answered last are still expected to be followed by another."""
-        if now - self._completed_at >= self._window_s:
-            return 0.0
-        expected = self._return_share * self._num_answered - self._num_arrived
+        open_windows = (window for window in self._windows if now - window.completed_at < self._window_s)
+        expected = sum(max(0.0, self._return_share * w.num_answered - w.num_arrived) for w in open_windows)
         return expected if expected > _NOT_WORTH_A_THOUGHT else 0.0
 
-    @property
-    def mean_gap_s(self) -> float:
-        """Mean seconds between arrivals; infinite before the second."""
-        return self._mean_gap_s
+    def next_in_s(self, returns: float) -> float:
+        """Return about how long until the next arrival, `returns` of them being expected from the last completions.
+
+        As many returns with a mean delay of d follow each other every d / returns seconds or sooner.
+        """
+        return min(self._mean_gap_s, self._return_delay_s / returns if returns else math.inf)
 
     @property
     def quiet_since(self) -> float:
         """The last arrival or completion."""
         return self._last_event_at
-
-    @property
-    def completed_at(self) -> float:
-        """The last completion."""
-        return self._completed_at

@@ -43,11 +43,13 @@ class BatchFormer:
         self._num_workers = num_workers
         self._queue = ItemQueue(policy)
         self._recovery = Recovery()
-        self._forecast = ArrivalForecast(policy.max_wait_s)
+        self._forecast = ArrivalForecast(policy.max_wait_s, num_workers)
         self._running: dict[int, Batch] = {}
         self._num_dispatched = 0
         self._draining = False
-        self._waited = False  # the batch that leaves next was held back for company
+        self._look_ahead = max(policy.look_ahead, policy.max_batch_size)
+        self._freed_at = -math.inf  # when a worker came free last while none was
+        self._held_at = -math.inf  # when a poll last held back what then waited; none since the last dispatch
 
     @property
     def num_waiting(self) -> int:
@@ -74,6 +76,7 @@ class BatchFormer:
             DeadlineExceeded: its deadline has passed, or passes before the predicted queue lets it finish.
             InvalidItem: it could not run even alone.
         """
+        self.budget.check(item.length)
         if self.is_full:
             wait_s = self.predicted_wait_s(len(self._queue), item.length, now)
             raise QueueFull(
@@ -81,7 +84,6 @@ class BatchFormer:
                 f"try again in {wait_s:.3g} s, or raise max_queue",
                 retry_after_s=wait_s,
             )
-        self.budget.check(item.length)
         if item.deadline_at < math.inf:
             self._check_deadline(item, now)
         if self.policy.max_wait_s:
@@ -89,8 +91,11 @@ class BatchFormer:
         self._queue.push(item)
 
     def _check_deadline(self, item: Item, now: float) -> None:
-        wait_s = self.predicted_wait_s(self._queue.num_ahead(item), item.length, now)
-        finished_at = now + wait_s + self.budget.time_s(1, self.budget.padded_length(item.length))
+        num_ahead = self._queue.num_ahead(item)
+        wait_s = self.predicted_wait_s(num_ahead, item.length, now)
+        padded = self.budget.padded_length(item.length)
+        most, _ = self.budget.most_items(padded)
+        finished_at = now + wait_s + self.budget.time_s(num_ahead % most + 1, padded)
         if finished_at > item.deadline_at:
             raise DeadlineExceeded(
                 f"the deadline is {item.deadline_at - now:.3g} s away, and the queue is predicted to take "
@@ -99,16 +104,16 @@ class BatchFormer:
             )
 
     def predicted_wait_s(self, num_ahead: int, length: int, now: float) -> float:
-        """Return how long an item is predicted to wait behind `num_ahead` others of about its length."""
-        remaining_s = sum(max(0.0, b.dispatched_at + b.predicted_s - now) for b in self._running.values())
-        if len(self._running) < self._num_workers and not num_ahead:
-            return 0.0
+        """Return how long an item is predicted to wait behind `num_ahead` others of about its length.
+
+        Full batches leave one after another as the workers come free; the item joins the first that is not full.
+        """
+        free_in_s = sorted(max(0.0, b.dispatched_at + b.predicted_s - now) for b in self._running.values())
+        free_in_s = [0.0] * (self._num_workers - len(free_in_s)) + free_in_s
         padded = self.budget.padded_length(length)
         most, _ = self.budget.most_items(padded)
-        num_batches, rest = divmod(num_ahead, most)
-        queued_s = num_batches * self.budget.time_s(most, padded)
-        queued_s += self.budget.time_s(rest, padded) if rest else 0.0
-        return (remaining_s + queued_s) / self._num_workers
+        rounds, worker = divmod(num_ahead // most, self._num_workers)
+        return free_in_s[worker] + rounds * self.budget.time_s(most, padded)
 
     def cancel(self, item: Item) -> bool:
         """Withdraw an item that waits; False when it no longer does.
@@ -153,18 +158,20 @@ class BatchFormer:
     # ---------------------------------------------------------------------------------------------- batches
 
     def poll(self, now: float) -> Dispatch | Wait:
-        """Say what a free worker does now."""
+        """Say what a free worker does now; what is late by now is taken out by `expire` first."""
         piece = self._recovery.next_piece(self.budget)
         if piece is not None:
             items, lineage = piece
             return self._dispatch(Choice(items, self.budget.padded(items), None), Reason.BISECT, now, lineage)
         if not self._queue:
             return Wait(math.inf)
-        candidates = self._recovery.quarantine(self._queue.head(self.policy.look_ahead))
+        candidates = self._recovery.quarantine(self._queue.head(self._look_ahead))
         choice = choose(candidates, self.budget, now)
+        if self._recovery.is_suspect(choice.items[0]):
+            choice.bound = choice.bound or Reason.BUDGET  # it may have no company, so it waits for none
         until, reason = self._hold_until(choice, now)
         if until > now:
-            self._waited = True
+            self._held_at = now
             return Wait(until)
         self._queue.take(choice.items)
         return self._dispatch(choice, reason, now, None)
@@ -185,7 +192,7 @@ class BatchFormer:
             item.state = State.RUNNING
         self._num_dispatched += 1
         self._running[batch.batch_id] = batch
-        self._waited = False
+        self._held_at = -math.inf
         return Dispatch(batch)
 
     def _hold_until(self, choice: Choice, now: float) -> tuple[float, Reason]:
@@ -201,20 +208,22 @@ class BatchFormer:
         safe_until = now + choice.slack_s(now) - longer_s
         if safe_until < pays_until and safe_until <= now:
             return safe_until, Reason.DEADLINE
-        return min(pays_until, safe_until), Reason.TIMER if self._waited else Reason.IDLE
+        was_held = min(item.arrived_at for item in choice.items) <= self._held_at
+        return min(pays_until, safe_until), Reason.TIMER if was_held else Reason.IDLE
 
     def _pays_until(self, choice: Choice, now: float) -> float:
         """Return until when waiting raises the predicted throughput.
 
         With n items waiting, waiting w seconds for k more raises n / t(n) when `w < t(n) (n + k) / n - t(n + k)`,
-        which is `a k / n` for t = a + c n.
+        which is `a k / n` for t = a + c n. It waits while the next arrival is expected within what one more is worth,
+        and gives up after a silence as long as all that are expected are worth.
         """
         returns = self._forecast.returns(now)
-        worth_s = self._worth_s(choice, max(1, round(returns)))
-        if not returns and self._forecast.mean_gap_s >= worth_s:
+        if self._forecast.next_in_s(returns) >= self._worth_s(choice, 1):
             return now
+        worth_s = self._worth_s(choice, max(1, round(returns)))
         oldest_at = min(item.arrived_at for item in choice.items)
-        latest = max(oldest_at, self._forecast.completed_at) + self.policy.max_wait_s
+        latest = max(oldest_at, self._freed_at) + self.policy.max_wait_s
         return min(self._forecast.quiet_since + worth_s, latest)
 
     def _worth_s(self, choice: Choice, num_more: int) -> float:
@@ -228,7 +237,7 @@ class BatchFormer:
         if isinstance(self.cost, LearningTimeModel):
             self.cost.observe(batch.size, batch.length, now - batch.dispatched_at)
         self._recovery.succeeded(batch)
-        self._came_back(batch, now)
+        self._came_back(batch, len(batch.items), now)
         for item in batch.items:
             item.state = State.DONE
 
@@ -236,18 +245,20 @@ class BatchFormer:
         """Take note that a batch failed; return the items that failed for good. The others run again."""
         if fault is Fault.MEMORY:
             self.budget.ran_out_of_memory(batch.size, batch.length)
-        self._came_back(batch, now)
         for item in batch.items:
             item.state = State.AGAIN
         guilty = batch.items if fault is Fault.MODEL else self._recovery.split(batch, fault)
         for item in guilty:
             item.state = State.DONE
+        self._came_back(batch, len(guilty), now)
         return guilty
 
-    def _came_back(self, batch: Batch, now: float) -> None:
+    def _came_back(self, batch: Batch, num_answered: int, now: float) -> None:
+        if len(self._running) == self._num_workers:
+            self._freed_at = now
         del self._running[batch.batch_id]
-        if self.policy.max_wait_s:
-            self._forecast.completed(len(batch.items), now)
+        if self.policy.max_wait_s and num_answered:
+            self._forecast.completed(num_answered, now)
 
     def check_integrity(self) -> None:
         """Assert the invariants: every item is in one place, and in the state of that place."""

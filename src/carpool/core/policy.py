@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import SupportsIndex
 
 from carpool.errors import ConfigError
 
@@ -14,14 +15,14 @@ class Policy:
     Args:
         max_batch_size: most items in a batch.
         max_wait_s: the longest that an item may wait for company, from its arrival or, if a worker was busy then, from
-            when the last batch came back; 0 never waits. Within it, a batch waits only while the cost model and the
+            when one came free; 0 never waits. Within it, a batch waits only while the cost model and the
             arrivals say that it pays.
         token_budget: most padded tokens in a batch (items x longest), or None.
         length_buckets: lengths that items are padded to, ascending; beyond the last one, and where empty, the longest
             member's own.
         batch_size_buckets: batch sizes that the executor runs, ascending: smaller batches are padded up; empty allows
             every size.
-        look_ahead: how many waiting items are looked through for ones of similar length.
+        look_ahead: how many waiting items are looked through for ones of similar length; at least a batch of them.
         max_queue: most items waiting; one more is refused.
         patience_s: the deadline that an item without one is ordered by, so that items with deadlines can't starve it.
         ageing_s: how many seconds of waiting one level of priority is worth.
@@ -46,12 +47,12 @@ class Policy:
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "look_ahead", "max_queue"):
-            _at_least(name, getattr(self, name), 1)
+            _whole(name, getattr(self, name))
         for name in ("max_wait_s", "patience_s", "ageing_s"):
-            _at_least(name, getattr(self, name), 0)
+            _seconds(name, getattr(self, name))
         for name in ("token_budget", "memory_limit_bytes"):
             if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), 1)
+                _whole(name, getattr(self, name))
         for name in ("length_buckets", "batch_size_buckets"):
             _ascending(name, getattr(self, name))
         _positive_weights(self.tenant_weights)
@@ -62,9 +63,14 @@ class Policy:
             )
 
 
-def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ConfigError(f"{name} is {value!r}; it must be at least {least}")
+def _whole(name: str, value: object) -> None:
+    if not isinstance(value, SupportsIndex) or isinstance(value, bool) or value.__index__() < 1:
+        raise ConfigError(f"{name} is {value!r}; it must be at least 1, a whole number")
+
+
+def _seconds(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
+        raise ConfigError(f"{name} is {value!r}; it must be at least 0, in seconds")
 
 
 def _ascending(name: str, values: tuple[int, ...]) -> None:

@@ -54,14 +54,30 @@ class ItemQueue:
         self._num_items += 1
         if item.deadline_at < math.inf:
             heapq.heappush(self._deadlines, (item.deadline_at, item.sequence, item))
+            if len(self._deadlines) > 2 * self._num_items + 64:  # far deadlines must not keep departed items alive
+                self._deadlines = [entry for entry in self._deadlines if entry[2].state is State.WAITING]
+                heapq.heapify(self._deadlines)
 
     def _due_at(self, item: Item) -> float:
         patience_ends_at = item.arrived_at + self._policy.patience_s
         return min(item.deadline_at, patience_ends_at) - item.priority * self._policy.ageing_s
 
     def num_ahead(self, item: Item) -> int:
-        """Return how many waiting items of its tenant would be served before an item that is not in the queue yet."""
-        return bisect_left(self._lanes.get(item.tenant, []), (self._due_at(item), math.inf))
+        """Return about how many waiting items would be served before an item that is not in the queue yet.
+
+        While those of its own tenant are served, every other tenant gets its share too.
+        """
+        lane = self._lanes.get(item.tenant)
+        if lane is None:
+            return 0
+        own = bisect_left(lane, (self._due_at(item), math.inf))
+        if len(self._lanes) == 1 or not own:
+            return own
+        turns = own / self._shares.weight(item.tenant)
+        others = (
+            (len(other), self._shares.weight(tenant)) for tenant, other in self._lanes.items() if other is not lane
+        )
+        return own + sum(min(length, int(turns * weight)) for length, weight in others)
 
     def remove(self, item: Item) -> None:
         """Take out one waiting item, wherever it stands."""
