@@ -61,9 +61,9 @@ _SETTINGS = {
 def serve(target: str | None, output: Output, **given: Any) -> int:
     """Serve TARGET over HTTP, or what a carpool.toml says.
 
-    TARGET is a file.py:name, a package.module:name, a model's directory, an .onnx file or demo:minilm. The server speaks
-    the Open Inference Protocol (/v2), OpenAI's embeddings (/v1/embeddings) and Prometheus (/metrics). Every option is
-    also a key of carpool.toml and an environment variable such as CARPOOL_SERVER_PORT; options win.
+    TARGET is a file.py:name, a package.module:name, a model's directory, an .onnx file or demo:minilm. The server
+    speaks the Open Inference Protocol (/v2), OpenAI's embeddings (/v1/embeddings) and Prometheus (/metrics). Every
+    option is also a key of carpool.toml and an environment variable such as CARPOOL_SERVER_PORT; options win.
 
     With --json, one JSON document says where it listens as soon as it is ready; it then serves on. SIGTERM or Ctrl-C
     stops it once what was accepted is answered. Exits 0 when stopped so, 1 when it could not serve, 2 on wrong use.

@@ -59,21 +59,6 @@ class Dispatcher:
 
     # -------------------------------------------------------------------------------------------- for callers
 
-    def submit(self, item: Item) -> None:
-        """Accept an item, or refuse it.
-
-        Raises:
-            QueueFull: the queue is full.
-            DeadlineExceeded: the deadline cannot be met.
-            InvalidItem: the item can never fit.
-            BatcherClosed: the batcher is shutting down.
-            DispatcherDied: it failed.
-        """
-        with self._lock:
-            self._accept(item)
-            if self._num_idle:
-                self._work.notify()
-
     def submit_many(self, items: list[Item]) -> int:
         """Accept items until the queue is full; return how many were accepted.
 
@@ -97,8 +82,14 @@ class Dispatcher:
     def submit_all(self, items: list[Item]) -> None:
         """Accept all the items, or none, so that those of one request may run together.
 
+        Where there are several, a refusal names the first item that it concerns.
+
         Raises:
-            CarpoolError: as `submit`, naming the first item that was refused where there are several.
+            QueueFull: the queue has not enough room.
+            DeadlineExceeded: a deadline cannot be met.
+            InvalidItem: an item can never fit.
+            BatcherClosed: the batcher is shutting down.
+            DispatcherDied: it failed.
         """
         with self._lock:
             for count, item in enumerate(items):
