@@ -92,7 +92,7 @@ def test_littles_law_holds_for_a_steady_random_queue() -> None:
     for number, arrived_at in enumerate(arrivals):
         start = max(free_at, arrived_at)
         free_at = start + 0.01
-        depth = sum(1 for other in arrivals[number + 1 : number + 60] if other <= start)
+        depth = sum(1 for other in arrivals[number + 1 : number + 60] if other <= free_at)
         records.append(batch((arrived_at,), start=start, end=free_at, batch_id=number, queue_depth=depth))
     law = littles_law(records, from_at=0.0, to_at=free_at)
     assert law is not None

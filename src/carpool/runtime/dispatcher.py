@@ -185,10 +185,13 @@ class Dispatcher:
         now = self._clock.now()
         with self._lock:
             self._former.succeeded(batch, now)
+            depth = self._former.num_waiting
         self._deliver([(item.handle, result) for item, result in zip(batch.items, results, strict=True)])
-        self._record_run(batch, results, worker, started_at, now)
+        self._record_run(batch, results, worker, started_at, now, depth=depth)
 
-    def _record_run(self, batch: Batch, results: list[Any], worker: int, started_at: float, now: float) -> None:
+    def _record_run(
+        self, batch: Batch, results: list[Any], worker: int, started_at: float, now: float, *, depth: int
+    ) -> None:
         items = batch.items
         self._sink.record(
             BatchRan(
@@ -204,7 +207,7 @@ class Dispatcher:
                 finished_at=now,
                 num_failed=sum([isinstance(result, CarpoolError) for result in results]),
                 predicted_s=batch.predicted_s or None,
-                queue_depth=self._former.num_waiting,
+                queue_depth=depth,
             )
         )
 

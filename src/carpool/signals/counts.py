@@ -36,7 +36,7 @@ class Totals:
         busy_s: seconds that workers spent in the model.
         predicted_s: what the cost model promised, over the batches that carried a prediction.
         predicted_busy_s: what those batches took.
-        queue_depth: items left waiting by the latest batch.
+        queue_depth: items that were waiting when the latest batch was done.
         batch_size: items a batch.
         fill: items over `max_batch_size`, a batch.
         padding: share of padding, a batch.

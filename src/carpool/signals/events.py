@@ -31,7 +31,7 @@ class BatchRan:
         finished_at: when the model was done.
         num_failed: items of the batch that were answered with an error.
         predicted_s: what the cost model had promised for `finished_at - started_at`; None without a cost model.
-        queue_depth: items left waiting once this batch had been taken out of the queue.
+        queue_depth: items that were waiting at `at`, when this batch was done.
     """
 
     at: float

@@ -77,7 +77,9 @@ class _Models(Collector):
         yield from self._gauges(totals)
 
     def _gauges(self, totals: Mapping[str, Totals]) -> Iterator[Metric]:
-        depth = GaugeMetricFamily("carpool_queue_depth", "Items left waiting by the latest batch.", labels=["model"])
+        depth = GaugeMetricFamily(
+            "carpool_queue_depth", "Items waiting when the latest batch was done.", labels=["model"]
+        )
         limit = GaugeMetricFamily("carpool_max_batch_size", "Most items that a batch may hold.", labels=["model"])
         workers = GaugeMetricFamily("carpool_workers", "Workers that run batches.", labels=["model"])
         for model, metrics in self._metrics.items():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLD_AT", "Metrics", "Snapshot", "Totals"]
 
 FOLD_AT = 8
-"""Events that may wait before they are folded: few, since a worker folds between batches (8 of 64 items take 0.2 ms)."""
+"""Events that may wait before they are folded: few, as a worker folds between batches (8 of 64 items: 0.2 ms)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -159,7 +159,7 @@ def littles_law(records: Sequence[BatchRan | ItemDropped], *, from_at: float, to
 
     X and W are those of the items that left. L is measured apart from them, so that the law can fail: the time that
     items are known to have spent in the system, and besides it the items that each batch reported as waiting
-    (`queue_depth`) beyond those that are known to have left later, held from batch to batch.
+    (`queue_depth`) beyond those that are known to have left later, held from one batch's end to the next.
 
     Args:
         records: batches and drops that ended in the stretch.
@@ -193,12 +193,13 @@ def _unseen_item_seconds(
     """Item-seconds in the queue of items that did not leave within the stretch."""
     arrivals = sorted(arrived_at for arrived_at, _, _ in stays)
     departures = sorted(taken_at for _, taken_at, _ in stays)
-    batches = sorted((r for r in records if isinstance(r, BatchRan)), key=lambda batch: batch.dispatched_at)
-    instants = [*(batch.dispatched_at for batch in batches), to_at]
+    batches = sorted((r for r in records if isinstance(r, BatchRan)), key=lambda batch: batch.at)
+    instants = [*(batch.at for batch in batches), to_at]
     total = 0.0
     for batch, end in zip(batches, instants[1:], strict=True):
-        known = bisect_right(arrivals, batch.dispatched_at) - bisect_right(departures, batch.dispatched_at)
-        total += max(0, batch.queue_depth - known) * max(0.0, end - batch.dispatched_at)
+        # The depth was read before the next batch was formed, even where that happened at the same instant.
+        known = bisect_right(arrivals, batch.at) - bisect_left(departures, batch.at)
+        total += max(0, batch.queue_depth - known) * (end - batch.at)
     return total
 
 
