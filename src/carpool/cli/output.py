@@ -82,6 +82,13 @@ class Output:
         self.answered = True
         click.echo(to_json(document))
 
+    def result_line(self, document: object) -> None:
+        """Give the result as one line of JSON on standard output, with or without `--json`."""
+        import msgspec
+
+        self.answered = True
+        click.echo(msgspec.json.encode(document, enc_hook=_plain).decode())
+
     def error(self, kind: str, message: str, *, exit_code: int) -> None:
         """Say what went wrong: on standard error, or as the JSON document where none was given yet."""
         if self.json and not self.answered:

@@ -1,0 +1,1 @@
+"""Holding promises against what a served model really does."""

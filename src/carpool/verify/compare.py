@@ -1,0 +1,134 @@
+"""Batching off against batching on under the same load: what it bought, what it cost, and one honest verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from carpool.loadgen.stats import Objective, Summary
+from carpool.units import format_count, format_duration
+from carpool.verify.scrape import BatchFigures
+
+# A ratio of goodputs within this of 1 is no difference, in windows of a few seconds.
+NO_DIFFERENCE = 0.05
+
+Tone = Literal["good", "warning", "bad", "neutral"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One server under one load.
+
+    Args:
+        batching: whether it batches.
+        rate: requests a second that were meant to be sent.
+        load: that rate over the unbatched capacity.
+        summary: what the load generator saw.
+        batches: what the server says of its batches.
+    """
+
+    batching: bool
+    rate: float
+    load: float
+    summary: Summary
+    batches: BatchFigures
+
+    @property
+    def goodput(self) -> float:
+        """Requests a second that were answered within the objective."""
+        assert self.summary.attainment is not None
+        return self.summary.attainment.goodput
+
+    @property
+    def met(self) -> bool:
+        """Whether the objective was kept."""
+        assert self.summary.attainment is not None
+        return self.summary.attainment.met
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The same loads, with batching off and on.
+
+    Args:
+        objective: fixed before any of it was measured.
+        capacity: requests a second that the unbatched server sustained flat out.
+        off: trials without batching, by rising rate.
+        on: trials with it, at the same rates.
+        interrupted: whether it was stopped before the last load; what is there was measured whole.
+    """
+
+    objective: Objective
+    capacity: float
+    off: tuple[Trial, ...]
+    on: tuple[Trial, ...]
+    interrupted: bool = False
+
+    @property
+    def speedup_goodput(self) -> float:
+        """The best goodput with batching over the best without."""
+        best_off = max(trial.goodput for trial in self.off)
+        return max(trial.goodput for trial in self.on) / best_off if best_off else float("inf")
+
+    @property
+    def p50_cost_low_load_s(self) -> float:
+        """What batching adds to the median latency at the lowest load, in seconds; below zero, it saves."""
+        return self.on[0].summary.latency_s["p50"].value - self.off[0].summary.latency_s["p50"].value
+
+    def highest_rate_met(self, trials: tuple[Trial, ...]) -> float:
+        """Return the highest offered rate up to which every load kept the objective; 0 when none did."""
+        highest = 0.0
+        for trial in trials:
+            if not trial.met:
+                break
+            highest = trial.rate
+        return highest
+
+
+def verdict(comparison: Comparison) -> tuple[Tone, str]:
+    """Say in one sentence whether batching helped."""
+    ratio = comparison.speedup_goodput
+    best_on, best_off = (max(trial.goodput for trial in trials) for trials in (comparison.on, comparison.off))
+    figures = (
+        f"{format_count(best_on)} instead of {format_count(best_off)} requests a second within the objective "
+        f"({ratio:.2f} times)"
+    )
+    if ratio > 1 + NO_DIFFERENCE:
+        return "good", f"Batching pays on this model and machine: {figures}."
+    if ratio < 1 - NO_DIFFERENCE:
+        return "bad", f"Batching does harm here: {figures}. Serve this model without it."
+    return "neutral", f"Batching changes next to nothing here: {figures}. The model has little overhead to share out."
+
+
+def cost_at_low_load(comparison: Comparison) -> str:
+    """Say what batching cost where there was nothing to batch."""
+    off, on = comparison.off[0].summary.latency_s["p50"], comparison.on[0].summary.latency_s["p50"]
+    difference = comparison.p50_cost_low_load_s
+    overlap = None not in (off.low, off.high, on.low, on.high) and on.low <= off.high and off.low <= on.high  # type: ignore[operator]
+    direction = "adds" if difference > 0 else "saves"
+    said = (
+        f"At {comparison.off[0].load:.0%} of the unbatched capacity batching {direction} "
+        f"{format_duration(abs(difference))} at the median ({format_duration(off.value)} without, "
+        f"{format_duration(on.value)} with it)"
+    )
+    return f"{said}; the confidence intervals overlap, so that may be chance." if overlap else f"{said}."
+
+
+def reach(comparison: Comparison) -> str:
+    """Say up to which rate each kept the objective."""
+    off, on = comparison.highest_rate_met(comparison.off), comparison.highest_rate_met(comparison.on)
+
+    def said(rate: float) -> str:
+        return f"up to {format_count(rate)} requests a second" if rate else "at none of these rates"
+
+    return f"Without batching the objective ({comparison.objective}) held {said(off)}; with it, {said(on)}."
+
+
+def doubts(comparison: Comparison) -> tuple[str, ...]:
+    """Say what in these figures is not the server's doing."""
+    limited = [trial for trial in (*comparison.off, *comparison.on) if trial.summary.generator_limited]
+    if not limited:
+        return ()
+    rates = ", ".join(f"{format_count(trial.rate)}/s {'on' if trial.batching else 'off'}" for trial in limited)
+    evidence = "; ".join(limited[0].summary.evidence)
+    return (f"The load generator shares the machine with the server, and may be what shows at {rates}: {evidence}.",)
