@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
     from carpool.cli.output import Output
     from carpool.profile.artefact import Profile
     from carpool.profile.options import ProfileOptions
+
+# Options whose names on the command line are shorter than what they mean.
+_NAMES = MappingProxyType(
+    {
+        "threads": "num_threads",
+        "budget": "budget_s",
+        "memory_limit": "memory_limit_bytes",
+        "memory": "probe_memory",
+    }
+)
 
 
 @click.command(
@@ -28,9 +39,7 @@ if TYPE_CHECKING:
 @click.option("--dtype", help="float32, bfloat16 or float16.  [default: what suits the device]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one operation on a CPU.")
 @click.option("--budget", type=DURATION, default="45s", show_default=True, help="About how long to measure.")
-@click.option(
-    "--memory-limit", type=BYTES, help="Most memory a batch may need, such as 8GiB.  [default: the machine's]"
-)
+@click.option("--memory-limit", type=BYTES, help="Most memory a batch may need, such as 8GiB.")
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Probe memory, in processes of their own.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of items and of the order.")
 @click.option(
@@ -41,20 +50,7 @@ if TYPE_CHECKING:
     help="Where to write profile.json, report.html and the pictures.",
 )
 @json_option
-def profile(
-    target: str,
-    batch_sizes: tuple[int, ...],
-    lengths: tuple[int, ...],
-    device: str | None,
-    dtype: str | None,
-    threads: int | None,
-    budget: float,
-    memory_limit: int | None,
-    memory: bool,  # noqa: FBT001 - click hands every option over by its name
-    seed: int,
-    out: Path,
-    output: Output,
-) -> int:
+def profile(target: str, out: Path, output: Output, **given: Any) -> int:
     """Measure TARGET over batch sizes and lengths: time, memory, where the time goes, and whether results change.
 
     TARGET is file.py:name, package.module:name, a Hugging Face directory, a .onnx file, or demo:minilm.
@@ -63,17 +59,7 @@ def profile(
     """
     from carpool.profile.options import ProfileOptions
 
-    options = ProfileOptions(
-        batch_sizes=batch_sizes,
-        lengths=lengths,
-        device=device,
-        dtype=dtype,
-        num_threads=threads,
-        budget_s=budget,
-        memory_limit_bytes=memory_limit,
-        probe_memory=memory,
-        seed=seed,
-    )
+    options = ProfileOptions(**{_NAMES.get(name, name): value for name, value in given.items()})
     measured = _measure(target, options)
     return show(measured, out, output)
 

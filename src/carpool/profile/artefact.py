@@ -142,6 +142,7 @@ class Profile:
         typical_length: The one nearest to the mean of the model's own examples; single figures are for it.
         points: The measured shapes, ascending by length and batch size.
         skipped: The others.
+        other_load_cores: Cores' worth of time that other programs used while it was timed.
         drift: How much slower the machine was in the later half of the samples: 0.02 is 2 %.
         cost_model: The fit; None where there were too few points.
         knees: One for each length of the fit.
@@ -173,6 +174,7 @@ class Profile:
     points: tuple[ProfilePoint, ...]
     skipped: tuple[Skipped, ...]
     drift: float
+    other_load_cores: float
     cost_model: CostModel | None
     knees: tuple[Knee, ...]
     peaks: MeasuredPeaks | None

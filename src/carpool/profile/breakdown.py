@@ -8,10 +8,10 @@ Measured directly, each part alone with the device waited for, medians of severa
     finish      stages.finish: the output split into one result an item
 Inferred from measurements:
     launch      on an accelerator: the wall time of compute less the device's own time between two events. On a CPU,
-                where launching and working are one: the time of compute on the smallest batch there is (one item of
-                the shortest length), less what its arithmetic and its parameters take at the measured peaks. It is what a
-                call costs however little it computes: Python, dispatch, allocation, threads that wake up. It is taken to
-                be the same for every shape, and never more than the compute it is part of.
+                where launching and working are one: the time of compute on the smallest batch there is (one item
+                of the shortest length), less what its arithmetic and its parameters take at the measured peaks. It
+                is what a call costs however little it computes: Python, dispatch, allocation, threads that wake up.
+                It is taken to be the same for every shape, and never more than the compute it is part of.
     elsewhere   the whole call less all parts: what lies between the stages
 A model without stages has admit, and its whole call; launch is then the `a` of the fitted `a + c b`, for the most part.
 """
@@ -27,13 +27,13 @@ from carpool.errors import CarpoolError
 from carpool.runtime.execute import translate
 
 if TYPE_CHECKING:
-    from carpool.profile.shape import Shape
     from collections.abc import Callable, Sequence
 
     from carpool.models.model import Model
     from carpool.profile.calls import Pool
     from carpool.profile.device import Device
     from carpool.profile.peaks import MeasuredPeaks
+    from carpool.profile.shape import Shape
     from carpool.profile.work import Work
 
 REPEATS, FEWEST_REPEATS = 7, 3

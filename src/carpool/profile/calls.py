@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from carpool.errors import CarpoolError, ModelError
-from carpool.runtime.execute import run_checked, translate
 from carpool.models.model import Model
-from collections.abc import Callable, Sequence
-from carpool.profile.energy import Meter
 from carpool.profile.device import Device
+from carpool.profile.energy import Meter
 from carpool.profile.shape import Shape
 from carpool.profile.worker import OneThread
-
-if TYPE_CHECKING:
-    pass
+from carpool.runtime.execute import run_checked, translate
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -9,22 +10,21 @@ from typing import TYPE_CHECKING
 from carpool.cost.model import CostModel, Measurement, fit_cost_model
 from carpool.cost.roofline import Bound, Peaks, mbu, mfu, name_bound
 from carpool.errors import CarpoolError
+from carpool.models.model import ModelInfo
 from carpool.profile.artefact import EnergyFound, Knee, MemoryFound, Profile, ProfilePoint, Skipped
+from carpool.profile.breakdown import CallParts
+from carpool.profile.calls import Energy
 from carpool.profile.energy import LEAST_SECONDS
+from carpool.profile.machine import Machine
 from carpool.profile.measure import Sweep, Timing
 from carpool.profile.memory import memory_points
+from carpool.profile.mix import MixPoint
+from carpool.profile.options import ProfileOptions
+from carpool.profile.peaks import MeasuredPeaks
+from carpool.profile.quality import Quality
 from carpool.profile.sentences import sentences_about
 from carpool.profile.shape import Shape
 from carpool.profile.work import Work
-from carpool.profile.machine import Machine
-from carpool.profile.calls import Energy
-from carpool.profile.breakdown import CallParts
-from carpool.models.model import ModelInfo
-from collections.abc import Callable
-from carpool.profile.options import ProfileOptions
-from carpool.profile.quality import Quality
-from carpool.profile.peaks import MeasuredPeaks
-from carpool.profile.mix import MixPoint
 
 if TYPE_CHECKING:
     from carpool.cost.points import MemoryPoint
@@ -44,7 +44,18 @@ class Findings:
         lengths: Padded lengths that are measured.
         typical_length: The one nearest to the mix's mean.
         work: Work of a shape; none is known at first.
+        sweep: Times.
+        memory: Peaks of memory.
+        energy: Whether joules are counted.
+        peaks: What the machine can do.
+        cost_model: The fit, once there is one.
+        quality: Whether batching changes results.
+        parts: Calls taken apart.
+        mix: Items of mixed lengths.
         energy_counts: Joules by shape.
+        complete: Whether every phase came to its end.
+        took_s: Seconds of all of it.
+        other_load_cores: Cores that other programs used during the sweep.
     """
 
     info: ModelInfo
@@ -64,6 +75,7 @@ class Findings:
     energy_counts: dict[Shape, Energy] = field(default_factory=dict)
     complete: bool = False
     took_s: float = 0.0
+    other_load_cores: float = 0.0
 
     def fit(self) -> None:
         """Fit the cost model to all timings, where there are enough."""
@@ -113,6 +125,7 @@ class Findings:
             points=tuple(self._points()),
             skipped=tuple(self._skipped()),
             drift=self.sweep.drift(),
+            other_load_cores=self.other_load_cores,
             cost_model=self.cost_model,
             knees=tuple(knee for knee in knees if knee is not None),
             peaks=self.peaks,

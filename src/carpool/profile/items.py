@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carpool.errors import ConfigError
+from carpool.models.model import Admitted
 from carpool.profile.calls import Pool
 from carpool.profile.options import DEFAULT_LENGTHS
-from carpool.models.model import Admitted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +88,7 @@ def _padded(model: Model, lengths: Sequence[int]) -> tuple[int, ...]:
     for length in lengths:
         if longest is not None and length > longest:
             raise ConfigError(
-                f"length {length} is beyond what {model.info.target} takes: it ends at {longest}; give shorter --lengths"
+                f"length {length} is beyond what {model.info.target} takes, {longest} at most: give shorter --lengths"
             )
     return tuple(sorted({model.padded_length(length) for length in lengths}))
 

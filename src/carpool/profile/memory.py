@@ -77,7 +77,7 @@ class Probe:
 
 
 def shapes_to_probe(batch_sizes: Sequence[int], lengths: Sequence[int]) -> list[Shape]:
-    """Choose shapes that span the range: the shortest and longest length, and every second batch size from the largest."""
+    """Span the range: the shortest and longest length, and every second batch size from the largest down."""
     sizes = {*sorted(batch_sizes)[::-2], min(batch_sizes)}
     return by_work({Shape(size, length) for size in sizes for length in {min(lengths), max(lengths)}})
 
@@ -138,7 +138,8 @@ class Search:
             return f"{self._deaths} processes had died of other shapes"
         left_s, needed_s = self._until - self._clock(), self._slowest_s_per_token * shape.num_tokens
         if left_s <= 0.0 or needed_s > left_s:
-            return f"would take {format_duration(needed_s)}, and {format_duration(max(0.0, left_s))} was left; raise --budget"
+            left = format_duration(max(0.0, left_s))
+            return f"would take {format_duration(needed_s)}, and {left} was left; raise --budget"
         return ""
 
     def _ask(self, shape: Shape) -> None:

@@ -1,4 +1,4 @@
-"""How much memory a batch may need: what was asked for, or what the machine, the container and the user's limits leave."""
+"""How much memory a batch may need: what was asked for, or what machine, container and the user's limits leave."""
 
 from __future__ import annotations
 

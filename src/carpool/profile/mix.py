@@ -1,18 +1,18 @@
 """What padding costs on items as they come: batches in order of arrival, against batches of similar lengths.
 
 The same items are run in both orders, alternating, so that drift hits both alike. Sorted means: all of them ordered by
-length before they are cut into batches, as a server does within what is waiting. Beside the measured time stands what the
-cost model, which was fitted to batches of one length each, predicts for these: how well it carries over.
+length before they are cut into batches, as a server does within what is waiting. Beside the measured time stands what
+the cost model, which was fitted to batches of one length each, predicts for these: how well it carries over.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from carpool.errors import CarpoolError
-from collections.abc import Callable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from carpool.models.model import Admitted
 
 MOST_ROUNDS, FEWEST_ROUNDS = 5, 2
-
-
-class RunBatch(Protocol):
-    """Runs payloads as one batch and returns the seconds."""
-
-    def __call__(self, payloads: list[Any], /) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +45,7 @@ class MixPoint:
     arrival_padding_waste: float
     sorted_padding_waste: float
     predicted_error_pct: float | None
-    num_rounds: int
+    num_rounds: int = 0
 
     @property
     def gain(self) -> float:
@@ -64,12 +58,12 @@ class MixRunner:
     """Measures the mix.
 
     Args:
-        run: Runs one batch.
+        run: Runs payloads as one batch and returns the seconds.
         padded_length: What a batch is padded to, given its longest item.
         clock: Seconds from any origin.
     """
 
-    run: RunBatch
+    run: Callable[[list[Any]], float]
     padded_length: Callable[[int], int]
     clock: Callable[[], float]
 
@@ -100,12 +94,12 @@ class MixRunner:
         if len(rounds) < 1 + FEWEST_ROUNDS:
             return None
         times_s = tuple(map(median, zip(*rounds[1:], strict=True)))
-        return self._point(mix, batch_size, orders, times_s, predict, len(rounds) - 1)
+        return replace(self._point(mix, batch_size, orders, times_s, predict), num_rounds=len(rounds) - 1)
 
     def _affordable(
         self, mix: Sequence[Admitted], batch_size: int, left_s: float, predict: TimeModel | None
     ) -> Sequence[Admitted]:
-        """Halve the mix until warming up and the fewest rounds fit; nothing where fewer than two batches would be left."""
+        """Halve the mix until warming up and the fewest rounds fit; nothing where less than two batches are left."""
         while predict is not None and len(mix) >= 2 * batch_size:
             # The order of arrival is the dearer of the two, and every new shape costs more the first time.
             needed_s = sum(self._predicted(batch, predict) for batch in batches(mix, batch_size))
@@ -124,7 +118,6 @@ class MixRunner:
         orders: tuple[list[list[Admitted]], ...],
         times_s: tuple[float, ...],
         predict: TimeModel | None,
-        num_rounds: int,
     ) -> MixPoint:
         errors = [
             100.0 * abs(sum(self._predicted(batch, predict) for batch in order) / time_s - 1.0)
@@ -139,7 +132,6 @@ class MixRunner:
             arrival_padding_waste=self._waste(orders[0]),
             sorted_padding_waste=self._waste(orders[1]),
             predicted_error_pct=max(errors, default=None),
-            num_rounds=num_rounds,
         )
 
     def _longest(self, batch: list[Admitted]) -> int:

@@ -84,7 +84,7 @@ def _speed(profile: Profile) -> Picture | None:
             x_scale="log2",
         ),
         Panel(
-            title="Latency of a call: points measured, lines fitted",
+            title="Latency of a call (lines: the fit)",
             x_label="batch size",
             y_label="ms",
             series=tuple(latency),

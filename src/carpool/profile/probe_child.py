@@ -120,8 +120,9 @@ def _most_ever() -> int:
     import psutil
 
     info = psutil.Process().memory_info()
-    if hasattr(info, "peak_wset"):  # Windows
-        return int(info.peak_wset)
+    on_windows: int | None = getattr(info, "peak_wset", None)
+    if on_windows is not None:
+        return on_windows
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -117,7 +117,6 @@ def compare_batches(
         may_go_on: Whether there is time for a batch of this size.
     """
     probes = list(payloads[:NUM_ITEMS])
-    company = list(payloads[NUM_ITEMS:]) or probes
     try:
         alone = [_one(run([payload])) for payload in probes]
     except CarpoolError as error:
@@ -127,7 +126,8 @@ def compare_batches(
     for size in sorted(set(batch_sizes) - {1}):
         if not may_go_on(size):
             break
-        sizes.append(_compare_size(run, probes, company, alone, size, _tolerance(dtype)))
+        batch, places = _mixed_batch(payloads, size)
+        sizes.append(_compare_size(run, batch, [alone[at] for at in range(len(places))], places, _tolerance(dtype)))
     return Quality(dtype=dtype, tolerance=_tolerance(dtype), num_items=len(probes), sizes=tuple(sizes))
 
 
@@ -148,26 +148,31 @@ def _one(results: Sequence[Any]) -> Any:
     return results[0]
 
 
-def _compare_size(
-    run: Callable[[list[Any]], Sequence[Any]],
-    probes: list[Any],
-    company: list[Any],
-    alone: list[Any],
-    size: int,
-    tolerance: Tolerance,
-) -> SizeQuality:
-    """Spread the probes over a batch, other items between them, and compare each with itself alone."""
-    shown = probes[: min(size, len(probes))]
+def _mixed_batch(payloads: Sequence[Any], size: int) -> tuple[list[Any], list[int]]:
+    """Spread the compared items over a batch, others between them; return it and their places."""
+    probes, company = payloads[:NUM_ITEMS], payloads[NUM_ITEMS:] or payloads
+    shown = probes[:size]
     places = [index * size // len(shown) for index in range(len(shown))]
     batch = [company[index % len(company)] for index in range(size)]
     for place, payload in zip(places, shown, strict=True):
         batch[place] = payload
+    return batch, places
+
+
+def _compare_size(
+    run: Callable[[list[Any]], Sequence[Any]],
+    batch: list[Any],
+    alone: list[Any],
+    places: list[int],
+    tolerance: Tolerance,
+) -> SizeQuality:
+    """Run a batch and compare the items at some places with themselves alone."""
     try:
         results = run(batch)
-        pairs = [(alone[index], _one([results[place]])) for index, place in enumerate(places)]
+        pairs = [(one, _one([results[place]])) for one, place in zip(alone, places, strict=True)]
     except CarpoolError as error:
-        return SizeQuality(batch_size=size, error=str(error))
-    return _judge(size, pairs, tolerance)
+        return SizeQuality(batch_size=len(batch), error=str(error))
+    return _judge(len(batch), pairs, tolerance)
 
 
 def _judge(size: int, pairs: Sequence[tuple[Any, Any]], tolerance: Tolerance) -> SizeQuality:

@@ -19,8 +19,8 @@ from carpool.report.page import Details, KeyFigure, KeyFigures, Page, Section, T
 from carpool.units import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from carpool.profile.artefact import Profile
     from carpool.report.plot import Picture
@@ -133,8 +133,7 @@ def _verdict(profile: Profile) -> Iterator[Section]:
     if knee is None:
         return
     if knee.speedup >= PAYS:
-        yield Verdict(
-            f"Up to {knee.batch_size} items a batch, batching pays: {knee.speedup:.2f} times the throughput.", "good"
-        )
+        pays = f"Up to {knee.batch_size} items a batch, batching pays: {knee.speedup:.2f} times the throughput."
+        yield Verdict(pays, "good")
     else:
         yield Verdict(f"Batching gains at most {knee.speedup:.2f} times here.", "bad")

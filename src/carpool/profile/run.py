@@ -1,63 +1,30 @@
-"""Profiles a model: every phase within its share of the budget, whatever was found kept however it ends."""
+"""Profiles a model: loads it here and in the process that probes memory, and measures."""
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from carpool.errors import CarpoolError, ConfigError, ModelError
+from carpool.errors import ConfigError, ModelError
 from carpool.models.model import Model
 from carpool.models.target import wrap
-from carpool.profile.artefact import EnergyFound, MemoryFound
-from carpool.profile.breakdown import (
-    StageTimer,
-    smallest_launch_s,
-    take_apart,
-    time_admission,
-    time_stages,
-    whole_call,
-)
-from carpool.profile.calls import ModelCaller
-from carpool.profile.device import Device, open_device
-from carpool.profile.energy import Unreadable, find_meter
-from carpool.profile.findings import Findings
-from carpool.profile.items import Items, gather
-from carpool.profile.machine import describe_machine
-from carpool.profile.measure import Sweep, explore, predict_s, repeat
-from carpool.profile.memory import Search, shapes_to_probe, why_unfit
-from carpool.profile.memory_limit import find_limit
-from carpool.profile.mix import MixRunner
 from carpool.profile.options import ProfileOptions
-from carpool.profile.peaks import measure_peaks
 from carpool.profile.probe_process import ProbeProcess, source_of
-from carpool.profile.quality import compare_batches
-from carpool.profile.shape import Shape
-from carpool.profile.work import WorkCounter
+from carpool.profile.session import Session
 from carpool.profile.worker import OneThread
 from carpool.report.progress import Progress, SilentProgress
-from carpool.runtime.execute import run_checked
-from collections.abc import Callable
 
 if TYPE_CHECKING:
     from carpool.profile.artefact import Profile
 
-# When each phase must be over, as a share of the budget; what one leaves over, the next ones have.
-MEMORY_UNTIL, PEAKS_UNTIL, SWEEP_UNTIL, MIX_UNTIL, QUALITY_UNTIL = 0.20, 0.25, 0.78, 0.90, 0.94
-PEAKS_MOST_S = 2.0
-MIX_ITEMS = 128
-MIX_SIZES = (8, 32, 64)
-NUM_ADMITTED = 64
 LOAD_TIMEOUT_S = 300.0
 
 
 def profile_target(target: object, options: ProfileOptions | None = None, progress: Progress | None = None) -> Profile:
     """Measure what batching buys on a model, and what it costs.
 
-    Ctrl-C, or a model that fails at some batch size, ends the measuring early: the profile then holds what was measured.
+    Ctrl-C ends the measuring early, and a model that fails at some batch size is not measured there: the profile
+    holds what was measured.
 
     Args:
         target: A TARGET such as `file.py:name`, a `Model`, or a live function, class or module.
@@ -80,8 +47,19 @@ def profile_target(target: object, options: ProfileOptions | None = None, progre
         prober, unavailable = _start_prober(target, model.info.device, options, stack)
         thread.call(model.load)
         stack.callback(lambda: thread.call(model.close) if not isinstance(target, Model) else None)
+        if prober is not None:
+            unavailable = _wait_until_loaded(prober)
         session = Session.open(model, options, thread, progress or SilentProgress())
-        return session.run(prober, unavailable)
+        return session.run(None if unavailable else prober, unavailable)
+
+
+def _wait_until_loaded(prober: ProbeProcess) -> str:
+    """Wait for the other process, so that loading counts in no budget; return why it has no model, if so."""
+    try:
+        prober.wait_until_loaded(LOAD_TIMEOUT_S)
+    except ModelError as error:
+        return str(error)
+    return ""
 
 
 def _model_options(target: object, options: ProfileOptions) -> dict[str, Any]:
@@ -107,260 +85,3 @@ def _start_prober(
     stack.enter_context(prober)
     prober.start()
     return prober, ""
-
-
-@dataclass(slots=True)
-class Session:
-    """One model being profiled.
-
-    Args:
-        model: Loaded on the thread.
-        options: What to measure.
-        items: What to measure with.
-        caller: Runs the model on the thread.
-        found: What has been found.
-        progress: Told how far it is.
-        clock: Seconds from any origin.
-    """
-
-    model: Model
-    options: ProfileOptions
-    items: Items
-    caller: ModelCaller
-    found: Findings
-    progress: Progress
-    clock: Callable[[], float] = time.perf_counter
-    begun_at: float = 0.0
-    told_s: float = field(default=0.0)
-
-    @classmethod
-    def open(cls, model: Model, options: ProfileOptions, thread: OneThread, progress: Progress) -> Session:
-        """Make the items and look at the machine; the budget begins now.
-
-        Args:
-            model: Loaded on the thread.
-            options: What to measure.
-            thread: Where the model runs.
-            progress: Told how far it is.
-        """
-        begun_at = time.perf_counter()
-        info = model.info
-        items = gather(model, options.lengths, most_items=max(options.batch_sizes), seed=options.seed)
-        device: Device = open_device(info.device)
-        meter = find_meter(info.device)
-        readable = not isinstance(meter, Unreadable)
-        found = Findings(
-            info=info,
-            machine=thread.call(lambda: describe_machine(info.device, info.dtype, info.num_threads)),
-            options=options,
-            lengths=items.lengths,
-            typical_length=items.typical_length,
-            energy=EnergyFound(source=meter.source)
-            if not isinstance(meter, Unreadable)
-            else EnergyFound(unavailable=meter.reason),
-        )
-        caller = ModelCaller(model, items.pools, thread, device, meter if readable else None)  # type: ignore[arg-type]
-        found.energy_counts = caller.energy
-        return cls(model, options, items, caller, found, progress, begun_at=begun_at)
-
-    def run(self, prober: ProbeProcess | None, unavailable: str) -> Profile:
-        """Go through all phases, and put together what they found.
-
-        Args:
-            prober: Probes memory; None where that can't be.
-            unavailable: Why it can't.
-
-        Raises:
-            ModelError: Nothing could be measured; says what the model did.
-            KeyboardInterrupt: Stopped before anything was measured.
-        """
-        try:
-            self._memory(prober, unavailable)
-            self._peaks()
-            self._sweep()
-            self.found.fit()
-            self._mix()
-            self._quality()
-            self._breakdown()
-            self.found.complete = True
-        except KeyboardInterrupt:
-            if not self.found.sweep.timings():
-                raise
-        self._refuse_nothing()
-        self.found.took_s = self.clock() - self.begun_at
-        self._tell("")
-        return self.found.profile()
-
-    def _until(self, share: float) -> float:
-        return self.begun_at + share * self.options.budget_s
-
-    def _tell(self, what: str) -> None:
-        """Move the progress to the seconds that have gone, never beyond the budget."""
-        most_s = self.options.budget_s
-        gone_s = min(float(int(self.clock() - self.begun_at)), most_s) if what else most_s
-        self.progress.advance(gone_s - self.told_s)
-        self.told_s = gone_s
-        self.progress.note(what)
-
-    def _refuse_nothing(self) -> None:
-        if self.found.sweep.timings():
-            return
-        reasons = [one.reason for one in self.found.sweep.dropped]
-        raise ModelError(
-            f"no batch of {self.model.info.target} could be measured: {reasons[0] if reasons else 'none ran'}"
-        )
-
-    def _memory(self, prober: ProbeProcess | None, unavailable: str) -> None:
-        """Probe memory first, so that nothing that would not fit is ever run in this process."""
-        if prober is None:
-            self.found.memory = MemoryFound(unavailable=unavailable)
-            return
-        self._tell("memory, in a process of its own")
-        limit = find_limit(self.options.memory_limit_bytes, device=self.caller.device)
-        try:
-            prober.wait_until_loaded(LOAD_TIMEOUT_S)
-        except ModelError as error:
-            self.found.memory = MemoryFound(unavailable=str(error))
-            return
-        search = Search(
-            prober,
-            limit_bytes=limit.limit_bytes,
-            limit_source=limit.source,
-            clock=self.clock,
-            until=self._until(MEMORY_UNTIL),
-        )
-        try:
-            search.run(shapes_to_probe(self.options.batch_sizes, self.items.lengths))
-        finally:
-            on_device = self.caller.device.is_accelerator
-            self.found.memory = MemoryFound(
-                what="allocator's peak on the device" if on_device else "peak of the process, libraries included",
-                limit_bytes=limit.limit_bytes,
-                limit_source=limit.source,
-                probes=tuple(search.probes),
-            )
-            prober.stop()
-
-    def _peaks(self) -> None:
-        self._tell("peaks of the machine")
-        info = self.model.info
-        budget_s = min(PEAKS_MOST_S, (PEAKS_UNTIL - MEMORY_UNTIL) * self.options.budget_s)
-        thread = self.caller.thread
-        self.found.peaks = thread.call(lambda: measure_peaks(info.device, info.dtype, budget_s=budget_s))
-        counter = WorkCounter(self.model, self.items.pools)
-        for length in self.items.lengths:
-            try:
-                thread.call(lambda length=length: counter.count(Shape(1, length)))  # type: ignore[misc]
-            except CarpoolError:  # a model that fails shows in the sweep, where it is told
-                return
-        self.found.work = counter.count
-
-    def _sweep(self) -> None:
-        wanted = [Shape(size, length) for size in self.options.batch_sizes for length in self.items.lengths]
-        sweep, memory = self.found.sweep, self.found.memory
-        fitting = []
-        for shape in sorted(set(wanted)):
-            reason = why_unfit(shape, memory.probes, limit_bytes=memory.limit_bytes)
-            if reason:
-                sweep.drop(shape, "memory", reason)
-            else:
-                fitting.append(shape)
-        until = self._until(SWEEP_UNTIL)
-        explore(
-            fitting,
-            self.caller,
-            sweep=sweep,
-            clock=self.clock,
-            until=until,
-            watch=lambda _: self._tell("warming up"),
-        )
-        repeat(
-            self.caller,
-            sweep=sweep,
-            clock=self.clock,
-            until=until,
-            rng=np.random.default_rng(self.options.seed),
-            watch=self._tell_samples,
-        )
-
-    def _tell_samples(self, sweep: Sweep) -> None:
-        num_samples = sum(len(point.samples_s) for point in sweep.points)
-        self._tell(f"timing: {len(sweep.points)} shapes, {num_samples} samples")
-
-    def _mix(self) -> None:
-        """Measure mixed lengths, at 1 item and a few sizes up to the largest that was measured."""
-        if not self.model.has_length:
-            return
-        model = self.found.cost_model
-        knee = self.found.knee_at(self.items.typical_length)
-        largest = max((point.shape.batch_size for point in self.found.sweep.points), default=1)
-        sizes = [size for size in sorted({1, *MIX_SIZES, *([knee.batch_size] if knee else [])}) if size <= largest]
-        runner = MixRunner(run=self._run_s, padded_length=self.model.padded_length, clock=self.clock)
-        begun, until = self.clock(), self._until(MIX_UNTIL)
-        for number, size in enumerate(sizes, start=1):
-            self._tell(f"mixed lengths in batches of {size}")
-            share_until = begun + (until - begun) * number / len(sizes)
-            point = runner.measure(
-                self.items.mix[:MIX_ITEMS], size, until=share_until, predict=model.clipped() if model else None
-            )
-            if point is not None:
-                self.found.mix.append(point)
-
-    def _run_s(self, payloads: list[Any]) -> float:
-        return self.caller.thread.call(lambda: self.caller.time_payloads(payloads))
-
-    def _quality(self) -> None:
-        self._tell("whether batching changes results")
-        until, points = self._until(QUALITY_UNTIL), self.found.sweep.points
-        longest = max(self.items.lengths[0], 2 * self.items.typical_length)
-        near = [one.payload for one in self.items.mix if one.length <= longest]
-        sizes = sorted({point.shape.batch_size for point in points})
-
-        def may_go_on(size: int) -> bool:
-            return self.clock() + predict_s(Shape(size, longest), points) <= until
-
-        self.found.quality = compare_batches(
-            lambda payloads: self.caller.thread.call(lambda: run_checked(self.model.run, payloads, len(payloads))),
-            near or [one.payload for one in self.items.mix],
-            sizes,
-            dtype=self.model.info.dtype,
-            may_go_on=may_go_on,
-        )
-
-    def _breakdown(self) -> None:
-        """Take calls of one item, at the knee, and of the largest size apart."""
-        self._tell("where the time of a call goes")
-        length = self.items.typical_length
-        measured = [point.shape.batch_size for point in self.found.sweep.points if point.shape.length == length]
-        knee = self.found.knee_at(length)
-        sizes = sorted({min(measured), max(measured), *([knee.batch_size] if knee else [])}) if measured else []
-        admit_s = time_admission(self.model, self.items.raw[:NUM_ADMITTED], self.clock)
-        shapes = [Shape(size, length) for size in sizes]
-        if self.model.stages is None:
-            self._whole_calls(shapes, admit_s)
-        else:
-            self._staged_calls(shapes, admit_s)
-
-    def _whole_calls(self, shapes: list[Shape], admit_s: float) -> None:
-        model = self.found.cost_model
-        fixed_s = None
-        if model is not None and self.items.typical_length in model.lengths:
-            fixed_s = model.time_s(1, self.items.typical_length) * model.overhead_share(1, self.items.typical_length)
-        times = {timing.shape: timing.time_s for timing in self.found.sweep.timings()}
-        for shape in shapes:
-            call_s = times[shape] if shape in times else model.time_s(shape.batch_size, shape.length) if model else 0.0
-            self.found.parts.append(whole_call(shape, call_s, admit_s=admit_s, fixed_s=fixed_s))
-
-    def _staged_calls(self, shapes: list[Shape], admit_s: float) -> None:
-        timer = StageTimer(self.model, self.items.pools, self.caller.device, self.clock)
-        smallest = Shape(1, self.items.lengths[0])
-        until = self._until(1.0)
-        share_s = max(0.1, (until - self.clock()) / (len(shapes) + 1))
-        wanted = list(dict.fromkeys([smallest, *shapes]))
-        times = self.caller.thread.call(lambda: time_stages(timer, wanted, until=until, share_s=share_s))
-        launch_s = None
-        if not self.caller.device.is_accelerator and smallest in times and self.found.peaks is not None:
-            launch_s = smallest_launch_s(times[smallest], self.found.work(smallest), self.found.peaks)
-        for shape in shapes:
-            if shape in times:
-                self.found.parts.append(take_apart(shape, times[shape], admit_s=admit_s, launch_s=launch_s))

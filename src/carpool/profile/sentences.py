@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from carpool.profile.shape import Shape
 from carpool.units import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
-    from carpool.cost.roofline import BoundKind
     from collections.abc import Iterator, Mapping
 
+    from carpool.cost.roofline import BoundKind
     from carpool.profile.artefact import Knee, Profile, ProfilePoint
     from carpool.profile.breakdown import CallParts
     from carpool.profile.mix import MixPoint
@@ -23,6 +24,10 @@ REMEDIES: Mapping[BoundKind, str] = {
 # A drift below this is noise.
 DRIFT = 0.05
 SMALL_GAIN = 1.15
+# A change below this would be written as 0 %.
+VISIBLE = 0.005
+# Other programs that use less than this share of the cores disturb little.
+QUIET = 0.1
 
 
 def sentences_about(profile: Profile) -> Iterator[str]:
@@ -47,6 +52,11 @@ def sentences_about(profile: Profile) -> Iterator[str]:
             f"The machine became {abs(profile.drift):.0%} {word} while it was measured; every shape was hit alike, "
             "but absolute times are that uncertain."
         )
+    if profile.other_load_cores > QUIET * profile.machine.num_cores:
+        yield (
+            f"Other programs used {profile.other_load_cores:.1f} of {profile.machine.num_cores} cores while it was "
+            "timed: on a quiet machine times would be shorter and surer."
+        )
     yield from _skipped(profile)
 
 
@@ -64,8 +74,8 @@ def _buys(profile: Profile, knee: Knee) -> str:
     single_s = knee.time_s * knee.speedup / knee.batch_size
     return (
         f"Batches of {knee.batch_size} buy {knee.speedup:.2g} times the throughput of single {items} "
-        f"({format_count(knee.items_per_s)} instead of {format_count(1 / single_s)} a second) and cost latency: a call takes "
-        f"{format_duration(knee.time_s)} instead of {format_duration(single_s)}."
+        f"({format_count(knee.items_per_s)} instead of {format_count(1 / single_s)} a second) and cost latency: a call "
+        f"takes {format_duration(knee.time_s)} instead of {format_duration(single_s)}."
     )
 
 
@@ -76,7 +86,7 @@ def _beyond(profile: Profile, knee: Knee) -> Iterator[str]:
     if largest is None or largest.batch_size <= knee.batch_size:
         return
     more = largest.items_per_s / knee.items_per_s - 1.0
-    change = f"{more:+.0%}" if abs(more) >= 0.005 else "no more"
+    change = f"{more:+.0%}" if abs(more) >= VISIBLE else "no more"
     yield (
         f"Beyond {knee.batch_size} there is little to gain: batches of {largest.batch_size} give {change} throughput "
         f"and a call takes {format_duration(largest.time_s)}."
@@ -88,8 +98,8 @@ def _fit(profile: Profile) -> Iterator[str]:
     if model is None:
         return
     yield (
-        f"The fitted model ({model.kind}) predicts shapes it has not seen with a median error of {model.error_pct:.1f} % "
-        f"(at worst {model.worst_error_pct:.0f} %), from {len(profile.points)} shapes of "
+        f"The fitted model ({model.kind}) predicts shapes it has not seen with a median error of "
+        f"{model.error_pct:.1f} % (at worst {model.worst_error_pct:.0f} %), from {len(profile.points)} shapes on "
         f"{profile.machine.device_name}."
     )
 
@@ -125,8 +135,8 @@ def _mix(profile: Profile) -> Iterator[str]:
         return
     best = max(batched, key=lambda point: point.sorted_items_per_s)
     yield (
-        f"Items as they come differ in length, and padding then wastes {best.arrival_padding_waste:.0%} of the tokens in "
-        f"batches of {best.batch_size}: {format_count(best.arrival_items_per_s)} items/s in order of arrival, "
+        f"Items as they come differ in length, and padding then wastes {best.arrival_padding_waste:.0%} of the tokens "
+        f"in batches of {best.batch_size}: {format_count(best.arrival_items_per_s)} items/s in order of arrival, "
         f"{format_count(best.sorted_items_per_s)} sorted by length ({best.gain:.2g} times, waste "
         f"{best.sorted_padding_waste:.0%})."
     )
@@ -172,7 +182,8 @@ def _quality(profile: Profile) -> Iterator[str]:
         sizes = ", ".join(map(str, quality.dependent_sizes))
         yield (
             f"An item's output DEPENDS on its batch-mates at batch sizes {sizes}: beyond a relative difference of "
-            f"{quality.tolerance.relative:g} or a cosine of {quality.tolerance.cosine:g}, the tolerance for {quality.dtype}. "
+            f"{quality.tolerance.relative:g} or a cosine of {quality.tolerance.cosine:g}, "
+            f"the tolerance for {quality.dtype}. "
             "Look for batch normalisation in training mode, or padding without a mask."
         )
         return
@@ -181,8 +192,8 @@ def _quality(profile: Profile) -> Iterator[str]:
         worst = max((one.max_relative_diff or 0.0) for one in compared)
         cosine = min((1.0 if one.min_cosine is None else one.min_cosine) for one in compared)
         yield (
-            f"Batching does not change results: up to batch {compared[-1].batch_size} outputs differ from those alone by at "
-            f"most {worst:.2g} of their largest value, cosine at least {cosine:.6f} ({quality.dtype})."
+            f"Batching does not change results: up to batch {compared[-1].batch_size} outputs differ from those alone "
+            f"by at most {worst:.2g} of their largest value, cosine at least {cosine:.6f} ({quality.dtype})."
         )
 
 
@@ -206,7 +217,5 @@ def _skipped(profile: Profile) -> Iterator[str]:
     for kind, what in (("error", "The model failed at"), ("budget", "Not measured for want of time:")):
         of_kind = [one for one in profile.skipped if one.kind == kind]
         if of_kind:
-            shapes = ", ".join(
-                f"{one.batch_size} x {one.length}" if one.length > 1 else str(one.batch_size) for one in of_kind
-            )
+            shapes = ", ".join(str(Shape(one.batch_size, one.length)) for one in of_kind)
             yield f"{what} {shapes} ({of_kind[0].reason})."

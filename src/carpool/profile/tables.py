@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from carpool.profile.artefact import Profile, ProfilePoint
+    from carpool.profile.quality import Tolerance
 
 # A column: its header, and what a point has in it; None everywhere leaves the column out.
 ColumnOf = tuple[Column, "Callable[[ProfilePoint], Cell]"]
@@ -70,7 +71,7 @@ def _point_notes(profile: Profile, points: list[ProfilePoint]) -> Iterator[str]:
     if weak:
         sizes = ", ".join(str(point.batch_size) for point in weak)
         least = min(point.confidence for point in weak)
-        yield f"At batch {sizes} there was time for few samples: the interval is their whole range ({least:.0%} confidence)."
+        yield f"At batch {sizes} there are few samples: the interval is their whole range ({least:.0%} confidence)."
     skipped = [one for one in profile.skipped if one.length == points[0].length]
     if skipped:
         listed = ", ".join(str(one.batch_size) for one in skipped)
@@ -206,10 +207,12 @@ def quality_table(profile: Profile) -> Table:
             )
             for one in quality.sizes
         ),
-        notes=(
-            f"Said to depend beyond {quality.tolerance.relative:g} relative, or below a cosine of {quality.tolerance.cosine:g}.",
-        ),
+        notes=(_tolerance(quality.tolerance),),
     )
+
+
+def _tolerance(tolerance: Tolerance) -> str:
+    return f"Said to depend beyond {tolerance.relative:g} relative, or below a cosine of {tolerance.cosine:g}."
 
 
 def machine_table(profile: Profile) -> Table:

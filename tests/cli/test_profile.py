@@ -1,0 +1,94 @@
+"""The command `carpool profile`: what it prints and writes, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from carpool.cli.main import main
+from carpool.profile.artefact import load_profile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODEL = """
+def double(batch):
+    if len(batch) == 4:
+        raise ValueError("four is unlucky")
+    return [2.0 * number for number in batch]
+
+double.examples = [float(i) for i in range(16)]
+"""
+QUICK = ("--batch-sizes", "1,2,4,8", "--budget", "1s")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> str:
+    """A function that fails on batches of four."""
+    path = tmp_path / "model.py"
+    path.write_text(MODEL)
+    return f"{path}:double"
+
+
+def test_failed_size_exits_1_with_the_rest_printed_and_written(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three sizes of four are shown; the error stands below, and the file holds the same."""
+    out = tmp_path / "out"
+    assert main(["profile", target, *QUICK, "--out", str(out)]) == 1
+    printed = capsys.readouterr().out
+    assert "items/s" in printed
+    assert "The model failed at 4" in printed
+    assert "four is unlucky" in printed
+    profile = load_profile(out / "profile.json")
+    assert [point.batch_size for point in profile.points] == [1, 2, 8]
+    assert (out / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_json_is_one_document_and_progress_goes_elsewhere(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Standard output holds the profile, as in the file, and nothing else."""
+    sizes = ("--batch-sizes", "1,2,8", "--budget", "1s", "--no-memory")
+    assert main(["profile", target, *sizes, "--out", str(tmp_path), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == json.loads((tmp_path / "profile.json").read_text())
+    assert "Profiling" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo:null", "--batch-sizes", "0"], "a batch size of 0 is outside 1 to"),
+        (["demo:null", "--lengths", "x"], "'x' is not a whole number"),
+        (["demo:null", "--budget", "0.2s"], "a budget of 0.2 s"),
+        (["demo:null", "--memory-limit", "lots"], "'lots' is not a size"),
+        (["demo:nul"], "did you mean demo:null?"),
+        (["nowhere.py:model"], "nowhere.py"),
+    ],
+)
+def test_wrong_use_exits_2_and_says_why(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every wrong value is refused with itself, the limit and the remedy; nothing is written."""
+    out = tmp_path / "out"
+    assert main(["profile", *arguments, "--out", str(out)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert message in said
+    assert "Traceback" not in said
+    assert not out.exists()
+
+
+def test_limit_of_memory_marks_larger_sizes_as_not_fitting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With one MiB nothing fits: every size says so, and none is run in this process."""
+    arguments = ["profile", "demo:null", *QUICK, "--memory-limit", "1MiB", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    assert "passed the limit" in capsys.readouterr().err
+
+
+def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    """The help ends in a command that works."""
+    assert main(["profile", "--help"]) == 0
+    assert "Example: carpool profile demo:minilm" in capsys.readouterr().out
