@@ -36,7 +36,7 @@ def choose(candidates: list[Item], budget: Budget, now: float) -> Choice:
     """
     foreground = [item for item in candidates if not _is_background(item, budget.policy.ageing_s, now)]
     choice = _choose_by_length(foreground or candidates, budget)
-    choice = _keep_deadlines(choice, (foreground or candidates)[0], budget, now)
+    choice = _keep_deadlines(choice, foreground or candidates, budget, now)
     if foreground and len(foreground) < len(candidates) and choice.bound is None:
         taken = set(map(id, choice.items))
         _fill(choice, [item for item in candidates if id(item) not in taken], budget, now)
@@ -90,15 +90,45 @@ def _bound(count: int, num_candidates: int, padded: int, budget: Budget) -> Reas
     return Reason.BUDGET if count < num_candidates else None
 
 
-def _keep_deadlines(choice: Choice, anchor: Item, budget: Budget, now: float) -> Choice:
-    """Leave out members so that the tightest deadline that can still be met is met."""
+def _keep_deadlines(choice: Choice, candidates: list[Item], budget: Budget, now: float) -> Choice:
+    """Make the batch short enough for its tightest deadline that can be met, unless that would make more others late.
+
+    Under overload somebody's deadline always is near: batches cut short for it would be so small that hardly any item
+    met its deadline. The members that are in time only in a smaller batch are then passed over.
+    """
+    taken_s = budget.time_s(len(choice.items), choice.length)
     limit_s = min((item.deadline_at - now for item in choice.items if _can_be_met(item, budget, now)), default=math.inf)
-    if limit_s == math.inf or budget.time_s(len(choice.items), choice.length) <= limit_s:
+    if taken_s <= limit_s:
         return choice
+    short = _shorten(choice, candidates[0], limit_s, budget)
+    patient = [
+        item
+        for item in candidates
+        if item.deadline_at - now >= taken_s and budget.padded_length(item.length) <= choice.length
+    ]
+    return _which_makes_fewer_late(short, patient, taken_s, budget, now) if patient else short
+
+
+def _shorten(choice: Choice, anchor: Item, limit_s: float, budget: Budget) -> Choice:
     most = budget.most_within(limit_s, choice.length, len(choice.items))
     by_urgency = sorted(choice.items, key=lambda item: (item is not anchor, item.due_at, item.sequence))
     kept = by_urgency[:most]
-    return Choice(kept, budget.padded_length(max(item.length for item in kept)), Reason.BUDGET)
+    return Choice(kept, budget.padded(kept), Reason.BUDGET)
+
+
+def _which_makes_fewer_late(short: Choice, patient: list[Item], taken_s: float, budget: Budget, now: float) -> Choice:
+    """Return `short`, or a batch of patient items if more of them would be late behind `short` than it rescues."""
+    full = _choose_by_length(patient, budget)
+    full_s = budget.time_s(len(full.items), full.length)
+    if full_s > taken_s:
+        return short
+    rescued = sum(item.deadline_at - now < taken_s for item in short.items)
+    behind_s = budget.time_s(len(short.items), short.length) + full_s
+    late = sum(item.deadline_at - now < behind_s for item in full.items)
+    if late <= rescued:
+        return short
+    full.bound = full.bound or Reason.BUDGET
+    return full
 
 
 def _can_be_met(item: Item, budget: Budget, now: float) -> bool:

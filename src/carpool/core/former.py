@@ -78,7 +78,7 @@ class BatchFormer:
         """
         self.budget.check(item.length)
         if self.is_full:
-            wait_s = self.predicted_wait_s(len(self._queue), item.length, now)
+            wait_s = self.predicted_wait_s(len(self._queue), now)
             raise QueueFull(
                 f"{len(self._queue)} items wait, and max_queue is {self.policy.max_queue}: "
                 f"try again in {wait_s:.3g} s, or raise max_queue",
@@ -92,10 +92,13 @@ class BatchFormer:
 
     def _check_deadline(self, item: Item, now: float) -> None:
         num_ahead = self._queue.num_ahead(item)
-        wait_s = self.predicted_wait_s(num_ahead, item.length, now)
+        wait_s = self.predicted_wait_s(num_ahead, now)
+        if not wait_s and now < item.deadline_at and isinstance(self.cost, LearningTimeModel):
+            return  # nobody is ahead: a model that has learned something too slow must be able to learn better
         padded = self.budget.padded_length(item.length)
         most, _ = self.budget.most_items(padded)
-        finished_at = now + wait_s + self.budget.time_s(num_ahead % most + 1, padded)
+        num_together = num_ahead + 1 if num_ahead < most else most  # behind a full batch, its own fills up meanwhile
+        finished_at = now + wait_s + self.budget.time_s(num_together, padded)
         if finished_at > item.deadline_at:
             raise DeadlineExceeded(
                 f"the deadline is {item.deadline_at - now:.3g} s away, and the queue is predicted to take "
@@ -103,14 +106,14 @@ class BatchFormer:
                 retry_after_s=wait_s,
             )
 
-    def predicted_wait_s(self, num_ahead: int, length: int, now: float) -> float:
-        """Return how long an item is predicted to wait behind `num_ahead` others of about its length.
+    def predicted_wait_s(self, num_ahead: int, now: float) -> float:
+        """Return how long an item is predicted to wait behind `num_ahead` others of about the mean waiting length.
 
         Full batches leave one after another as the workers come free; the item joins the first that is not full.
         """
         free_in_s = sorted(max(0.0, b.dispatched_at + b.predicted_s - now) for b in self._running.values())
         free_in_s = [0.0] * (self._num_workers - len(free_in_s)) + free_in_s
-        padded = self.budget.padded_length(length)
+        padded = self.budget.padded_length(self._queue.mean_length)
         most, _ = self.budget.most_items(padded)
         rounds, worker = divmod(num_ahead // most, self._num_workers)
         return free_in_s[worker] + rounds * self.budget.time_s(most, padded)

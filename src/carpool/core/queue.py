@@ -27,11 +27,16 @@ class ItemQueue:
         self._lanes: dict[str, list[_Entry]] = {}  # never holds an empty lane
         self._deadlines: list[_Entry] = []  # a heap of (deadline_at, sequence, item), some of which have left
         self._shares = FairShares(policy.tenant_weights)
-        self._num_items = 0
+        self._num_items = self._num_tokens = 0
         self._num_pushed = 0
 
     def __len__(self) -> int:
         return self._num_items
+
+    @property
+    def mean_length(self) -> int:
+        """The mean length of the waiting items, in whole tokens; 1 where none waits."""
+        return round(self._num_tokens / self._num_items) if self._num_items else 1
 
     def __iter__(self) -> Iterator[Item]:
         return (item for lane in self._lanes.values() for _, _, item in lane)
@@ -52,6 +57,7 @@ class ItemQueue:
         else:
             insort(lane, entry)
         self._num_items += 1
+        self._num_tokens += item.length
         if item.deadline_at < math.inf:
             heapq.heappush(self._deadlines, (item.deadline_at, item.sequence, item))
             if len(self._deadlines) > 2 * self._num_items + 64:  # far deadlines must not keep departed items alive
@@ -146,6 +152,7 @@ class ItemQueue:
     def _left(self, item: Item) -> None:
         item.state = State.DONE
         self._num_items -= 1
+        self._num_tokens -= item.length
 
     def _drop_if_empty(self, tenant: str) -> None:
         if not self._lanes[tenant]:
@@ -154,6 +161,7 @@ class ItemQueue:
     def check_integrity(self) -> None:
         """Assert the invariants: lanes are sorted and not empty, counts agree, every item waits."""
         assert self._num_items == sum(map(len, self._lanes.values()))
+        assert self._num_tokens == sum(item.length for item in self)
         for tenant, lane in self._lanes.items():
             assert lane, tenant
             assert all(a < b for a, b in pairwise(lane))
