@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 OBJECTIVE_TIMES_UNLOADED = 5.0
 LONGEST_ANSWER_S = 2.0  # clients give up then, so that an overloaded server is empty again before the next load
 CAPACITY_CONNECTIONS = 4
-DEFAULT_LOADS = (0.1, 0.5, 0.8, 1.2, 1.7, 2.4)
+DEFAULT_LOADS = (0.1, 0.5, 0.9, 1.5, 2.5)
+FEW = 0.5  # below this load a window of usual length holds too few requests for a median, and lasts twice as long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class DemoOptions:
     Args:
         target: the model.
         loads: offered rates as multiples of the unbatched capacity, rising.
-        window_s: seconds of each load.
+        window_s: seconds of each load; twice as long where few requests arrive.
         seed: of the arrivals; both servers get the same ones.
     """
 
@@ -117,7 +118,8 @@ def _pairs(
         for site in sites if turn % 2 == 0 else sites[::-1]:
             rate = load * capacity
             bar.note(f"{rate:.0f} requests a second, batching {'on' if site.batching else 'off'}")
-            summary, batches = _drive(site, rate, objective, options)
+            window_s = options.window_s * (2 if load < FEW else 1)
+            summary, batches = _drive(site, rate, objective, window_s, options.seed)
             if summary.interrupted:
                 return
             pair[site.batching] = Trial(batching=site.batching, rate=rate, load=load, summary=summary, batches=batches)
@@ -137,12 +139,12 @@ def _yardsticks(requests: Requests, window_s: float) -> tuple[Objective, float]:
     return Objective(0.99, latency_s), summarise(blocking(flat_out)).sustained_rate
 
 
-def _drive(site: Site, rate: float, objective: Objective, options: DemoOptions) -> tuple[Summary, BatchFigures]:
+def _drive(site: Site, rate: float, objective: Objective, window_s: float, seed: int) -> tuple[Summary, BatchFigures]:
     """Offer one rate to one server; return what its clients and what it itself saw."""
     load = Load(
         requests=site.requests,
-        arrivals=poisson(rate, options.window_s, np.random.default_rng(options.seed)),
-        duration_s=options.window_s,
+        arrivals=poisson(rate, window_s, np.random.default_rng(seed)),
+        duration_s=window_s,
         timeout_s=max(LONGEST_ANSWER_S, 2 * objective.latency_s),
     )
     before = read_counts(site.url)

@@ -1,0 +1,98 @@
+"""The verdict, from figures alone."""
+
+import numpy as np
+import pytest
+
+from carpool.loadgen.records import LoadResult
+from carpool.loadgen.stats import Objective, summarise
+from carpool.verify.compare import Comparison, Trial, cost_at_low_load, doubts, reach, verdict
+from carpool.verify.report import picture, side_by_side, write_page
+from carpool.verify.scrape import BatchFigures
+
+OBJECTIVE = Objective(0.99, 0.050)
+BATCHES = BatchFigures(mean_batch_size=4.0, fill_ratio=0.5, padding_waste=0.25, queue_delay_s=0.001, compute_s=0.01)
+
+
+def trial(rate: int, latency_ms: float, *, batching: bool, cpu_share: float = 0.1) -> Trial:
+    """Every request at `rate` for one second took about `latency_ms`."""
+    sent = np.arange(rate) / rate
+    latency_s = np.linspace(0.9, 1.1, rate) * latency_ms / 1e3
+    result = LoadResult(
+        intended_at=sent,
+        sent_at=sent,
+        done_at=sent + latency_s,
+        outcome=np.full(rate, "ok"),
+        status=np.full(rate, 200),
+        num_bytes=np.full(rate, 100),
+        window_s=1.0,
+        cpu_share=cpu_share,
+    )
+    return Trial(batching=batching, rate=rate, load=rate / 100, summary=summarise(result, OBJECTIVE), batches=BATCHES)
+
+
+def compare(off_ms: tuple[float, ...], on_ms: tuple[float, ...], **options: float) -> Comparison:
+    """Three loads, and the latency that each server had under them."""
+    rates = (10, 100, 200)
+    return Comparison(
+        objective=OBJECTIVE,
+        capacity=100.0,
+        off=tuple(trial(rate, ms, batching=False, **options) for rate, ms in zip(rates, off_ms, strict=True)),
+        on=tuple(trial(rate, ms, batching=True, **options) for rate, ms in zip(rates, on_ms, strict=True)),
+    )
+
+
+def test_batching_that_keeps_up_pays() -> None:
+    """Unbatched, the highest load is late throughout; batched, it is in time: twice the goodput."""
+    comparison = compare((10, 20, 900), (10, 20, 30))
+    tone, said = verdict(comparison)
+    assert tone == "good"
+    assert comparison.speedup_goodput == pytest.approx(2.0, rel=0.05)
+    assert "2.00 times" in said or "1.9" in said
+    assert "up to 100 requests a second; with it, up to 200 requests a second" in reach(comparison)
+
+
+def test_batching_that_makes_all_late_does_harm() -> None:
+    """The verdict says so, and what to do."""
+    tone, said = verdict(compare((10, 20, 30), (10, 20, 900)))
+    assert tone == "bad"
+    assert "Serve this model without it" in said
+
+
+def test_no_difference_is_called_that() -> None:
+    """Equal goodput is neither praised nor blamed."""
+    assert verdict(compare((10, 20, 30), (10, 20, 30)))[0] == "neutral"
+
+
+def test_cost_at_low_load_is_told_with_its_doubt() -> None:
+    """A clear difference is stated; one within the confidence intervals is called possible chance."""
+    assert compare((10, 20, 30), (14, 20, 30)).p50_cost_low_load_s == pytest.approx(0.004)
+    assert cost_at_low_load(compare((10, 20, 30), (14, 20, 30))).startswith(
+        "At 10% of the unbatched capacity batching adds 4 ms at the median (10 ms without, 14 ms with it)"
+    )
+    assert "may be chance" in cost_at_low_load(compare((10, 20, 30), (10.1, 20, 30)))
+    assert "batching saves" in cost_at_low_load(compare((14, 20, 30), (10, 20, 30)))
+
+
+def test_a_gap_ends_the_reach() -> None:
+    """A rate that is met above one that is not does not count."""
+    assert "with it, at none of these rates" in reach(compare((10, 20, 30), (900, 20, 30)))
+
+
+def test_a_busy_generator_is_a_doubt() -> None:
+    """What may be the generator's doing is said, with the evidence."""
+    assert doubts(compare((10, 20, 30), (10, 20, 30))) == ()
+    (doubt,) = doubts(compare((10, 20, 30), (10, 20, 30), cpu_share=0.99))
+    assert "10/s off" in doubt
+
+
+def test_the_table_shows_each_load_twice(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Off, then on, at the same rate; the page and the picture are written."""
+    comparison = compare((10, 20, 900), (10, 20, 30))
+    table = side_by_side(comparison)
+    assert [row[1] for row in table.rows] == ["off", "on"] * 3
+    assert [row[3] for row in table.rows] == [10, 10, 100, 100, 0, 200]
+    out = tmp_path_factory.mktemp("out")
+    page, png = write_page(comparison, "a model", out, "Measured nowhere.")
+    assert "does batching help here?" in page.read_text(encoding="utf-8")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert picture(comparison).png == png.read_bytes()
