@@ -1,5 +1,7 @@
 """Timing within a budget: what it recovers, in which order, and what it leaves out."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,16 @@ from hypothesis import strategies as st
 from carpool.cost.model import fit_cost_model
 from carpool.errors import ModelError, OutOfMemory
 from carpool.profile.findings import as_measurement
-from carpool.profile.measure import FEWEST_SAMPLES, LEAST_SAMPLES, Samples, Sweep, explore, repeat, summarise
+from carpool.profile.measure import (
+    FEWEST_SAMPLES,
+    LEAST_SAMPLES,
+    Samples,
+    Sweep,
+    explore,
+    reconsider,
+    repeat,
+    summarise,
+)
 from carpool.profile.shape import Shape
 from tests.profile.virtual import VirtualCaller, VirtualTime
 
@@ -180,12 +191,31 @@ def test_interval_is_of_order_statistics_and_says_its_confidence() -> None:
 
 def test_warm_up_goes_on_until_a_call_is_no_longer_faster() -> None:
     """A model whose first calls are slow is called until it has settled, and those calls are not timed."""
-    calls: dict[Shape, int] = {}
+    calls: Counter[Shape] = Counter()
 
     def cooling(shape: Shape, _: float) -> float:
-        calls[shape] = calls.get(shape, 0) + 1
-        return 0.01 * max(1.0, 8.0 / 2 ** calls[shape])
+        calls[shape] += 1
+        return max(0.01, 0.08 * 0.5 ** calls[shape])
 
     sweep = measure(VirtualCaller(VirtualTime(), cooling), [Shape(1)], budget_s=20.0)
     assert sweep.timings()[0].high_s == pytest.approx(0.01)
     assert sweep.points[0].num_warm_ups == 4
+
+
+def test_shape_dropped_for_slow_first_calls_is_taken_up_again() -> None:
+    """First calls are ten times as slow: what they made too dear is measured once repeats tell the true cost."""
+    calls: Counter[Shape] = Counter()
+
+    def slow_at_first(shape: Shape, _: float) -> float:
+        calls[shape] += 1
+        return 0.01 * shape.batch_size * (10.0 if calls[shape] <= 2 else 1.0)
+
+    caller, sweep = VirtualCaller(VirtualTime(), slow_at_first), Sweep()
+    explore([Shape(1), Shape(8), Shape(16)], caller, sweep=sweep, clock=caller.time, until=10.0)
+    assert [one.shape for one in sweep.dropped] == [Shape(16)]
+    rng = np.random.default_rng(0)
+    repeat(caller, sweep=sweep, clock=caller.time, until=10.0, rng=rng, only_promised=True)
+    reconsider(caller, sweep=sweep, clock=caller.time, until=10.0)
+    repeat(caller, sweep=sweep, clock=caller.time, until=10.0, rng=rng)
+    assert sweep.dropped == []
+    assert {timing.shape for timing in sweep.timings()} == {Shape(1), Shape(8), Shape(16)}

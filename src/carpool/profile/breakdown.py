@@ -10,7 +10,8 @@ Inferred from measurements:
     launch      on an accelerator: the wall time of compute less the device's own time between two events. On a CPU,
                 where launching and working are one: the time of compute on the smallest batch there is (one item
                 of the shortest length), less what its arithmetic and its parameters take at the measured peaks. It
-                is what a call costs however little it computes: Python, dispatch, allocation, threads that wake up.
+                is what a call costs however little it computes: Python, dispatch, allocation, threads that wake up,
+                and that very small products run below the peak.
                 It is taken to be the same for every shape, and never more than the compute it is part of.
     elsewhere   the whole call less all parts: what lies between the stages
 A model without stages has admit, and its whole call; launch is then the `a` of the fitted `a + c b`, for the most part.

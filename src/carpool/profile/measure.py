@@ -206,6 +206,28 @@ def explore(
         watch(sweep)
 
 
+def reconsider(
+    caller: Caller,
+    *,
+    sweep: Sweep,
+    clock: Callable[[], float],
+    until: float,
+    watch: Callable[[Sweep], None] = lambda _: None,
+) -> None:
+    """Try shapes that were too dear again, now that repeated calls say what they cost: first calls overstate it.
+
+    Args:
+        caller: Runs the model.
+        sweep: Dropped shapes that can now be paid for become points.
+        clock: Seconds from any origin.
+        until: When all measuring must be over, on that clock.
+        watch: Told after each shape.
+    """
+    again = [one.shape for one in sweep.dropped if one.kind == "budget"]
+    sweep.dropped = [one for one in sweep.dropped if one.kind != "budget"]
+    explore(again, caller, sweep=sweep, clock=clock, until=until, watch=watch)
+
+
 def _admit(shape: Shape, caller: Caller, sweep: Sweep, clock: Callable[[], float], until: float) -> None:
     """Warm one shape up if its repeats can be paid for beside those already promised."""
     predicted_s = predict_s(shape, sweep.points)
@@ -213,7 +235,7 @@ def _admit(shape: Shape, caller: Caller, sweep: Sweep, clock: Callable[[], float
     least = next((n for n in (LEAST_SAMPLES, FEWEST_SAMPLES) if predicted_s * (n + 1) <= spare_s), None)
     if least is None and sweep.points:
         needed = format_duration(predicted_s * (FEWEST_SAMPLES + 1))
-        left = format_duration(max(0.0, spare_s))
+        left = format_duration(spare_s) if spare_s > 0.0 else "nothing"
         sweep.drop(shape, "budget", f"skipped: would take {needed}, and {left} of the budget was left; raise --budget")
         return
     try:
@@ -255,6 +277,7 @@ def repeat(
     clock: Callable[[], float],
     until: float,
     rng: np.random.Generator,
+    only_promised: bool = False,
     watch: Callable[[Sweep], None] = lambda _: None,
 ) -> None:
     """Visit all points round after round, in a new order each time, until all medians are narrow or the time is up.
@@ -265,26 +288,27 @@ def repeat(
         clock: Seconds from any origin.
         until: When to stop, on that clock.
         rng: Orders the rounds.
+        only_promised: Stop when every point has the samples that it must have.
         watch: Told after each visit.
     """
     round_number, visited = 0, True
     while visited or round_number < LEAST_SAMPLES:
         visited = False
         for point in [sweep.points[index] for index in rng.permutation(len(sweep.points))]:
-            if _is_due(point, round_number) and _is_affordable(point, sweep, until - clock()):
+            if _is_due(point, round_number, only_promised=only_promised) and _is_affordable(
+                point, sweep, until - clock()
+            ):
                 _visit(point, caller, sweep)
                 visited = True
                 watch(sweep)
         round_number += 1
 
 
-def _is_due(point: Samples, round_number: int) -> bool:
+def _is_due(point: Samples, round_number: int, *, only_promised: bool) -> bool:
     """Spread the promised samples evenly over the first rounds; afterwards ask whether the median is narrow."""
-    if point.least == 0:
-        return False
-    if round_number < LEAST_SAMPLES:
+    if len(point.samples_s) < point.least:
         return (round_number + 1) * point.least // LEAST_SAMPLES > round_number * point.least // LEAST_SAMPLES
-    if len(point.samples_s) >= MOST_SAMPLES:
+    if only_promised or point.least == 0 or len(point.samples_s) >= MOST_SAMPLES:
         return False
     timing = summarise(point)
     return timing.confidence < CONFIDENCE or timing.high_s - timing.low_s > NARROW * timing.time_s
@@ -307,4 +331,5 @@ def _visit(point: Samples, caller: Caller, sweep: Sweep) -> None:
         sweep.drop(point.shape, "memory" if isinstance(error, OutOfMemory) else "error", str(error))
         return
     point.samples_s.append(median(times_s))
+    point.estimate_s = median(point.samples_s)
     point.num_calls += len(times_s)

@@ -12,15 +12,18 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from carpool.core.cost import TimeModel
 from carpool.errors import CarpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from carpool.core.cost import TimeModel
     from carpool.models.model import Admitted
 
 MOST_ROUNDS, FEWEST_ROUNDS = 5, 2
+# What the first round costs, in later ones: every new shape is slow the first time.
+FIRST_COSTS = 1.5
+NUM_ITEMS = (128, 64, 32, 16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,84 +64,95 @@ class MixRunner:
         run: Runs payloads as one batch and returns the seconds.
         padded_length: What a batch is padded to, given its longest item.
         clock: Seconds from any origin.
+        predict: The cost model, for every shape; None where there is none.
     """
 
     run: Callable[[list[Any]], float]
     padded_length: Callable[[int], int]
     clock: Callable[[], float]
+    predict: TimeModel | None = None
 
-    def measure(
-        self, mix: Sequence[Admitted], batch_size: int, *, until: float, predict: TimeModel | None
-    ) -> MixPoint | None:
+    def measure(self, mix: Sequence[Admitted], batch_size: int, *, until: float) -> MixPoint | None:
         """Run the mix in both orders, in turns; None where the model fails or time is short.
 
         Args:
-            mix: The items; so many of them are run as the time allows.
-            batch_size: Items in a batch.
+            mix: The items.
+            batch_size: Items in a batch; the order means nothing to single ones, which are run in one.
             until: When to stop, on the clock.
-            predict: The cost model, for every shape.
         """
-        mix = self._affordable(mix, batch_size, until - self.clock(), predict)
-        if not mix:
-            return None
-        orders = (batches(mix, batch_size), batches(sorted(mix, key=lambda one: one.length), batch_size))
+        by_length = sorted(mix, key=lambda one: one.length)
+        orders = [batches(mix, batch_size), *([batches(by_length, batch_size)] if batch_size > 1 else [])]
         start = self.clock()
         try:
             # The first round warms up: every new shape is slow the first time.
             rounds = [self._round(orders)]
             each_s = self.clock() - start
-            while len(rounds) <= MOST_ROUNDS and self.clock() + each_s <= until:
+            while len(rounds) <= MOST_ROUNDS and (len(rounds) <= FEWEST_ROUNDS or self.clock() + each_s <= until):
                 rounds.append(self._round(orders))
         except CarpoolError:
             return None
-        if len(rounds) < 1 + FEWEST_ROUNDS:
-            return None
-        times_s = tuple(map(median, zip(*rounds[1:], strict=True)))
-        return replace(self._point(mix, batch_size, orders, times_s, predict), num_rounds=len(rounds) - 1)
+        times_s = [median(times) for times in zip(*rounds[1:], strict=True)]
+        return replace(self._point(mix, batch_size, orders, times_s), num_rounds=len(rounds) - 1)
 
-    def _affordable(
-        self, mix: Sequence[Admitted], batch_size: int, left_s: float, predict: TimeModel | None
-    ) -> Sequence[Admitted]:
-        """Halve the mix until warming up and the fewest rounds fit; nothing where less than two batches are left."""
-        while predict is not None and len(mix) >= 2 * batch_size:
-            # The order of arrival is the dearer of the two, and every new shape costs more the first time.
-            needed_s = sum(self._predicted(batch, predict) for batch in batches(mix, batch_size))
-            if 2.0 * needed_s * (FEWEST_ROUNDS + 2) <= left_s:
-                return mix
-            mix = mix[: len(mix) // 2]
-        return mix if predict is None else []
+    def affordable(
+        self, mix: Sequence[Admitted], batch_sizes: Sequence[int], left_s: float
+    ) -> tuple[Sequence[Admitted], list[int]]:
+        """Choose so many items, and those batch sizes, that warming up and the fewest rounds fit the time.
 
-    def _round(self, orders: Iterable[list[list[Admitted]]]) -> tuple[float, ...]:
-        return tuple(sum(self.run([one.payload for one in batch]) for batch in order) for order in orders)
+        Args:
+            mix: All items.
+            batch_sizes: Sizes that are wanted; of each there are at least two batches.
+            left_s: Seconds.
+
+        Returns:
+            The items and the sizes; no size where even the smallest choice does not fit.
+        """
+        for num_items in NUM_ITEMS:
+            chosen = mix[:num_items]
+            sizes = [size for size in batch_sizes if 2 * size <= len(chosen)]
+            needed_s = sum(self._cost_s(chosen, size) for size in sizes)
+            if needed_s * (FEWEST_ROUNDS + FIRST_COSTS) <= left_s:
+                return chosen, sizes
+        return mix[:0], []
+
+    def _cost_s(self, mix: Sequence[Admitted], batch_size: int) -> float:
+        """Predict a round; in order of arrival, the dearer one."""
+        if self.predict is None:
+            return 0.0
+        orders = 1 if batch_size == 1 else 2
+        return orders * sum(self._predicted(batch) for batch in batches(mix, batch_size))
+
+    def _round(self, orders: Iterable[list[list[Admitted]]]) -> list[float]:
+        return [sum(self.run([one.payload for one in batch]) for batch in order) for order in orders]
 
     def _point(
         self,
         mix: Sequence[Admitted],
         batch_size: int,
-        orders: tuple[list[list[Admitted]], ...],
-        times_s: tuple[float, ...],
-        predict: TimeModel | None,
+        orders: Sequence[list[list[Admitted]]],
+        times_s: Sequence[float],
     ) -> MixPoint:
         errors = [
-            100.0 * abs(sum(self._predicted(batch, predict) for batch in order) / time_s - 1.0)
+            100.0 * abs(sum(map(self._predicted, order)) / time_s - 1.0)
             for order, time_s in zip(orders, times_s, strict=True)
-            if predict is not None
+            if self.predict is not None
         ]
         return MixPoint(
             batch_size=batch_size,
             num_items=len(mix),
             arrival_items_per_s=len(mix) / times_s[0],
-            sorted_items_per_s=len(mix) / times_s[1],
+            sorted_items_per_s=len(mix) / times_s[-1],
             arrival_padding_waste=self._waste(orders[0]),
-            sorted_padding_waste=self._waste(orders[1]),
+            sorted_padding_waste=self._waste(orders[-1]),
             predicted_error_pct=max(errors, default=None),
         )
 
     def _longest(self, batch: list[Admitted]) -> int:
         return self.padded_length(max(one.length for one in batch))
 
-    def _predicted(self, batch: list[Admitted], predict: TimeModel) -> float:
-        return predict.time_s(len(batch), self._longest(batch))
+    def _predicted(self, batch: list[Admitted]) -> float:
+        assert self.predict is not None, "asked only where there is a model"
+        return self.predict.time_s(len(batch), self._longest(batch))
 
     def _waste(self, order: list[list[Admitted]]) -> float:
         real = sum(one.length for batch in order for one in batch)

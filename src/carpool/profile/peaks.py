@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +29,7 @@ class MeasuredPeaks:
 
     Args:
         flops_per_s: Best matrix product, counted as 2 n^3.
-        matrix_size: The n that was best.
+        matrix_size: The n that was best; 0 where the model itself did more, which is then the peak.
         bytes_per_s: Best copy, read and written bytes both counted.
         to_device_bytes_per_s: Best copy from pinned host memory to the device; None on a CPU.
         to_host_bytes_per_s: Best copy back; None on a CPU.
@@ -44,6 +44,26 @@ class MeasuredPeaks:
     to_host_bytes_per_s: float | None
     dtype: str
     library: str
+
+    def best_of(self, other: MeasuredPeaks) -> MeasuredPeaks:
+        """Return the higher of two measurements of each peak: interference only ever lowers them."""
+        faster = max(self, other, key=lambda peaks: peaks.flops_per_s)
+        return replace(
+            faster,
+            bytes_per_s=max(self.bytes_per_s, other.bytes_per_s),
+            to_device_bytes_per_s=_higher(self.to_device_bytes_per_s, other.to_device_bytes_per_s),
+            to_host_bytes_per_s=_higher(self.to_host_bytes_per_s, other.to_host_bytes_per_s),
+        )
+
+    def raised_to(self, flops_per_s: float) -> MeasuredPeaks:
+        """Return the same with a rate that the model itself reached as the peak, where that is higher."""
+        if flops_per_s <= self.flops_per_s:
+            return self
+        return replace(self, flops_per_s=flops_per_s, matrix_size=0)
+
+
+def _higher(one: float | None, other: float | None) -> float | None:
+    return one if other is None else other if one is None else max(one, other)
 
 
 def measure_peaks(

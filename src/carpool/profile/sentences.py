@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carpool.profile.shape import Shape
+from carpool.profile.shape import Shape, by_work
 from carpool.units import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
@@ -214,8 +214,12 @@ def _joules(point: ProfilePoint) -> float:
 
 
 def _skipped(profile: Profile) -> Iterator[str]:
-    for kind, what in (("error", "The model failed at"), ("budget", "Not measured for want of time:")):
-        of_kind = [one for one in profile.skipped if one.kind == kind]
-        if of_kind:
-            shapes = ", ".join(str(Shape(one.batch_size, one.length)) for one in of_kind)
-            yield f"{what} {shapes} ({of_kind[0].reason})."
+    failed = [one for one in profile.skipped if one.kind == "error"]
+    if failed:
+        shapes = ", ".join(str(Shape(one.batch_size, one.length)) for one in failed)
+        yield f"The model failed at {shapes} ({failed[0].reason})."
+    late = [one for one in profile.skipped if one.kind == "budget"]
+    if late:
+        num_asked = len(profile.batch_sizes) * len(profile.lengths)
+        first = by_work([Shape(one.batch_size, one.length) for one in late])[0]
+        yield f"Not measured for want of time: {len(late)} of {num_asked} shapes, from {first} up ({late[0].reason})."

@@ -26,7 +26,7 @@ from carpool.profile.energy import Unreadable, find_meter
 from carpool.profile.findings import Findings
 from carpool.profile.items import Items, gather
 from carpool.profile.machine import describe_machine
-from carpool.profile.measure import Sweep, explore, predict_s, repeat
+from carpool.profile.measure import Sweep, explore, predict_s, reconsider, repeat
 from carpool.profile.memory import Search, shapes_to_probe, why_unfit
 from carpool.profile.memory_limit import find_limit
 from carpool.profile.mix import MixRunner
@@ -45,10 +45,9 @@ if TYPE_CHECKING:
     from carpool.profile.worker import OneThread
 
 # When each phase must be over, as a share of the budget; what one leaves over, the next ones have.
-MEMORY_UNTIL, PEAKS_UNTIL, SWEEP_UNTIL, MIX_UNTIL, QUALITY_UNTIL = 0.20, 0.25, 0.78, 0.90, 0.94
-PEAKS_MOST_S = 2.0
-MIX_ITEMS = 128
-MIX_SIZES = (8, 32, 64)
+MEMORY_UNTIL, PEAKS_UNTIL, SWEEP_UNTIL, MIX_UNTIL, QUALITY_UNTIL = 0.20, 0.23, 0.72, 0.88, 0.93
+PEAKS_MOST_S = 1.5
+MIX_SIZES = (1, 8, 32)
 NUM_ADMITTED = 64
 
 
@@ -120,11 +119,13 @@ class Session:
         try:
             self._memory(prober, unavailable)
             self._peaks()
+            self._work()
             self._sweep()
             self.found.fit()
             self._mix()
             self._quality()
             self._breakdown()
+            self._peaks()
             self.found.complete = True
         except KeyboardInterrupt:
             if not self.found.sweep.timings():
@@ -180,12 +181,16 @@ class Session:
             prober.stop()
 
     def _peaks(self) -> None:
+        """Measure the peaks before and after everything else: interference only lowers them, so the best counts."""
         self._tell("peaks of the machine")
         info = self.model.info
         budget_s = min(PEAKS_MOST_S, (PEAKS_UNTIL - MEMORY_UNTIL) * self.options.budget_s)
-        thread = self.caller.thread
-        self.found.peaks = thread.call(lambda: measure_peaks(info.device, info.dtype, budget_s=budget_s))
-        counter = WorkCounter(self.model, self.items.pools)
+        found = self.caller.thread.call(lambda: measure_peaks(info.device, info.dtype, budget_s=budget_s))
+        self.found.peaks = found if self.found.peaks is None else self.found.peaks.best_of(found)
+
+    def _work(self) -> None:
+        """Count the work of a call of every length, while the model may still be run."""
+        counter, thread = WorkCounter(self.model, self.items.pools), self.caller.thread
         for length in self.items.lengths:
             try:
                 thread.call(lambda length=length: counter.count(Shape(1, length)))  # type: ignore[misc]
@@ -214,7 +219,10 @@ class Session:
                 watch=lambda _: self._tell("warming up"),
             )
             rng = np.random.default_rng(self.options.seed)
-            repeat(self.caller, sweep=sweep, clock=self.clock, until=until, rng=rng, watch=self._tell_samples)
+            timed: dict[str, Any] = {"sweep": sweep, "clock": self.clock, "until": until, "watch": self._tell_samples}
+            repeat(self.caller, rng=rng, only_promised=True, **timed)
+            reconsider(self.caller, **timed)
+            repeat(self.caller, rng=rng, **timed)
         finally:
             self.found.other_load_cores = others.cores()
 
@@ -226,18 +234,19 @@ class Session:
         """Measure mixed lengths, at 1 item and a few sizes up to the largest that was measured."""
         if not self.model.has_length:
             return
-        model = self.found.cost_model
-        knee = self.found.knee_at(self.items.typical_length)
+        model, until = self.found.cost_model, self._until(MIX_UNTIL)
         largest = max((point.shape.batch_size for point in self.found.sweep.points), default=1)
-        sizes = [size for size in sorted({1, *MIX_SIZES, *([knee.batch_size] if knee else [])}) if size <= largest]
-        runner = MixRunner(run=self._run_s, padded_length=self.model.padded_length, clock=self.clock)
-        begun, until = self.clock(), self._until(MIX_UNTIL)
-        for number, size in enumerate(sizes, start=1):
+        runner = MixRunner(
+            run=self._run_s,
+            padded_length=self.model.padded_length,
+            clock=self.clock,
+            predict=model.clipped() if model else None,
+        )
+        sizes = [size for size in MIX_SIZES if size <= largest]
+        mix, sizes = runner.affordable(self.items.mix, sizes, until - self.clock())
+        for size in sizes:
             self._tell(f"mixed lengths in batches of {size}")
-            share_until = begun + (until - begun) * number / len(sizes)
-            point = runner.measure(
-                self.items.mix[:MIX_ITEMS], size, until=share_until, predict=model.clipped() if model else None
-            )
+            point = runner.measure(mix, size, until=until)
             if point is not None:
                 self.found.mix.append(point)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from carpool.profile.artefact import Profile, ProfilePoint
+    from carpool.profile.peaks import MeasuredPeaks
     from carpool.profile.quality import Tolerance
 
 # A column: its header, and what a point has in it; None everywhere leaves the column out.
@@ -228,11 +229,14 @@ def machine_table(profile: Profile) -> Table:
         ("took", f"{format_duration(profile.took_s)} of {format_duration(profile.budget_s)}, loading not counted"),
     ]
     if peaks is not None:
-        rows.append(
-            ("peak arithmetic", f"{peaks.flops_per_s / 1e9:,.0f} GFLOP/s ({peaks.dtype}, n = {peaks.matrix_size})")
-        )
+        rows.append(("peak arithmetic", f"{peaks.flops_per_s / 1e9:,.0f} GFLOP/s ({_how_found(peaks)})"))
         rows.append(("peak copy", f"{peaks.bytes_per_s / 1e9:,.1f} GB/s, read and written"))
     if peaks is not None and peaks.to_device_bytes_per_s and peaks.to_host_bytes_per_s:
         both = f"{peaks.to_device_bytes_per_s / 1e9:,.1f} and {peaks.to_host_bytes_per_s / 1e9:,.1f} GB/s"
         rows.append(("to device and back", both))
     return Table("Measured on", (Column("what"), Column("value")), tuple(rows))
+
+
+def _how_found(peaks: MeasuredPeaks) -> str:
+    """Say what reached the peak."""
+    return f"{peaks.dtype}, " + (f"n = {peaks.matrix_size}" if peaks.matrix_size else "by the model itself")
