@@ -56,9 +56,10 @@ def shortened(array: Array) -> NDArray[np.float64]:
         return wide
     magnitude = np.abs(wide)
     magnitude[magnitude == 0] = 1
-    # Powers of ten up to 22 are exact, so that one division gives the float64 nearest to the short decimal.
-    places = np.clip(digits - 1 - np.floor(np.log10(magnitude)), 0, 22)
-    scale = 10.0**places
-    rounded: NDArray[np.float64] = np.rint(wide * scale) / scale
-    exact = rounded.astype(array.dtype) == array
-    return np.where(exact, rounded, wide)
+    exponents = np.floor(np.log10(magnitude))
+    for few in (digits, digits - 2):  # what was written by hand has few
+        # Powers of ten up to 22 are exact, so that one division gives the float64 nearest to the short decimal.
+        scale = 10.0 ** np.clip(few - 1 - exponents, 0, 22)
+        rounded = np.rint(wide * scale) / scale
+        wide = np.where(rounded.astype(array.dtype) == array, rounded, wide)
+    return wide

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from carpool.errors import CarpoolError
-from carpool.serve.faults import FAILED, TOO_LARGE, Fault, to_fault
+from carpool.serve.faults import FAILED, TOO_LARGE, UNAVAILABLE, Fault, to_fault
 from carpool.units import format_bytes
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -99,6 +99,8 @@ class Endpoint:
             reply = await self._answer(Exchange(scope, receive, body))
         except ClientGone:
             return
+        except asyncio.CancelledError:  # the drain timeout has passed; nobody else cancels an exchange
+            reply = self._write_error(Fault(UNAVAILABLE, "the server is stopping and has given this up: ask again"))
         except CarpoolError as error:
             reply = self._write_error(to_fault(error))
         except Exception:

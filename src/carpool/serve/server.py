@@ -120,6 +120,7 @@ def run_server(
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(server, served, listening, on_ready))
     finally:
+        gc.unfreeze()
         sys.setswitchinterval(before)
         served.close(0.0 if server.force_exit else drain_timeout_s)
         listening.socket.close()

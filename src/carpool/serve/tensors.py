@@ -96,11 +96,12 @@ def _flat(tensor: JsonTensor, shape: tuple[int, ...]) -> list[Any]:
     if values and type(values[0]) is list:
         for size in shape[1:]:
             if not all(type(value) is list and len(value) == size for value in values):
-                raise bad_request(f"{_name(tensor)} is not nested as its shape {_short(shape)} says: make them agree")
+                shown = _short(tensor.shape)
+                raise bad_request(f"{_name(tensor)} is not nested as its shape {shown} says: make them agree")
             values = list(chain.from_iterable(values))
     if len(values) != math.prod(shape):
         raise bad_request(
-            f"{_name(tensor)} has {len(values):,} values, and its shape {_short(shape)} means "
+            f"{_name(tensor)} has {len(values):,} values, and its shape {_short(tensor.shape)} means "
             f"{_short(math.prod(shape))}: make them agree"
         )
     return values

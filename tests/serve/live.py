@@ -1,0 +1,62 @@
+"""A server on a real socket, in this process: it serves on this thread while a client of the test's own visits it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from carpool.serve.app import create_app
+from carpool.serve.server import listen, run_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from carpool.serve.served import Served
+
+T = TypeVar("T")
+
+
+def stop() -> None:
+    """Ask the server to stop, as a service manager does."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def visit(served: Served, client: Callable[[str], T], *, drain_timeout_s: float = 30.0) -> T:
+    """Serve until the client is done; return what it brought home.
+
+    Args:
+        served: not yet started.
+        client: is given the server's URL, on a thread of its own.
+        drain_timeout_s: how long accepted requests may take to finish.
+    """
+    listening = listen("127.0.0.1", 0)
+    visits: list[Future[T]] = []
+
+    def use(url: str) -> T:
+        try:
+            return client(url)
+        finally:
+            stop()
+
+    with ThreadPoolExecutor(1) as pool, _signals_ignored():
+        run_server(
+            create_app({served.name: served}),
+            served,
+            listening,
+            drain_timeout_s=drain_timeout_s,
+            on_ready=lambda: visits.append(pool.submit(use, listening.url)),
+        )
+    return visits[0].result(60)
+
+
+@contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """Let a stop that comes after the server has stopped pass."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
