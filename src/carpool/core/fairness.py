@@ -1,13 +1,13 @@
 """Weighted fairness between tenants by virtual counters.
 
 Each tenant has a counter of the service that it received, divided by its weight; who has least goes next. A tenant that
-comes back after a pause starts level with the least of the active ones, so that idling saves up nothing.
+comes back after a pause starts level with those that are being served, so that idling saves up nothing.
 
 Source: the idea is start-time fair queueing (Goyal, Vin, Cheng 1996), as the Virtual Token Counter (Sheng et al. 2024,
 "Fairness in Serving Large Language Models") applies it to batches.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 
 class FairShares:
@@ -16,6 +16,7 @@ class FairShares:
     def __init__(self, weights: Mapping[str, float]) -> None:
         self._weights = weights
         self._served: dict[str, float] = {}
+        self._level = 0.0  # the highest counter of a tenant at the moment when it was served ("virtual time")
 
     def weight(self, tenant: str) -> float:
         """Return the tenant's weight; 1 where none was given."""
@@ -25,14 +26,18 @@ class FairShares:
         """Return the tenant's counter."""
         return self._served.get(tenant, 0.0)
 
-    def activate(self, tenant: str, active: Iterable[str]) -> None:
-        """Lift a tenant that starts to wait to the least counter of those that wait already."""
-        floor = min((self.served(other) for other in active), default=None)
-        if floor is None:
-            self._served.clear()  # nobody waits: old accounts mean nothing, and need not be kept
-        elif self.served(tenant) < floor:
-            self._served[tenant] = floor
+    def close_accounts(self) -> None:
+        """Forget all service: nobody waits, so old accounts mean nothing, and need not be kept."""
+        self._served.clear()
+        self._level = 0.0
+
+    def activate(self, tenant: str) -> None:
+        """Lift a tenant that starts to wait to the level of those that are being served."""
+        if self.served(tenant) < self._level:
+            self._served[tenant] = self._level
 
     def charge(self, tenant: str, tokens: float) -> None:
         """Count `tokens` of service to the tenant."""
-        self._served[tenant] = self.served(tenant) + tokens / self.weight(tenant)
+        served = self.served(tenant)
+        self._level = max(self._level, served)
+        self._served[tenant] = served + tokens / self.weight(tenant)

@@ -47,7 +47,7 @@ class BatchFormer:
         self._running: dict[int, Batch] = {}
         self._num_dispatched = 0
         self._draining = False
-        self._look_ahead = max(policy.look_ahead, policy.max_batch_size)
+        self._look_ahead = max(policy.look_ahead, policy.max_batch_size) if policy.max_batch_size > 1 else 1
         self._freed_at = -math.inf  # when a worker came free last while none was
         self._held_at = -math.inf  # when a poll last held back what then waited; none since the last dispatch
 

@@ -49,7 +49,9 @@ class ItemQueue:
         item.state = State.WAITING
         lane = self._lanes.get(item.tenant)
         if lane is None:
-            self._shares.activate(item.tenant, self._lanes)
+            if not self._lanes:
+                self._shares.close_accounts()
+            self._shares.activate(item.tenant)
             lane = self._lanes[item.tenant] = []
         entry = (item.due_at, item.sequence, item)
         if not lane or lane[-1] < entry:
