@@ -41,7 +41,7 @@ def visit(served: Served, client: Callable[[str], T], *, drain_timeout_s: float 
         finally:
             stop()
 
-    with ThreadPoolExecutor(1) as pool, _signals_ignored():
+    with _signals_ignored(), ThreadPoolExecutor(1) as pool:
         run_server(
             create_app({served.name: served}),
             served,

@@ -72,8 +72,8 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
     from carpool.serve.app import create_app
     from carpool.serve.server import listen, run_server
 
-    listening = listen(settings.server.host, settings.server.port)
     served = _served(settings)
+    listening = listen(settings.server.host, settings.server.port)
     output.note(f"loading {settings.model.target} for {listening.url}")
     run_server(
         create_app({served.name: served}, max_body_bytes=settings.server.max_body_bytes),
