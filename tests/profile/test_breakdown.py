@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from carpool.models.model import Admitted, Model, ModelInfo, Results, Stages
-from carpool.profile.breakdown import StageTimer, smallest_launch_s, take_apart, time_admission, whole_call
+from carpool.profile.breakdown import (
+    StageTimer,
+    StageTimes,
+    smallest_launch_s,
+    take_apart,
+    time_admission,
+    time_stages,
+    whole_call,
+)
 from carpool.profile.calls import Pool
 from carpool.profile.device import Host
 from carpool.profile.peaks import MeasuredPeaks
@@ -71,7 +80,7 @@ def test_parts_are_those_of_the_stages() -> None:
     time = VirtualTime()
     model = StagedModel(time)
     timer = StageTimer(model, {1: Pool([0])}, Host(clock=time), time)
-    times = timer.time(Shape(8), until=time.now)
+    times = timer.time(Shape(8))
     parts = take_apart(Shape(8), times, admit_s=time_admission(model, [1, 2], time), launch_s=5e-3)
     assert parts.admit_s == pytest.approx(4e-3)
     assert [parts.collate_s, parts.to_device_s] == pytest.approx([1e-3, 2e-3])
@@ -87,7 +96,7 @@ def test_launch_is_what_the_smallest_call_takes_beyond_its_work() -> None:
     """Of 9 ms at one item, 3 ms of arithmetic and 2 ms of reading overlap: 6 ms are left."""
     time = VirtualTime()
     timer = StageTimer(StagedModel(time), {1: Pool([0])}, Host(clock=time), time)
-    times = timer.time(Shape(1), until=time.now)
+    times = timer.time(Shape(1))
     assert smallest_launch_s(times, Work(flops=3e6, num_bytes=2e6), PEAKS) == pytest.approx(6e-3)
     assert smallest_launch_s(times, Work(flops=1e12), PEAKS) == 0.0
 
@@ -98,3 +107,22 @@ def test_call_without_stages_takes_its_overhead_from_the_fit() -> None:
     assert [parts.launch_s, parts.compute_s] == pytest.approx([6e-3, 4e-3])
     assert parts.launch_is == "fit"
     assert whole_call(Shape(1), 1e-3, admit_s=0.0, fixed_s=6e-3).compute_s == 0.0
+
+
+def test_shapes_are_timed_in_turns_and_the_fastest_counts() -> None:
+    """Calls that something else slowed down do not count, and a shape that had no turn is left out."""
+    time = VirtualTime()
+    model = StagedModel(time)
+    slow = iter([0.5, 0.0, 0.3] + [0.0] * 100)
+
+    class Timer(StageTimer):
+        def time(self, shape: Shape) -> StageTimes:
+            """Be slow at times."""
+            times = super().time(shape)
+            return replace(times, compute_s=times.compute_s + next(slow))
+
+    timer = Timer(model, {1: Pool([0])}, Host(clock=time), time)
+    found = time_stages(timer, [Shape(1), Shape(8)], until=time.now + 10.0)
+    assert found[Shape(1)].compute_s == pytest.approx(9e-3)
+    assert found[Shape(8)].compute_s == pytest.approx(37e-3)
+    assert time_stages(timer, [Shape(1)], until=time.now) == {}

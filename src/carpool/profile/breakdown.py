@@ -1,6 +1,6 @@
 """Where the time of one call goes.
 
-Measured directly, each part alone with the device waited for, medians of several calls:
+Measured directly, each part alone with the device waited for, all of one call, the fastest of several:
     admit       preparing every item for itself: validation, tokenising (in a server, on the callers' threads)
     collate     stages.prepare: one padded batch of all payloads
     transfer    stages.to_device and stages.to_host
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from carpool.profile.shape import Shape
     from carpool.profile.work import Work
 
-REPEATS, FEWEST_REPEATS = 7, 3
+MOST_ROUNDS, FEWEST_ROUNDS = 15, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class CallParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTimes:
-    """Median seconds of each stage of a batch, and of the whole call."""
+    """Seconds of each stage of a batch, and of a whole call."""
 
     collate_s: float
     to_device_s: float
@@ -123,21 +123,12 @@ class StageTimer:
     def __init__(self, model: Model, pools: dict[int, Pool], device: Device, clock: Callable[[], float]) -> None:
         self._model, self._pools, self._device, self.clock = model, pools, device, clock
 
-    def time(self, shape: Shape, *, until: float) -> StageTimes:
-        """Time the stages of a shape, up to 7 times within the time, at least 3; the first call is not counted.
+    def time(self, shape: Shape) -> StageTimes:
+        """Time the stages of one call, and a whole call before it.
 
         Raises:
             CarpoolError: The model raised.
         """
-        rows: list[tuple[float, ...]] = []
-        self._once(shape)
-        while len(rows) < FEWEST_REPEATS or (len(rows) < REPEATS and self.clock() < until):
-            rows.append(self._once(shape))
-        return StageTimes(
-            **dict(zip(StageTimes.__dataclass_fields__, map(median, zip(*rows, strict=True)), strict=True))
-        )
-
-    def _once(self, shape: Shape) -> tuple[float, ...]:
         stages = self._model.stages
         assert stages is not None, "only a model with stages is timed by them"
         payloads = self._pools[shape.length].take(shape.batch_size)
@@ -150,7 +141,15 @@ class StageTimer:
             _, finish_s, _ = self._device.timed(lambda: stages.finish(on_host))
         except Exception as error:
             raise translate(error, len(payloads)) from error
-        return collate_s, to_device_s, compute_s, compute_device_s, to_host_s, finish_s, whole_s
+        return StageTimes(
+            collate_s=collate_s,
+            to_device_s=to_device_s,
+            compute_s=compute_s,
+            compute_device_s=compute_device_s,
+            to_host_s=to_host_s,
+            finish_s=finish_s,
+            call_s=whole_s,
+        )
 
 
 def time_admission(model: Model, items: Sequence[Any], clock: Callable[[], float]) -> float:
@@ -229,22 +228,28 @@ def whole_call(shape: Shape, call_s: float, *, admit_s: float, fixed_s: float | 
     )
 
 
-def time_stages(timer: StageTimer, shapes: Sequence[Shape], *, until: float, share_s: float) -> dict[Shape, StageTimes]:
-    """Time the stages of several shapes; one that fails is left out.
+def time_stages(timer: StageTimer, shapes: Sequence[Shape], *, until: float) -> dict[Shape, StageTimes]:
+    """Time the stages of several shapes in turns, 3 to 15 times each, and keep the fastest of each.
+
+    A shape that fails is left out, as is one whose turn never came.
 
     Args:
-        timer: Times one shape.
+        timer: Times one call.
         shapes: Which, the most important first.
-        until: When to stop beginning new ones, on the timer's clock.
-        share_s: Seconds for each.
+        until: When to stop, on the timer's clock; the first three rounds are finished where each shape had one before.
     """
-    found: dict[Shape, StageTimes] = {}
-    for shape in shapes:
-        now = timer.clock()
-        if now >= until:
-            break
-        try:
-            found[shape] = timer.time(shape, until=now + share_s)
-        except CarpoolError:
-            continue
-    return found
+    found: dict[Shape, list[StageTimes]] = {shape: [] for shape in shapes}
+    for round_number in range(1 + MOST_ROUNDS):
+        for shape in list(found):
+            if timer.clock() >= until and (not found[shape] or round_number > FEWEST_ROUNDS):
+                continue
+            try:
+                found[shape].append(timer.time(shape))
+            except CarpoolError:
+                del found[shape]
+    # The first call of a shape warms up. Interference only lengthens calls, so the fastest is nearest to the truth.
+    return {shape: min(times[1:], key=_total_s) for shape, times in found.items() if times[1:]}
+
+
+def _total_s(times: StageTimes) -> float:
+    return times.collate_s + times.to_device_s + times.compute_s + times.to_host_s + times.finish_s + times.call_s

@@ -55,7 +55,7 @@ def _marks(profile: Profile) -> tuple[Mark, ...]:
 
 
 def _speed(profile: Profile) -> Picture | None:
-    if not profile.points:
+    if len({point.batch_size for point in profile.points}) < KNOWN_ENOUGH:
         return None
     throughput, latency = [], []
     for tone, length, points in _rows(profile):

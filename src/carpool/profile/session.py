@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     from carpool.profile.worker import OneThread
 
 # When each phase must be over, as a share of the budget; what one leaves over, the next ones have.
-MEMORY_UNTIL, PEAKS_UNTIL, SWEEP_UNTIL, MIX_UNTIL, QUALITY_UNTIL = 0.20, 0.23, 0.72, 0.88, 0.93
+MEMORY_UNTIL, PEAKS_UNTIL, SWEEP_UNTIL, QUALITY_UNTIL, MIX_UNTIL = 0.20, 0.23, 0.72, 0.77, 0.92
 PEAKS_MOST_S = 1.5
+# With less time than this the peaks are measured once, last: their large copies would take the time of the sweep.
+PEAKS_TWICE_FROM_S = 10.0
 MIX_SIZES = (1, 8, 32)
 NUM_ADMITTED = 64
 
@@ -118,12 +120,13 @@ class Session:
         """
         try:
             self._memory(prober, unavailable)
-            self._peaks()
+            if self.options.budget_s >= PEAKS_TWICE_FROM_S:
+                self._peaks()
             self._work()
             self._sweep()
             self.found.fit()
-            self._mix()
             self._quality()
+            self._mix()
             self._breakdown()
             self._peaks()
             self.found.complete = True
@@ -181,7 +184,7 @@ class Session:
             prober.stop()
 
     def _peaks(self) -> None:
-        """Measure the peaks before and after everything else: interference only lowers them, so the best counts."""
+        """Measure the peaks, before and after everything else: interference only lowers them, so the best counts."""
         self._tell("peaks of the machine")
         info = self.model.info
         budget_s = min(PEAKS_MOST_S, (PEAKS_UNTIL - MEMORY_UNTIL) * self.options.budget_s)
@@ -299,9 +302,8 @@ class Session:
         timer = StageTimer(self.model, self.items.pools, self.caller.device, self.clock)
         smallest = Shape(1, self.items.lengths[0])
         until = self._until(1.0)
-        share_s = max(0.1, (until - self.clock()) / (len(shapes) + 1))
         wanted = list(dict.fromkeys([smallest, *shapes]))
-        times = self.caller.thread.call(lambda: time_stages(timer, wanted, until=until, share_s=share_s))
+        times = self.caller.thread.call(lambda: time_stages(timer, wanted, until=until))
         launch_s = None
         if not self.caller.device.is_accelerator and smallest in times and self.found.peaks is not None:
             launch_s = smallest_launch_s(times[smallest], self.found.work(smallest), self.found.peaks)
