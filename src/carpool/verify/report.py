@@ -25,14 +25,14 @@ def side_by_side(comparison: Comparison) -> Table:
     return Table(
         "Batching off and on, under the same arrivals",
         (
-            Column("load"),
+            Column("offered", "1/s"),
             Column("batching", align="left"),
             Column("sustained", "1/s"),
             Column("goodput", "1/s"),
             Column("p50", "ms"),
             Column("p95", "ms"),
             Column("p99", "ms"),
-            Column("mean batch"),
+            Column("batch"),
             Column("fill", "%"),
             Column("padding", "%"),
             Column("queue", "ms"),
@@ -40,10 +40,10 @@ def side_by_side(comparison: Comparison) -> Table:
         ),
         tuple(rows),
         notes=(
-            f"Load: offered rate over what the unbatched server does flat out ({format_count(comparison.capacity)}/s).",
+            f"The unbatched server does {format_count(comparison.capacity)}/s flat out.",
             f"Goodput: within the objective, {comparison.objective}: five times the unloaded median, fixed beforehand.",
             "Latency counts from when a request was meant to be sent.",
-            "Queue: mean wait of an item; compute: mean time of a batch in the model.",
+            "Batch: mean size; queue: mean wait of an item; compute: mean time of a batch in the model.",
         ),
     )
 
@@ -51,7 +51,7 @@ def side_by_side(comparison: Comparison) -> Table:
 def _row(trial: Trial) -> tuple[str | float | None, ...]:
     latency, batches = trial.summary.latency_s, trial.batches
     return (
-        f"{trial.load:g} ({format_count(trial.rate)}/s)",
+        round(trial.rate),
         "on" if trial.batching else "off",
         round(trial.summary.sustained_rate),
         round(trial.goodput),
@@ -89,7 +89,7 @@ def picture(comparison: Comparison) -> Picture:
                 y_label="goodput, requests/s",
                 series=(
                     *_pair(comparison, lambda trial: trial.goodput),
-                    LineSeries(label="all of them", x=rates, y=rates, style="dashed"),
+                    LineSeries(label="offered", x=rates, y=rates, style="dashed"),
                 ),
             ),
             Panel(
