@@ -106,4 +106,4 @@ def format_count(count: float) -> str:
 
 def _three_digits(value: float) -> str:
     text = f"{value:.3g}"
-    return f"{float(text):.0f}" if "e" in text else text
+    return f"{value:.0f}" if "e" in text else text
