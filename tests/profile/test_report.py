@@ -20,7 +20,6 @@ from carpool.profile.memory import Probe
 from carpool.profile.mix import MixPoint
 from carpool.profile.options import ProfileOptions
 from carpool.profile.peaks import MeasuredPeaks
-from carpool.profile.plots import pictures
 from carpool.profile.quality import compare_batches
 from carpool.profile.report import build_page, more_tables, tables, write_report
 from carpool.profile.shape import Shape
@@ -205,6 +204,7 @@ def test_everything_is_written_and_the_page_needs_nothing_else(profile: Profile,
         {"memory": MemoryFound(unavailable="switched off")},
         {"sweep": Sweep(points=[Samples(Shape(1, 16), 1e-2, 5, samples_s=[1e-2] * 3)])},
         {"complete": False, "parts": [], "mix": [], "quality": None, "peaks": None},
+        {"complete": False, "parts": [], "mix": [], "quality": None, "peaks": None, "sweep": Sweep()},
     ],
 )
 def test_report_of_a_part_is_made_of_what_there_is(without: dict[str, Any], tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_report_of_a_part_is_made_of_what_there_is(without: dict[str, Any], tmp_
     profile = found.profile()
     save_profile(tmp_path / "profile.json", profile)
     assert load_profile(tmp_path / "profile.json") == profile
-    assert build_page(profile, pictures(profile)).to_html()
+    assert build_page(profile).to_html()
 
 
 def test_unknown_version_is_refused_with_the_known_ones(profile: Profile, tmp_path: Path) -> None:

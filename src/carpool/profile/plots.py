@@ -20,8 +20,20 @@ KNOWN_ENOUGH = 2
 
 def pictures(profile: Profile) -> dict[str, Picture]:
     """Return all pictures that the profile has figures for, by the name of their file."""
-    drawn = {"speed": _speed(profile), "memory": _memory(profile), "overhead": _overhead(profile), "mix": _mix(profile)}
-    return {name: picture for name, picture in drawn.items() if picture is not None}
+    found = {
+        "speed": ("Throughput and latency over batch size", _speed(profile)),
+        "overhead": ("Overhead share over batch size", _overhead(profile)),
+        "memory": ("Memory over batch size", _memory(profile)),
+        "mix": ("Items of mixed lengths", _mix(profile)),
+    }
+    return {name: figure(panels, title=title) for name, (title, panels) in found.items() if panels}
+
+
+def page_pictures(profile: Profile) -> list[Picture]:
+    """Return the same for a page: what a newcomer asks first, then the rest side by side."""
+    speed, rest = _speed(profile), [*_overhead(profile), *_memory(profile), *_mix(profile)]
+    titles = ("Throughput and latency over batch size", "Overhead, memory and mixed lengths")
+    return [figure(panels, title=title) for title, panels in zip(titles, (speed, rest), strict=True) if panels]
 
 
 def _rows(profile: Profile) -> Iterator[tuple[int, int, list[ProfilePoint]]]:
@@ -54,9 +66,9 @@ def _marks(profile: Profile) -> tuple[Mark, ...]:
     return (Mark(knee.batch_size, f"knee {knee.batch_size}{at}"),)
 
 
-def _speed(profile: Profile) -> Picture | None:
+def _speed(profile: Profile) -> list[Panel]:
     if len({point.batch_size for point in profile.points}) < KNOWN_ENOUGH:
-        return None
+        return []
     throughput, latency = [], []
     for tone, length, points in _rows(profile):
         label, sizes = _label(profile, length), [point.batch_size for point in points]
@@ -74,7 +86,7 @@ def _speed(profile: Profile) -> Picture | None:
         )
         latency += _fitted(profile, tone, length, points, throughput=False)
     knee = profile.knee
-    panels = (
+    return [
         Panel(
             title=f"Throughput levels off at {knee.batch_size}" if knee else "Throughput",
             x_label="batch size",
@@ -92,8 +104,7 @@ def _speed(profile: Profile) -> Picture | None:
             x_scale="log2",
             y_scale="log10",
         ),
-    )
-    return figure(panels, title="Throughput and latency over batch size")
+    ]
 
 
 def _throughput_series(
@@ -124,11 +135,11 @@ def _fitted(
     return [LineSeries(label="", x=sizes, y=y, style="line", tone=tone)]
 
 
-def _overhead(profile: Profile) -> Picture | None:
+def _overhead(profile: Profile) -> list[Panel]:
     """Draw the fitted share for every length, and the measured one of the calls that were taken apart."""
     model = profile.cost_model
     if model is None:
-        return None
+        return []
     series = [
         LineSeries(
             label=f"{_label(profile, length)}, fitted" if profile.has_lengths else "fitted",
@@ -150,20 +161,20 @@ def _overhead(profile: Profile) -> Picture | None:
             )
         )
     panel = Panel(
-        title="Overhead: the share of a call that does not grow with it",
+        title="Overhead shrinks as batches grow",
         x_label="batch size",
         y_label="% of the time",
         series=tuple(series),
         marks=_marks(profile),
         x_scale="log2",
     )
-    return figure((panel,), title="Overhead share over batch size")
+    return [panel]
 
 
-def _memory(profile: Profile) -> Picture | None:
+def _memory(profile: Profile) -> list[Panel]:
     fits = [probe for probe in profile.memory.probes if probe.peak_bytes is not None]
     if len(fits) < KNOWN_ENOUGH:
-        return None
+        return []
     series = []
     for length in sorted({probe.length for probe in fits}):
         tone = profile.lengths.index(length)
@@ -183,21 +194,21 @@ def _memory(profile: Profile) -> Picture | None:
             y = [fit.memory_bytes(size, length) / MIB for size in sizes]
             series.append(LineSeries(label="", x=sizes, y=y, style="line", tone=tone))
     panel = Panel(
-        title="Peak of memory: points probed, lines fitted",
+        title="Peak of memory (lines: the fit)",
         x_label="batch size",
         y_label="MiB",
         series=tuple(series),
         x_scale="log2",
     )
-    return figure((panel,), title="Memory over batch size")
+    return [panel]
 
 
-def _mix(profile: Profile) -> Picture | None:
+def _mix(profile: Profile) -> list[Panel]:
     if len(profile.mix) < KNOWN_ENOUGH:
-        return None
+        return []
     sizes = [point.batch_size for point in profile.mix]
     panel = Panel(
-        title="Mixed lengths: sorting decides what batching is worth",
+        title="Mixed lengths: what sorting is worth",
         x_label="batch size",
         y_label="items/s",
         series=(
@@ -211,4 +222,4 @@ def _mix(profile: Profile) -> Picture | None:
         ),
         x_scale="log2",
     )
-    return figure((panel,), title="Items of mixed lengths")
+    return [panel]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from carpool.profile.artefact import save_profile
-from carpool.profile.plots import pictures
+from carpool.profile.plots import page_pictures, pictures
 from carpool.profile.tables import (
     breakdown_table,
     knee_table,
@@ -19,11 +19,10 @@ from carpool.report.page import Details, KeyFigure, KeyFigures, Page, Section, T
 from carpool.units import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from carpool.profile.artefact import Profile
-    from carpool.report.plot import Picture
     from carpool.report.table import Table
 
 PAYS = 1.15
@@ -64,24 +63,17 @@ def write_report(profile: Profile, out: Path) -> list[Path]:
     """
     # The figures first: what was measured must not be lost to a picture that could not be drawn.
     save_profile(out / "profile.json", profile)
-    drawn = pictures(profile)
-    written = [picture.save(out / f"{name}.png") for name, picture in drawn.items()]
-    page = build_page(profile, drawn).save(out / "report.html")
-    return [out / "profile.json", page, *written]
+    written = [picture.save(out / f"{name}.png") for name, picture in pictures(profile).items()]
+    return [out / "profile.json", build_page(profile).save(out / "report.html"), *written]
 
 
-def build_page(profile: Profile, drawn: Mapping[str, Picture]) -> Page:
-    """Put the page together.
-
-    Args:
-        profile: What it is about.
-        drawn: Its pictures by name.
-    """
+def build_page(profile: Profile) -> Page:
+    """Put the page together."""
     machine = profile.machine
     return Page(
         title=f"Profile of {profile.name}",
         lead=profile.sentences[0] if profile.sentences else "",
-        sections=tuple(_sections(profile, drawn)),
+        sections=tuple(_sections(profile)),
         footer=(
             f"{profile.target} on {machine.device_name}, {machine.num_cores} cores, {machine.platform}, "
             f"{profile.created_at}; carpool {machine.versions['carpool']}"
@@ -89,17 +81,14 @@ def build_page(profile: Profile, drawn: Mapping[str, Picture]) -> Page:
     )
 
 
-def _sections(profile: Profile, drawn: Mapping[str, Picture]) -> Iterator[Section]:
+def _sections(profile: Profile) -> Iterator[Section]:
     yield from _figures(profile)
     yield from _verdict(profile)
-    for name in ("speed", "mix"):
-        if name in drawn:
-            yield drawn[name]
+    drawn = page_pictures(profile)
+    yield from drawn[:1]
     yield Text("What larger batches buy and cost", profile.sentences)
+    yield from drawn[1:]
     yield from tables(profile)
-    for name in ("overhead", "memory"):
-        if name in drawn:
-            yield drawn[name]
     yield Details("Memory probes, quality and the machine", tuple(more_tables(profile)))
 
 

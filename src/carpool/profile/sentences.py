@@ -86,9 +86,9 @@ def _beyond(profile: Profile, knee: Knee) -> Iterator[str]:
     if largest is None or largest.batch_size <= knee.batch_size:
         return
     more = largest.items_per_s / knee.items_per_s - 1.0
-    change = f"{more:+.0%}" if abs(more) >= VISIBLE else "no more"
+    change = f"{abs(more):.0%} {'more' if more > 0 else 'less'}" if abs(more) >= VISIBLE else "no more"
     yield (
-        f"Beyond {knee.batch_size} there is little to gain: batches of {largest.batch_size} give {change} throughput "
+        f"Beyond {knee.batch_size} there is little to gain: batches of {largest.batch_size} give {change} throughput, "
         f"and a call takes {format_duration(largest.time_s)}."
     )
 
@@ -163,12 +163,12 @@ def _memory(profile: Profile) -> Iterator[str]:
     unfit = [probe for probe in memory.probes if probe.outcome == "does not fit"]
     fits = [probe for probe in memory.probes if probe.peak_bytes is not None]
     if fits:
-        largest = max(fits, key=lambda probe: probe.peak_bytes or 0)
-        smallest = min(fits, key=lambda probe: probe.peak_bytes or 0)
+        ordered = sorted(fits, key=lambda probe: probe.peak_bytes or 0)
+        grows = " to ".join(
+            f"{format_bytes(one.peak_bytes or 0)} at {one.shape}" for one in dict.fromkeys((ordered[0], ordered[-1]))
+        )
         yield (
-            f"Memory grows from {format_bytes(smallest.peak_bytes or 0)} at {smallest.shape} to "
-            f"{format_bytes(largest.peak_bytes or 0)} at {largest.shape} ({memory.what}; "
-            f"{format_bytes(memory.limit_bytes or 0)} allowed: {memory.limit_source})."
+            f"Memory: {grows} ({memory.what}; {format_bytes(memory.limit_bytes or 0)} allowed: {memory.limit_source})."
         )
     if unfit:
         yield f"Does not fit in memory: {unfit[0].shape} and larger ({unfit[0].reason})."

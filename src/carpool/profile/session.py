@@ -45,11 +45,11 @@ if TYPE_CHECKING:
     from carpool.profile.worker import OneThread
 
 # When each phase must be over, as a share of the budget; what one leaves over, the next ones have.
-MEMORY_UNTIL, PEAKS_UNTIL, SWEEP_UNTIL, QUALITY_UNTIL, MIX_UNTIL = 0.20, 0.23, 0.72, 0.77, 0.92
+MEMORY_UNTIL, PEAKS_UNTIL, SWEEP_UNTIL, QUALITY_UNTIL, MIX_UNTIL = 0.20, 0.23, 0.70, 0.74, 0.92
 PEAKS_MOST_S = 1.5
 # With less time than this the peaks are measured once, last: their large copies would take the time of the sweep.
 PEAKS_TWICE_FROM_S = 10.0
-MIX_SIZES = (1, 8, 32)
+MIX_SIZES = (1, 8, 16, 32, 64)
 NUM_ADMITTED = 64
 
 
@@ -127,13 +127,14 @@ class Session:
             self.found.fit()
             self._quality()
             self._mix()
-            self._breakdown()
             self._peaks()
+            self._breakdown()
             self.found.complete = True
         except KeyboardInterrupt:
-            if not self.found.sweep.timings():
+            if not self.found.sweep.timings() and not self.found.memory.probes:
                 raise
-        self._refuse_nothing()
+        if self.found.complete:
+            self._refuse_nothing()
         self.found.took_s = self.clock() - self.begun_at
         self._tell("")
         return self.found.profile()
@@ -304,8 +305,10 @@ class Session:
         until = self._until(1.0)
         wanted = list(dict.fromkeys([smallest, *shapes]))
         times = self.caller.thread.call(lambda: time_stages(timer, wanted, until=until))
+        if smallest not in times or self.found.peaks is None:
+            return
         launch_s = None
-        if not self.caller.device.is_accelerator and smallest in times and self.found.peaks is not None:
+        if not self.caller.device.is_accelerator:
             launch_s = smallest_launch_s(times[smallest], self.found.work(smallest), self.found.peaks)
         for shape in shapes:
             if shape in times:

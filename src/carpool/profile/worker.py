@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     Value = TypeVar("Value")
 
+FINISH_WITHIN_S = 60.0
+
 
 class OneThread:
     """Runs every function that it is handed on the same thread, one after the other.
@@ -38,10 +40,9 @@ class OneThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let what was handed over finish, unless an interrupt is on its way out."""
+        """Let the call that runs finish, for a while: a process that ends amid one of PyTorch's calls crashes."""
         self._jobs.put(None)
-        if not isinstance(error, KeyboardInterrupt):
-            self._thread.join()
+        self._thread.join(FINISH_WITHIN_S)
 
     def call(self, function: Callable[[], Value]) -> Value:
         """Run a function on the thread, and return or raise what it does."""
