@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from carpool import Batcher
+from carpool.cost.model import Measurement, fit_cost_model
 from carpool.errors import (
     BatcherClosed,
     ConfigError,
@@ -14,6 +15,7 @@ from carpool.errors import (
     InvalidItem,
     ModelError,
     OutOfMemory,
+    OutOfRange,
     WrongResultCount,
 )
 from carpool.signals.events import Event
@@ -202,3 +204,14 @@ def test_an_invalid_item_never_joins_a_batch() -> None:
         four, error = batcher.map_outcomes([2, 3])
     assert four == 4
     assert isinstance(error, InvalidItem)
+
+
+def test_a_cost_model_asked_beyond_its_range_does_not_stop_the_batcher() -> None:
+    """A measured cost model raises beyond its range; the batcher serves larger batches all the same."""
+    times_s = {size: 0.001 + 0.0001 * size for size in (1, 2, 4)}
+    points = [Measurement(batch_size=b, time_s=t, low_s=0.9 * t, high_s=1.1 * t) for b, t in times_s.items()]
+    cost_model = fit_cost_model(points, measured_on={})
+    with pytest.raises(OutOfRange):
+        cost_model.time_s(64, 1)
+    with Batcher(double, max_batch_size=64, cost_model=cost_model) as batcher:
+        assert batcher.map(range(200)) == [2 * number for number in range(200)]

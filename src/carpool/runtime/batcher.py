@@ -68,7 +68,7 @@ class Batcher:
             raise ConfigError(f"num_workers is {num_workers!r}; it must be at least 1")
         self.policy = _policy(policy, max_batch_size, max_wait)
         self.metrics = Metrics(max_batch_size=self.policy.max_batch_size, num_workers=num_workers)
-        self._cost = cost_model or AffineEstimator()
+        self._cost = _never_raising(cost_model) if cost_model else AffineEstimator()
         self._num_workers = num_workers
         self._warm_up = warm_up
         self._sink: Sink = self.metrics if sink is None else _Both(self.metrics, sink)
@@ -309,6 +309,12 @@ class Batcher:
             message = "the batcher is not running: use it in a `with` or `async with` block, or call start() first"
             raise self._failure or BatcherClosed(message)
         return self._dispatcher
+
+
+def _never_raising(cost_model: TimeModel) -> TimeModel:
+    """Return the form of a measured cost model that answers beyond its range too: a scheduler must go on."""
+    clipped = getattr(cost_model, "clipped", None)
+    return clipped() if clipped else cost_model
 
 
 class _Both:
