@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST_ROUNDS, FEWEST_ROUNDS = 5, 2
 # What the first round costs, in later ones: every new shape is slow the first time.
-FIRST_COSTS = 1.5
+FIRST_COSTS = 1.3
 NUM_ITEMS = (128, 64, 32, 16)
 
 
@@ -80,8 +80,7 @@ class MixRunner:
             batch_size: Items in a batch; the order means nothing to single ones, which are run in one.
             until: When to stop, on the clock.
         """
-        by_length = sorted(mix, key=lambda one: one.length)
-        orders = [batches(mix, batch_size), *([batches(by_length, batch_size)] if batch_size > 1 else [])]
+        orders = orders_of(mix, batch_size)
         start = self.clock()
         try:
             # The first round warms up: every new shape is slow the first time.
@@ -116,11 +115,10 @@ class MixRunner:
         return mix[:0], []
 
     def _cost_s(self, mix: Sequence[Admitted], batch_size: int) -> float:
-        """Predict a round; in order of arrival, the dearer one."""
+        """Predict a round."""
         if self.predict is None:
             return 0.0
-        orders = 1 if batch_size == 1 else 2
-        return orders * sum(self._predicted(batch) for batch in batches(mix, batch_size))
+        return sum(self._predicted(batch) for order in orders_of(mix, batch_size) for batch in order)
 
     def _round(self, orders: Iterable[list[list[Admitted]]]) -> list[float]:
         return [sum(self.run([one.payload for one in batch]) for batch in order) for order in orders]
@@ -157,6 +155,12 @@ class MixRunner:
     def _waste(self, order: list[list[Admitted]]) -> float:
         real = sum(one.length for batch in order for one in batch)
         return 1.0 - real / sum(len(batch) * self._longest(batch) for batch in order)
+
+
+def orders_of(mix: Sequence[Admitted], batch_size: int) -> list[list[list[Admitted]]]:
+    """Cut items into batches in order of arrival and, where a batch holds more than one, sorted by length."""
+    arrival = batches(mix, batch_size)
+    return [arrival, batches(sorted(mix, key=lambda one: one.length), batch_size)] if batch_size > 1 else [arrival]
 
 
 def batches(items: Sequence[Admitted], batch_size: int) -> list[list[Admitted]]:
