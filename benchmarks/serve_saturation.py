@@ -35,12 +35,12 @@ MAX_BATCH_SIZE = 32
 NUM_SENTENCES = 512  # as many different bodies as `carpool bench` sends
 
 
-def limit_worker(dtype: str | None) -> None:
+def limit_worker(dtype: str | None, num_threads: int | None) -> None:
     """Run the model alone: for each line that is read, so many seconds of it; write its rate."""
     from carpool.models.target import load_target
     from carpool.models.text import sentences
 
-    model = load_target(TARGET, dtype=dtype)
+    model = load_target(TARGET, dtype=dtype, num_threads=num_threads)
     model.load()
     texts = sentences(NUM_SENTENCES, seed=0)
     run_windows(model, texts, 1.0)
@@ -65,9 +65,9 @@ def run_windows(model: Any, texts: list[str], seconds: float) -> float:
 
 
 @contextmanager
-def limit_process(dtype: str | None) -> Iterator[subprocess.Popen[str]]:
+def limit_process(*flags: str) -> Iterator[subprocess.Popen[str]]:
     """Start the model in a process of its own."""
-    command = [sys.executable, __file__, "--limit-worker", *(["--dtype", dtype] if dtype else [])]
+    command = [sys.executable, __file__, "--limit-worker", *flags]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -111,12 +111,11 @@ def load(url: str, connections: int, seconds: float) -> dict[str, float]:
     return {"rate": found["sustained_rate"], "p50_ms": 1e3 * found["latency_s"]["p50"]["value"]}
 
 
-def measure(rounds: int, seconds: float, dtype: str | None) -> dict[str, list[float]]:
+def measure(rounds: int, seconds: float, flags: list[str]) -> dict[str, list[float]]:
     """Take all figures, in turns."""
-    flags = ["--dtype", dtype] if dtype else []
     found: dict[str, list[float]] = {"limit": [], "saturation": [], "batched_p50_ms": [], "unbatched_p50_ms": []}
     with ExitStack() as stack:
-        alone = stack.enter_context(limit_process(dtype))
+        alone = stack.enter_context(limit_process(*flags))
         batched = stack.enter_context(server("--max-batch-size", str(MAX_BATCH_SIZE), *flags))["url"]
         unbatched = stack.enter_context(server("--no-batching", *flags))["url"]
         load(batched, CONNECTIONS, seconds)  # meets every shape once
@@ -148,12 +147,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--dtype", help="of the model's weights; by default what suits the machine")
+    parser.add_argument("--threads", type=int, help="of one operation; by default one for each core")
     parser.add_argument("--limit-worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.limit_worker:
-        limit_worker(arguments.dtype)
+        limit_worker(arguments.dtype, arguments.threads)
         return
-    found = measure(arguments.rounds, arguments.seconds, arguments.dtype)
+    given = {"--dtype": arguments.dtype, "--threads": arguments.threads}
+    flags = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    found = measure(arguments.rounds, arguments.seconds, flags)
     print(f"{'round':>5}{'limit/s':>10}{'served/s':>10}{'share':>8}{'one client ms':>15}{'unbatched ms':>14}")
     columns = (found["limit"], found["saturation"], found["batched_p50_ms"], found["unbatched_p50_ms"])
     for number, (limit, served, batched, unbatched) in enumerate(zip(*columns, strict=True)):

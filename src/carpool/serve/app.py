@@ -41,12 +41,12 @@ def create_app(models: Mapping[str, Served], *, max_body_bytes: int = MAX_BODY_B
     offer = _Offer(models)
     routes = [
         *_routes(_oip_error, max_body_bytes, {
+            ("POST", "/v2/models/{model}/infer"): offer.infer,  # first, since routes are tried in order
             ("GET", "/v2"): offer.server,
             ("GET", "/v2/health/live"): offer.live,
             ("GET", "/v2/health/ready"): offer.ready,
             ("GET", "/v2/models/{model}"): offer.metadata,
             ("GET", "/v2/models/{model}/ready"): offer.model_ready,
-            ("POST", "/v2/models/{model}/infer"): offer.infer,
             ("GET", "/v2/models/{model}/versions/{version}"): offer.metadata,
             ("GET", "/v2/models/{model}/versions/{version}/ready"): offer.model_ready,
             ("POST", "/v2/models/{model}/versions/{version}/infer"): offer.infer,

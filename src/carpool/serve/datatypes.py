@@ -47,8 +47,8 @@ def shortened(array: Array) -> NDArray[np.float64]:
     Args:
         array: finite floats of 16, 32 or 64 bits, any shape.
 
-    >>> shortened(np.array([0.1, 1e-7, 3e30], np.float32)).tolist()
-    [0.1, 1e-07, 3e+30]
+    >>> shortened(np.array([0.1, 1e-7, 2.5], np.float32)).tolist()
+    [0.1, 1e-07, 2.5]
     """
     wide = array.astype(np.float64)
     digits = _DIGITS.get(array.dtype)
