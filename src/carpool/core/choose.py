@@ -1,8 +1,8 @@
 """Which of the waiting items form the next batch.
 
-The first in the order of service is always a member, so nobody starves. It is padded to the length at which the batch
-does most items per predicted second: padding is then paid for only where it brings more than it costs. The others
-are the nearest in length below that, in the order of service among equals.
+The waiting items are cut by length into batches that take least predicted time in all; the first in the order of
+service is always a member of the one that leaves, so nobody starves. Padding is thus paid only where it costs less than
+another call.
 """
 
 import math
@@ -12,6 +12,7 @@ from itertools import islice
 from carpool.core.batch import Reason
 from carpool.core.budget import Budget
 from carpool.core.item import Item
+from carpool.core.partition import cut
 
 _FREE = 1.01  # a batch that takes at most 1 % longer counts as taking no longer
 
@@ -48,23 +49,29 @@ def _is_background(item: Item, ageing_s: float, now: float) -> bool:
 
 
 def _choose_by_length(candidates: list[Item], budget: Budget) -> Choice:
-    """Choose the padded length, from the first item's up, at which a batch does most items per predicted second."""
+    """Choose the batch that holds the first candidate, of those that clear all candidates soonest."""
     groups = _by_padded_length(candidates, budget)
     lengths = sorted(groups)
-    anchored_at = budget.padded_length(candidates[0].length)
-    fitting, best, best_rate = 0, (0, 0), -math.inf
-    for padded in lengths:
-        fitting += len(groups[padded])
-        if padded >= anchored_at:
-            most, _ = budget.most_items(padded)
-            count = _cheapest_count(min(most, fitting), padded, budget)
-            rate = count / max(budget.time_s(count, padded), 1e-12)
-            if rate > best_rate:
-                best, best_rate = (count, padded), rate
-    count, padded = best
-    nearest_first = (item for length in reversed(lengths) if length <= padded for item in groups[length])
-    others = islice((item for item in nearest_first if item is not candidates[0]), count - 1)
-    return Choice([candidates[0], *others], padded, _bound(count, len(candidates), padded, budget))
+    anchor = candidates[0]
+    position = lengths.index(budget.padded_length(anchor.length))
+    run = next(run for run in cut(lengths, [len(groups[length]) for length in lengths], budget) if position in run)
+    longest_first = [item for index in reversed(run) for item in groups[lengths[index]]]
+    members = _part_with(anchor, longest_first, budget)
+    padded = budget.padded(members)
+    count = _cheapest_count(len(members), padded, budget)
+    others = islice((item for item in members if item is not anchor), count - 1)
+    return Choice([anchor, *others], padded, _bound(count, len(candidates), padded, budget))
+
+
+def _part_with(anchor: Item, longest_first: list[Item], budget: Budget) -> list[Item]:
+    """Return the part of a run that holds the anchor, where the run is too large for one batch."""
+    start = 0
+    while True:
+        most, _ = budget.most_items(budget.padded_length(longest_first[start].length))
+        part = longest_first[start : start + most]
+        if any(item is anchor for item in part):
+            return part
+        start += most
 
 
 def _by_padded_length(candidates: list[Item], budget: Budget) -> dict[int, list[Item]]:
