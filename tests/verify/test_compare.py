@@ -5,7 +5,7 @@ import pytest
 
 from carpool.loadgen.records import LoadResult
 from carpool.loadgen.stats import Objective, summarise
-from carpool.verify.compare import Comparison, Trial, cost_at_low_load, doubts, reach, verdict
+from carpool.verify.compare import Comparison, Trial, ceiling, cost_at_low_load, doubts, reach, verdict
 from carpool.verify.report import picture, side_by_side, write_page
 from carpool.verify.scrape import BatchFigures
 
@@ -71,6 +71,13 @@ def test_cost_at_low_load_is_told_with_its_doubt() -> None:
     )
     assert "may be chance" in cost_at_low_load(compare((10, 20, 30), (10.1, 20, 30)))
     assert "batching saves" in cost_at_low_load(compare((14, 20, 30), (10, 20, 30)))
+
+
+def test_the_ceiling_counts_what_came_late_too() -> None:
+    """Both answered all they were sent within the window, but for the last stragglers."""
+    assert ceiling(compare((10, 20, 30), (10, 20, 30))) == (
+        "Whatever the latency, 194 requests a second were answered with batching and 194 without."
+    )
 
 
 def test_a_gap_ends_the_reach() -> None:

@@ -114,6 +114,15 @@ def cost_at_low_load(comparison: Comparison) -> str:
     return f"{said}; the confidence intervals overlap, so that may be chance." if overlap else f"{said}."
 
 
+def ceiling(comparison: Comparison) -> str:
+    """Say what each answered flat out, in time or not."""
+    off, on = (max(trial.summary.sustained_rate for trial in trials) for trials in (comparison.off, comparison.on))
+    return (
+        f"Whatever the latency, {format_count(on)} requests a second were answered with batching and "
+        f"{format_count(off)} without."
+    )
+
+
 def reach(comparison: Comparison) -> str:
     """Say up to which rate each kept the objective."""
     off, on = comparison.highest_rate_met(comparison.off), comparison.highest_rate_met(comparison.on)

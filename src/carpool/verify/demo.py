@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 OBJECTIVE_TIMES_UNLOADED = 5.0
 LONGEST_ANSWER_S = 2.0  # clients give up then, so that an overloaded server is empty again before the next load
 CAPACITY_CONNECTIONS = 4
-DEFAULT_LOADS = (0.1, 0.5, 0.9, 1.5, 2.5)
+DEFAULT_LOADS = (0.1, 0.6, 1.0, 1.5, 2.5)
 FEW = 0.5  # below this load a window of usual length holds too few requests for a median, and lasts twice as long
 
 
