@@ -1,5 +1,7 @@
 """The verdict, from figures alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,7 +49,9 @@ def test_batching_that_keeps_up_pays() -> None:
     tone, said = verdict(comparison)
     assert tone == "good"
     assert comparison.speedup_goodput == pytest.approx(2.0, rel=0.05)
-    assert "2.00 times" in said or "1.9" in said
+    low, high = comparison.speedup_interval
+    assert low < 2.0 < high
+    assert f"({low:.2f} to {high:.2f} with 95 % confidence)" in said
     assert "up to 100 requests a second; with it, up to 200 requests a second" in reach(comparison)
 
 
@@ -59,8 +63,9 @@ def test_batching_that_makes_all_late_does_harm() -> None:
 
 
 def test_no_difference_is_called_that() -> None:
-    """Equal goodput is neither praised nor blamed."""
+    """Equal goodput is neither praised nor blamed, and neither is a difference that chance explains."""
     assert verdict(compare((10, 20, 30), (10, 20, 30)))[0] == "neutral"
+    assert verdict(compare((10, 20, 54), (10, 20, 52)))[0] == "neutral"
 
 
 def test_cost_at_low_load_is_told_with_its_doubt() -> None:
@@ -90,6 +95,12 @@ def test_a_busy_generator_is_a_doubt() -> None:
     assert doubts(compare((10, 20, 30), (10, 20, 30))) == ()
     (doubt,) = doubts(compare((10, 20, 30), (10, 20, 30), cpu_share=0.99))
     assert "10/s off" in doubt
+
+
+def test_a_disturbed_machine_is_a_doubt() -> None:
+    """Programs that have no part in it took the cores: the figures are not to be trusted, and it says so."""
+    disturbed = replace(compare((10, 20, 30), (10, 20, 30)), other_load_cores=0.8)
+    assert doubts(disturbed)[0].startswith("Other programs used 0.8 cores")
 
 
 def test_the_table_shows_each_load_twice(tmp_path_factory: pytest.TempPathFactory) -> None:

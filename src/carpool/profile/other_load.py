@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 
@@ -33,7 +34,13 @@ def _busy_s() -> float:
 
 
 def _own_s() -> float:
+    """Seconds of this process and of those that it started, ended ones included."""
     import psutil
 
-    times = psutil.Process().cpu_times()
-    return float(times.user + times.system)
+    process = psutil.Process()
+    times = process.cpu_times()
+    total_s = times.user + times.system + times.children_user + times.children_system
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total_s += sum(child.cpu_times()[:2])
+    return float(total_s)

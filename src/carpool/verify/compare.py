@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from carpool.loadgen.stats import Objective, Summary
 from carpool.units import format_count, format_duration
 from carpool.verify.scrape import BatchFigures
 
-# A ratio of goodputs within this of 1 is no difference, in windows of a few seconds.
-NO_DIFFERENCE = 0.05
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Other programs that use more than this many cores disturb what is compared.
+QUIET_CORES = 0.2
+NORMAL_95 = 1.96
 
 Tone = Literal["good", "warning", "bad", "neutral"]
 
@@ -55,6 +60,7 @@ class Comparison:
         capacity: requests a second that the unbatched server sustained flat out.
         off: trials without batching, by rising rate.
         on: trials with it, at the same rates.
+        other_load_cores: cores' worth of time that programs which have no part in this used meanwhile.
         interrupted: whether it was stopped before the last load; what is there was measured whole.
     """
 
@@ -62,6 +68,7 @@ class Comparison:
     capacity: float
     off: tuple[Trial, ...]
     on: tuple[Trial, ...]
+    other_load_cores: float = 0.0
     interrupted: bool = False
 
     @property
@@ -69,6 +76,17 @@ class Comparison:
         """The best goodput with batching over the best without."""
         best_off = max(trial.goodput for trial in self.off)
         return max(trial.goodput for trial in self.on) / best_off if best_off else float("inf")
+
+    @property
+    def speedup_interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of `speedup_goodput`: counts of requests scatter as Poisson's do.
+
+        Source: the logarithm of a ratio of two Poisson counts has the variance 1/n1 + 1/n2.
+        """
+        best = [max(trials, key=lambda trial: trial.goodput) for trials in (self.off, self.on)]
+        counts = [max(trial.goodput * trial.summary.window_s, 1.0) for trial in best]
+        spread = math.exp(NORMAL_95 * math.sqrt(sum(1 / count for count in counts)))
+        return self.speedup_goodput / spread, self.speedup_goodput * spread
 
     @property
     def p50_cost_low_load_s(self) -> float:
@@ -89,15 +107,16 @@ def verdict(comparison: Comparison) -> tuple[Tone, str]:
     """Say in one sentence whether batching helped."""
     ratio = comparison.speedup_goodput
     best_on, best_off = (max(trial.goodput for trial in trials) for trials in (comparison.on, comparison.off))
+    low, high = comparison.speedup_interval
     figures = (
-        f"{format_count(best_on)} instead of {format_count(best_off)} requests a second within the objective "
-        f"({ratio:.2f} times)"
+        f"{format_count(best_on)} instead of {format_count(best_off)} requests a second within the objective, "
+        f"{ratio:.2f} times ({low:.2f} to {high:.2f} with 95 % confidence)"
     )
-    if ratio > 1 + NO_DIFFERENCE:
+    if low > 1:
         return "good", f"Batching pays on this model and machine: {figures}."
-    if ratio < 1 - NO_DIFFERENCE:
+    if high < 1:
         return "bad", f"Batching does harm here: {figures}. Serve this model without it."
-    return "neutral", f"Batching changes next to nothing here: {figures}. The model has little overhead to share out."
+    return "neutral", f"No difference beyond chance in windows this short: {figures}."
 
 
 def cost_at_low_load(comparison: Comparison) -> str:
@@ -135,9 +154,21 @@ def reach(comparison: Comparison) -> str:
 
 def doubts(comparison: Comparison) -> tuple[str, ...]:
     """Say what in these figures is not the server's doing."""
+    return (*_disturbed(comparison), *_limited_by_generator(comparison))
+
+
+def _disturbed(comparison: Comparison) -> Iterator[str]:
+    if comparison.other_load_cores > QUIET_CORES:
+        yield (
+            f"Other programs used {comparison.other_load_cores:.1f} cores while the servers were compared: do not "
+            "trust these figures; run it again on a quiet machine."
+        )
+
+
+def _limited_by_generator(comparison: Comparison) -> Iterator[str]:
     limited = [trial for trial in (*comparison.off, *comparison.on) if trial.summary.generator_limited]
     if not limited:
-        return ()
+        return
     rates = ", ".join(f"{format_count(trial.rate)}/s {'on' if trial.batching else 'off'}" for trial in limited)
     evidence = "; ".join(limited[0].summary.evidence)
-    return (f"The load generator shares the machine with the server, and may be what shows at {rates}: {evidence}.",)
+    yield f"The load generator shares the machine with the server, and may be what shows at {rates}: {evidence}."

@@ -14,6 +14,7 @@ from carpool.loadgen.discover import discover
 from carpool.loadgen.http import Requests
 from carpool.loadgen.run import ClosedLoad, Load, blocking
 from carpool.loadgen.stats import Objective, summarise
+from carpool.profile.other_load import OtherLoad
 from carpool.profile.report import write_report
 from carpool.profile.run import profile_target
 from carpool.verify.compare import Comparison, Trial
@@ -89,13 +90,16 @@ def compare_served(profile: Profile, out: Path, options: DemoOptions, bar: Progr
         off, on = _requests(url_off, options.seed), _requests(url_on, options.seed)
         bar.note("the unbatched server alone: objective and capacity")
         objective, capacity = _yardsticks(off, options.window_s)
+        others = OtherLoad()
         sites = (Site(url_off, off, batching=False), Site(url_on, on, batching=True))
         pairs = list(_pairs(sites, capacity, objective, options, bar))
+        other_load_cores = others.cores()
     return Comparison(
         objective=objective,
         capacity=capacity,
         off=tuple(pair[0] for pair in pairs),
         on=tuple(pair[1] for pair in pairs),
+        other_load_cores=other_load_cores,
         interrupted=len(pairs) < len(options.loads),
     )
 
