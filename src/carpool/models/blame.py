@@ -19,10 +19,18 @@ def describe(error: BaseException, file: str | Path | None = None) -> str:
         Such as ``ValueError: no such layer (models.py, line 12: build())``.
     """
     where = _syntax_place(error) or _frame_place(error, file)
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    text = error.msg if isinstance(error, SyntaxError) else text_of(error)
     text = " ".join(text.split())
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return f"{said} ({where})" if where else said
+
+
+def text_of(error: BaseException) -> str:
+    """Say what an error says; nothing where its own `__str__` fails."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the user's own class; what it raises tells nothing of what went wrong
+        return ""
 
 
 def _syntax_place(error: BaseException) -> str:
@@ -52,5 +60,5 @@ def calling(what: str, function: Callable[[], Any]) -> Any:
         return function()
     except CarpoolError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"{what} raised {describe(error)}") from error

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from carpool.errors import ConfigError, InvalidItem
-from carpool.models.blame import calling, describe
+from carpool.models.blame import calling, describe, text_of
 
 
 class Hooks:
@@ -44,8 +44,8 @@ class Hooks:
             self._check(item)
         except InvalidItem:
             raise
-        except Exception as error:
-            raise InvalidItem(f"{self._target} refuses this item: {str(error) or type(error).__name__}") from error
+        except (Exception, SystemExit) as error:
+            raise InvalidItem(f"{self._target} refuses this item: {text_of(error) or type(error).__name__}") from error
 
     def length(self, item: object) -> int:
         """The length of one item by the target's own `length`, 1 where it has none.
@@ -57,7 +57,7 @@ class Hooks:
             return 1
         try:
             length = self._length(item)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InvalidItem(f"length() of {self._target} raised {describe(error)}") from error
         if isinstance(length, bool) or not hasattr(length, "__index__") or int(length) < 1:
             raise InvalidItem(

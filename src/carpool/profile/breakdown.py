@@ -139,7 +139,7 @@ class StageTimer:
             out, compute_s, compute_device_s = self._device.timed(lambda: stages.compute(on_device))
             on_host, to_host_s, _ = self._device.timed(lambda: stages.to_host(out))
             _, finish_s, _ = self._device.timed(lambda: stages.finish(on_host))
-        except Exception as error:
+        except BaseException as error:
             raise translate(error, len(payloads)) from error
         return StageTimes(
             collate_s=collate_s,

@@ -111,7 +111,7 @@ class ModelCaller:
         start = self.clock()
         try:
             self.model.run(payloads)
-        except Exception as error:
+        except BaseException as error:
             raise translate(error, len(payloads)) from error
         self.device.synchronize()
         return self.clock() - start

@@ -10,6 +10,7 @@ from typing import Any, Self
 from carpool.core import BatchFormer, Item, Policy, TimeModel
 from carpool.cost.online import AffineEstimator
 from carpool.errors import BatcherClosed, CarpoolError, ConfigError, ModelError
+from carpool.models.blame import describe
 from carpool.models.model import Admitted, Model
 from carpool.models.target import wrap
 from carpool.runtime.clock import SystemClock
@@ -64,8 +65,8 @@ class Batcher:
         sink: Sink | None = None,
     ) -> None:
         self.model = model if isinstance(model, Model) else wrap(model)
-        if num_workers < 1:
-            raise ConfigError(f"num_workers is {num_workers!r}; it must be at least 1")
+        if type(num_workers) is not int or num_workers < 1:
+            raise ConfigError(f"num_workers is {num_workers!r}; it must be at least 1, a whole number")
         self.policy = _policy(policy, max_batch_size, max_wait)
         self.metrics = Metrics(max_batch_size=self.policy.max_batch_size, num_workers=num_workers)
         self._cost = _never_raising(cost_model) if cost_model else AffineEstimator()
@@ -105,9 +106,9 @@ class Batcher:
         """Load, warm up and run on one thread: PyTorch keeps a pool of threads for each thread that calls it."""
         try:
             dispatcher = self._load()
-        except Exception as error:  # noqa: BLE001 - raised again in start()
+        except BaseException as error:  # noqa: BLE001 - raised again in start(), where somebody waits for it
             self._failure = (
-                error if isinstance(error, CarpoolError) else ModelError(f"loading the model raised {error!r}")
+                error if isinstance(error, CarpoolError) else ModelError(f"loading the model raised {describe(error)}")
             )
             self._failure.__cause__ = error if self._failure is not error else error.__cause__
             self._ready.set()
@@ -232,7 +233,7 @@ class Batcher:
         self._running()  # a model that is not loaded can't admit
         admitted = item if isinstance(item, Admitted) else self.model.admit(item)
         now = self._clock.now()
-        deadline_at = math.inf if deadline_s is None else now + deadline_s
+        deadline_at = math.inf if deadline_s is None else now + _seconds(deadline_s)
         return Item(
             payload=admitted.payload,
             arrived_at=now,
@@ -260,6 +261,9 @@ class Batcher:
 
     def map_outcomes(self, items: Iterable[Any]) -> list[Any]:
         """Run all the items; return for each, in order, its result or the `CarpoolError` in its place."""
+        if threading.current_thread() in self._threads:
+            message = "map() was called by the batcher's own model, which it would wait for: call another batcher there"
+            raise ConfigError(message)
         if self._dispatcher is None:
             self.start()
         items = list(items)
@@ -329,14 +333,25 @@ class _Both:
 
 
 def _policy(policy: Policy | None, max_batch_size: int | None, max_wait: str | float | None) -> Policy:
-    if policy is None:
-        policy = Policy()
+    policy = Policy() if policy is None else _checked_policy(policy)
     changes: dict[str, Any] = {}
     if max_batch_size is not None:
         changes["max_batch_size"] = max_batch_size
     if max_wait is not None:
         changes["max_wait_s"] = parse_duration_s(max_wait)
     return Policy(**{**_fields(policy), **changes})
+
+
+def _checked_policy(policy: object) -> Policy:
+    if not isinstance(policy, Policy):
+        raise ConfigError(f"policy is {policy!r}; it must be a carpool.Policy")
+    return policy
+
+
+def _seconds(deadline_s: object) -> float:
+    if not isinstance(deadline_s, int | float) or math.isnan(deadline_s):
+        raise ConfigError(f"deadline_s is {deadline_s!r}; it must be a number of seconds from now, such as 0.5")
+    return float(deadline_s)
 
 
 def _fields(policy: Policy) -> dict[str, Any]:

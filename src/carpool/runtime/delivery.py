@@ -85,8 +85,14 @@ def _settle(futures: "list[tuple[asyncio.Future[Any], Any]]") -> None:
 
 
 def _own_copy(error: CarpoolError) -> CarpoolError:
-    """Return an equal error of its own: one that many callers raise would gather the traceback of each."""
-    copy = type(error)(*error.args)
+    """Return an equal error of its own: one that many callers raise would gather the traceback of each.
+
+    Its constructor is not called: a model may raise a class of the user's own, which takes what only they know.
+    """
+    try:
+        copy = CarpoolError.__new__(type(error), *error.args)
+    except TypeError:  # a class that is also built on OSError or the like: better one for all than none
+        return error
     copy.__dict__.update(error.__dict__)
     copy.__cause__ = error.__cause__
     return copy

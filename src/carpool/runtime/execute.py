@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from carpool.errors import CarpoolError, ModelError, OutOfMemory, WrongResultCount
+from carpool.models.blame import text_of
 
 Run = Callable[[Sequence[Any]], Any]
 
@@ -13,6 +14,8 @@ _NEVER_NAN = frozenset({int, str, bytes, bool, type(None)})
 
 def run_checked(run: Run, payloads: list[Any], size: int) -> list[Any]:
     """Run one batch; return a result or a `CarpoolError` for each payload.
+
+    Whatever the model raises is an error of the model: `sys.exit()` in it must not end the thread that runs it.
 
     Args:
         run: the model's call: payloads in, one result each out, in order.
@@ -26,13 +29,14 @@ def run_checked(run: Run, payloads: list[Any], size: int) -> list[Any]:
     """
     rows = payloads + [payloads[-1]] * (size - len(payloads))
     try:
-        results = run(rows)
-    except Exception as error:
+        return _checked(run(rows), rows)[: len(payloads)]
+    except CarpoolError as error:
+        raise translate(error, len(rows)) from error.__cause__
+    except BaseException as error:
         raise translate(error, len(rows)) from error
-    return _checked(results, rows)[: len(payloads)]
 
 
-def translate(error: Exception, num_items: int) -> CarpoolError:
+def translate(error: BaseException, num_items: int) -> CarpoolError:
     """Return what to tell a caller about an exception that came out of a model."""
     if is_out_of_memory(error):
         return OutOfMemory(
@@ -47,16 +51,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an exception means that memory ran out; torch's CPU allocator raises a plain RuntimeError."""
     if isinstance(error, MemoryError | OutOfMemory) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in text_of(error)
 
 
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+def _one_line(error: BaseException) -> str:
+    lines = text_of(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _checked(results: Any, rows: list[Any]) -> list[Any]:
-    count = len(results) if hasattr(results, "__len__") and not isinstance(results, str | bytes | dict) else None
+    count = _count(results)
     if count != len(rows):
         found = f"{count} results" if count is not None else f"a {type(results).__name__}"
         raise WrongResultCount(
@@ -65,6 +69,13 @@ def _checked(results: Any, rows: list[Any]) -> list[Any]:
     if hasattr(results, "dtype") and not _has_nan(results):
         return list(results)
     return [result if type(result) in _NEVER_NAN else _check_one(result) for result in results]
+
+
+def _count(results: Any) -> int | None:
+    """Count results; None for what is no sequence, which an array without dimensions is not either."""
+    if isinstance(results, str | bytes | dict) or not hasattr(results, "__len__"):
+        return None
+    return None if getattr(results, "shape", None) == () else len(results)
 
 
 def _check_one(result: Any) -> Any:
