@@ -1,6 +1,6 @@
 """What the library itself costs an item, beside PyPI's `batched` and `fast-dynamic-batcher`, in one run.
 
-A model that does nothing is called through each library by 64 asyncio clients, each with one call open at a time, with a
+A model that does nothing is called through each library by 64 asyncio clients, each with one call open, with a
 batch limit of 64. Per item that leaves: making a future and waking its client (about 1.6 us in CPython 3.11, the floor
 of any asyncio library), queueing, hand-over to the thread that runs the model and back (shared by the 64), and whatever
 time the library spends on timers. Carpool hands over two locks' worth of work a batch and waits on no timer.
