@@ -1,32 +1,40 @@
 """What serving adds to a model: one client's wait, and the share of the model's own rate that survives the network.
 
-Three figures of one run, taken in turns so that a machine that slows down slows all of them:
+Four figures of one run, taken in turns so that a machine that slows down slows all of them:
 
 - *one client*: the median latency of a closed loop of one connection, against the same server without batching. A
-  batcher that waits for company which can't come would show here.
+  batcher that waits for company which can't come would show here. Which of the two goes first alternates, since the
+  heavy load before it may leave the machine slower for a while.
 - *saturation*: the rate of 64 connections in a closed loop, batches of up to 32.
 - *the limit*: the same model called in a process of its own, with nothing around it: the same sentences tokenised,
   taken 64 at a time (as many as there are connections), sorted by length, run in full batches of 32.
+- *in process*: the same batcher with the same policy, called by 64 clients in one process, with no network.
 
-On a machine whose cores all work for the model, the server's own work (HTTP, JSON, tokens) and the load generator's
-take their time from it, and both are counted against the server. Where a batch of mixed lengths is padded, sorting by
-length is worth more than everything else; the server can only sort what waits at one moment.
+The limit is a fixed way to batch and no upper bound: full batches pad every item to the longest of 32, and a batcher
+that cuts what waits into smaller batches of like length does less work for the same items. Saturation over the limit
+can therefore exceed 1, and says how well batches are formed as much as what serving costs. Saturation over *in process*
+has the same policy on both sides: that is what HTTP, JSON and the load generator take from the model.
 
-    python benchmarks/serve_saturation.py [--rounds 5] [--seconds 4]
+    python benchmarks/serve_saturation.py [--rounds 6] [--seconds 6]
 """
 
 import argparse
+import asyncio
+import itertools
 import json
+import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from carpool import Batcher
 
 CARPOOL = str(Path(sys.executable).with_name("carpool"))
 TARGET = "demo:minilm"
@@ -35,18 +43,42 @@ MAX_BATCH_SIZE = 32
 NUM_SENTENCES = 512  # as many different bodies as `carpool bench` sends
 
 
-def limit_worker(dtype: str | None, num_threads: int | None) -> None:
-    """Run the model alone: for each line that is read, so many seconds of it; write its rate."""
+def work(way: str, dtype: str | None, num_threads: int | None) -> None:
+    """Run the model in this process: for each line that is read, so many seconds of it; write its rate."""
     from carpool.models.target import load_target
     from carpool.models.text import sentences
 
     model = load_target(TARGET, dtype=dtype, num_threads=num_threads)
-    model.load()
     texts = sentences(NUM_SENTENCES, seed=0)
-    run_windows(model, texts, 1.0)
+    if way == "limit":
+        model.load()
+        answer_lines(lambda seconds: run_windows(model, texts, seconds))
+        return
+    with Batcher(model, max_batch_size=MAX_BATCH_SIZE) as batcher:
+        answer_lines(lambda seconds: asyncio.run(run_clients(batcher, texts, seconds)))
+
+
+def answer_lines(run: Callable[[float], float]) -> None:
+    """Warm up, say so, and then answer each line that is read, a number of seconds, by a rate."""
+    run(2.0)
     print("ready", flush=True)
     for line in sys.stdin:
-        print(run_windows(model, texts, float(line)), flush=True)
+        print(run(float(line)), flush=True)
+
+
+async def run_clients(batcher: Batcher, texts: list[str], seconds: float) -> float:
+    """Call a batcher from as many clients as there are connections, each with one call open; return items a second."""
+    feed, num_items = itertools.cycle(texts), 0
+    started_at = time.perf_counter()
+
+    async def client() -> None:
+        nonlocal num_items
+        while time.perf_counter() - started_at < seconds:
+            await batcher(next(feed))
+            num_items += 1
+
+    await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
+    return num_items / (time.perf_counter() - started_at)
 
 
 def run_windows(model: Any, texts: list[str], seconds: float) -> float:
@@ -65,9 +97,9 @@ def run_windows(model: Any, texts: list[str], seconds: float) -> float:
 
 
 @contextmanager
-def limit_process(*flags: str) -> Iterator[subprocess.Popen[str]]:
-    """Start the model in a process of its own."""
-    command = [sys.executable, __file__, "--limit-worker", *flags]
+def model_process(way: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
+    """Start the model in a process of its own, to be run in one way."""
+    command = [sys.executable, __file__, "--worker", way, *flags]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -75,8 +107,8 @@ def limit_process(*flags: str) -> Iterator[subprocess.Popen[str]]:
         process.terminate()
 
 
-def ask_limit(process: subprocess.Popen[str], seconds: float) -> float:
-    """Run the model alone for a while; return items a second."""
+def ask(process: subprocess.Popen[str], seconds: float) -> float:
+    """Run the model of a process for a while; return items a second."""
     assert process.stdin is not None
     assert process.stdout is not None
     print(seconds, file=process.stdin, flush=True)
@@ -113,29 +145,39 @@ def load(url: str, connections: int, seconds: float) -> dict[str, float]:
 
 def measure(rounds: int, seconds: float, flags: list[str]) -> dict[str, list[float]]:
     """Take all figures, in turns."""
-    found: dict[str, list[float]] = {"limit": [], "saturation": [], "batched_p50_ms": [], "unbatched_p50_ms": []}
+    names = ("limit", "in_process", "saturation", "batched_p50_ms", "unbatched_p50_ms")
+    found: dict[str, list[float]] = {name: [] for name in names}
     with ExitStack() as stack:
-        alone = stack.enter_context(limit_process(*flags))
+        limit = stack.enter_context(model_process("limit", *flags))
+        in_process = stack.enter_context(model_process("in_process", *flags))
         batched = stack.enter_context(server("--max-batch-size", str(MAX_BATCH_SIZE), *flags))["url"]
         unbatched = stack.enter_context(server("--no-batching", *flags))["url"]
         load(batched, CONNECTIONS, seconds)  # meets every shape once
-        for _ in range(rounds):
-            found["batched_p50_ms"].append(load(batched, 1, seconds / 2)["p50_ms"])
-            found["unbatched_p50_ms"].append(load(unbatched, 1, seconds / 2)["p50_ms"])
-            found["limit"].append(ask_limit(alone, seconds))
+        one_client = [("batched_p50_ms", batched), ("unbatched_p50_ms", unbatched)]
+        for number in range(rounds):
+            for name, url in one_client[:: 1 if number % 2 == 0 else -1]:
+                found[name].append(load(url, 1, seconds)["p50_ms"])
+            found["limit"].append(ask(limit, seconds))
+            found["in_process"].append(ask(in_process, seconds))
             found["saturation"].append(load(batched, CONNECTIONS, seconds)["rate"])
     return found
 
 
-def summarise(found: dict[str, list[float]]) -> dict[str, Any]:
+def ratio(found: dict[str, list[float]], above: str, below: str) -> float:
     """Compare within each round, and take the median over the rounds."""
-    pairs = zip(found["batched_p50_ms"], found["unbatched_p50_ms"], strict=True)
-    shares = zip(found["saturation"], found["limit"], strict=True)
+    pairs = zip(found[above], found[below], strict=True)
+    return round(statistics.median(one / other for one, other in pairs), 3)
+
+
+def summarise(found: dict[str, list[float]]) -> dict[str, Any]:
+    """Give the ratios, what they are made of, and what they were measured on."""
     return {
-        "one_client_p50_ratio": round(statistics.median(batched / unbatched for batched, unbatched in pairs), 3),
-        "saturation_vs_limit": round(statistics.median(served / limit for served, limit in shares), 3),
+        "one_client_p50_ratio": ratio(found, "batched_p50_ms", "unbatched_p50_ms"),
+        "saturation_vs_limit": ratio(found, "saturation", "limit"),
+        "saturation_vs_in_process": ratio(found, "saturation", "in_process"),
         **{name: round(statistics.median(values), 2) for name, values in found.items()},
         "machine": platform.machine(),
+        "cores": os.cpu_count(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("carpool", "torch", "uvicorn", "starlette")},
     }
@@ -144,22 +186,21 @@ def summarise(found: dict[str, list[float]]) -> dict[str, Any]:
 def main() -> None:
     """Measure, print a table and one line of JSON."""
     parser = argparse.ArgumentParser(description="What serving adds to a model.")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--dtype", help="of the model's weights; by default what suits the machine")
     parser.add_argument("--threads", type=int, help="of one operation; by default one for each core")
-    parser.add_argument("--limit-worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=["limit", "in_process"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.limit_worker:
-        limit_worker(arguments.dtype, arguments.threads)
+    if arguments.worker:
+        work(arguments.worker, arguments.dtype, arguments.threads)
         return
     given = {"--dtype": arguments.dtype, "--threads": arguments.threads}
     flags = [word for name, value in given.items() if value is not None for word in (name, str(value))]
     found = measure(arguments.rounds, arguments.seconds, flags)
-    print(f"{'round':>5}{'limit/s':>10}{'served/s':>10}{'share':>8}{'one client ms':>15}{'unbatched ms':>14}")
-    columns = (found["limit"], found["saturation"], found["batched_p50_ms"], found["unbatched_p50_ms"])
-    for number, (limit, served, batched, unbatched) in enumerate(zip(*columns, strict=True)):
-        print(f"{number:5}{limit:10.1f}{served:10.1f}{served / limit:8.2f}{batched:15.2f}{unbatched:14.2f}")
+    print(f"{'round':>5}" + "".join(f"{name:>18}" for name in found))
+    for number, row in enumerate(zip(*found.values(), strict=True)):
+        print(f"{number:5}" + "".join(f"{value:18.2f}" for value in row))
     print(json.dumps(summarise(found)))
 
 
