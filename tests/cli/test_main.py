@@ -184,6 +184,30 @@ def test_a_failure_after_the_document_goes_to_standard_error(
     assert shown.err == "Error: late\n"
 
 
+NOISY = (
+    "import os, sys, types, click; from carpool.cli import main as m; from carpool.cli.options import json_option;"
+    "noise = lambda: (print('a model prints'), os.system('echo so does its child'));"
+    "command = click.Command('profile', callback=lambda output: (noise(), output.result({'rate': 2}), noise()) and 0);"
+    "module = types.ModuleType('carpool.cli.profile'); module.profile = json_option(command);"
+    "sys.modules['carpool.cli.profile'] = module;"
+    "sys.exit(m.main(['profile', '--json']))"
+)
+
+
+def test_what_a_model_prints_stays_out_of_the_document() -> None:
+    """Python's own print and that of a child process go to standard error, before and after the document."""
+    done = run_python(NOISY)
+    assert json.loads(done.stdout) == {"rate": 2}
+    assert done.stderr.count("a model prints") == done.stderr.count("so does its child") == 2
+    assert done.returncode == 0
+
+
+def test_a_standard_output_that_is_closed_is_no_failure() -> None:
+    """`carpool ... >&-` ends as it would have."""
+    done = run_python("import sys; sys.stdout = None; from carpool.cli.main import main; sys.exit(main(['--version']))")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_missing_package_names_its_extra(
     install: Callable[[Callable[[Output], int | None]], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,3 +92,25 @@ def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     """The help ends in a command that works."""
     assert main(["profile", "--help"]) == 0
     assert "Example: carpool profile demo:minilm" in capsys.readouterr().out
+
+
+def test_a_directory_that_cannot_be_filled_is_told_before_measuring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file in the way is named at once, rather than after all the work."""
+    (tmp_path / "file").write_text("in the way")
+    assert main(["profile", "demo:null", *QUICK, "--out", str(tmp_path / "file" / "out")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "file is no directory; name another directory" in said
+    assert "Profiling" not in said
+
+
+def test_a_model_that_changes_directory_does_not_take_the_results_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--out` is where the command was started."""
+    monkeypatch.chdir(tmp_path)
+    code = "import os\ndef model(items):\n    os.chdir('/')\n    return list(items)\nmodel.examples = [1, 2]\n"
+    (tmp_path / "wandering.py").write_text(code)
+    assert main(["profile", "wandering.py:model", *QUICK, "--no-memory", "--out", "out"]) == 0
+    assert (tmp_path / "out" / "profile.json").exists()

@@ -61,6 +61,32 @@ async def test_models_are_chosen_by_name_where_there_are_several() -> None:
             await ask(url, model="medium")
 
 
+async def odd_list(_request: web.Request) -> web.StreamResponse:
+    """A server whose list of models is none."""
+    return web.json_response({"data": 5})
+
+
+async def endless(_request: web.Request) -> web.StreamResponse:
+    """A server that sends more than any list of models."""
+    return web.Response(body=b"[" * (2 << 20))
+
+
+async def failing(_request: web.Request) -> web.StreamResponse:
+    """A server at fault."""
+    return web.Response(status=500, text="no")
+
+
+async def test_answers_that_are_no_list_of_models_are_told() -> None:
+    """Another type, too many bytes, or a failure of the server."""
+    for answer in (odd_list, endless):
+        async with serving(answer) as url:
+            with pytest.raises(ConfigError, match="lists no models"):
+                await ask(url)
+    async with serving(failing) as url:
+        with pytest.raises(ConnectionFailed, match="answered with http 500: see the server's log"):
+            await ask(url)
+
+
 async def test_a_server_of_something_else_is_explained() -> None:
     """Neither a list of models nor metadata: the remedy is named."""
     async with serving(nothing) as url:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from carpool.cli.main import INTERRUPTED
-from carpool.cli.options import DURATION, json_option
+from carpool.cli.options import DURATION, json_option, require_room
 from carpool.cli.profile import show
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def demo(target: str, budget: float, window: float, out: Path, output: Output) -
     from carpool.report.progress import progress
     from carpool.verify.demo import DemoOptions, compare_served, profile_and_report
 
+    require_room(out)
     with progress(f"1/2  Profiling {target}", budget) as bar:
         profile = profile_and_report(target, ProfileOptions(budget_s=budget), out, bar)
     if not profile.complete or profile.failed:

@@ -121,7 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read before parsing, because a parse that fails must already answer in JSON.
     output = Output(json="--json" in args)
     with _terminate_like_interrupt():
-        code = _run(args, output)
+        with output.holding_stdout():
+            code = _run(args, output)
         return _flush(code)
 
 
@@ -185,6 +186,8 @@ def _unexpected(error: BaseException, output: Output) -> int:
 
 def _flush(code: int) -> int:
     """Write out what is buffered, so that a reader that has gone shows here and not at exit."""
+    if sys.stdout is None:  # it was closed before we began
+        return code
     try:
         sys.stdout.flush()
     except BrokenPipeError:

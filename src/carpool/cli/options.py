@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,6 +15,7 @@ from carpool.units import parse_bytes, parse_duration_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from carpool.loadgen.stats import Objective
 
@@ -109,6 +111,18 @@ def _read_size(text: str, what: str) -> int:
     if not 1 <= size <= LARGEST_SIZE:
         raise ConfigError(f"a {what} of {size} is outside 1 to {LARGEST_SIZE:,}: name sizes within it")
     return size
+
+
+def require_room(out: Path) -> None:
+    """Refuse a directory that can't be written to before anything is measured for it; nothing is made yet.
+
+    Raises:
+        ConfigError: it, or what it would be made in, is no directory or may not be written to.
+    """
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        why = "may not be written to" if there.is_dir() else "is no directory"
+        raise ConfigError(f"--out {out} can't be made or filled: {there} {why}; name another directory")
 
 
 def parse_rate(text: str) -> float:

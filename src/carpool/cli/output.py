@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -9,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
     from carpool.report.table import Table
@@ -31,11 +35,25 @@ class Output:
         }
     """
 
-    __slots__ = ("answered", "json")
+    __slots__ = ("_documents", "answered", "json")
 
     def __init__(self, *, json: bool = False) -> None:
         self.json = json
         self.answered = False
+        self._documents: TextIO | None = None
+
+    @contextlib.contextmanager
+    def holding_stdout(self) -> Iterator[None]:
+        """With `--json`, keep standard output for the document while the block runs.
+
+        What a model, a library or a process of theirs prints there goes to standard error.
+        """
+        if not self.json or sys.stdout is None:
+            yield
+            return
+        with _documents_alone() as self._documents, contextlib.redirect_stdout(sys.stderr):
+            yield
+        self._documents = None
 
     @property
     def stream(self) -> TextIO:
@@ -80,14 +98,14 @@ class Output:
             message = "a command gives one JSON document and this is its second"
             raise RuntimeError(message)
         self.answered = True
-        click.echo(to_json(document))
+        click.echo(to_json(document), file=self._documents)
 
     def result_line(self, document: object) -> None:
         """Give the result as one line of JSON on standard output, with or without `--json`."""
         import msgspec
 
         self.answered = True
-        click.echo(msgspec.json.encode(document, enc_hook=_plain).decode())
+        click.echo(msgspec.json.encode(document, enc_hook=_plain).decode(), file=self._documents)
 
     def error(self, kind: str, message: str, *, exit_code: int) -> None:
         """Say what went wrong: on standard error, or as the JSON document where none was given yet."""
@@ -97,6 +115,23 @@ class Output:
             return
         click.secho("Error: ", fg="red", bold=True, err=True, nl=False)
         click.echo(message, err=True)
+
+
+@contextlib.contextmanager
+def _documents_alone() -> Iterator[TextIO]:
+    """Give a stream to where standard output leads, and let its descriptor lead to standard error meanwhile."""
+    if sys.__stdout__ is None or sys.stdout is not sys.__stdout__ or sys.__stderr__ is None:
+        yield sys.stdout  # somebody's own stream, which need not have a descriptor
+        return
+    sys.__stdout__.flush()
+    number = sys.__stdout__.fileno()
+    kept = os.dup(number)
+    os.dup2(sys.__stderr__.fileno(), number)
+    try:
+        yield os.fdopen(kept, "w", encoding="utf-8", closefd=False)
+    finally:
+        os.dup2(kept, number)
+        os.close(kept)
 
 
 def to_json(document: object) -> str:

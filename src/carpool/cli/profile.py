@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from carpool.cli.main import INTERRUPTED
-from carpool.cli.options import BATCH_SIZES, BYTES, DURATION, LENGTHS, json_option
+from carpool.cli.options import BATCH_SIZES, BYTES, DURATION, LENGTHS, json_option, require_room
 
 if TYPE_CHECKING:
     from carpool.cli.output import Output
@@ -59,6 +59,7 @@ def profile(target: str, out: Path, output: Output, **given: Any) -> int:
     """
     from carpool.profile.options import ProfileOptions
 
+    require_room(out)
     options = ProfileOptions(**{_NAMES.get(name, name): value for name, value in given.items()})
     measured = _measure(target, options)
     return show(measured, out, output)
@@ -82,9 +83,9 @@ def show(measured: Profile, out: Path, output: Output) -> int:
         output.say()
     for sentence in measured.sentences:
         output.say(f"- {sentence}")
+    output.result(measured)
     written = write_report(measured, out)
     output.say(f"Written to {out}: {', '.join(path.name for path in written)}")
-    output.result(measured)
     if not measured.complete:
         return INTERRUPTED
     return 1 if measured.failed else 0

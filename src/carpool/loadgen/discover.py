@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ANSWER_S = 10.0
+MOST_BYTES = 1 << 20  # of an answer: a list of models or of inputs is far smaller
 
 
 def is_bare(url: str) -> bool:
@@ -66,7 +67,9 @@ async def _models(session: aiohttp.ClientSession, base: str) -> tuple[str, ...]:
     """List the server's models, as OpenAI's API does it."""
     answer = await _get(session, f"{base}/v1/models")
     listed = answer.get("data") if answer else None
-    return tuple(str(one["id"]) for one in listed or () if isinstance(one, dict) and "id" in one)
+    if not isinstance(listed, list):
+        return ()
+    return tuple(str(one["id"]) for one in listed if isinstance(one, dict) and "id" in one)
 
 
 def _choose(names: tuple[str, ...], wanted: str | None, base: str) -> str:
@@ -91,7 +94,9 @@ async def _get(session: aiohttp.ClientSession, url: str) -> Mapping[str, Any] | 
     """
     try:
         async with asyncio.timeout(ANSWER_S), session.get(url) as response:
-            body = await response.read()
+            body = b""
+            while len(body) <= MOST_BYTES and (part := await response.content.readany()):
+                body += part
     except TimeoutError:
         raise ConnectionFailed(f"{url} had no answer within {ANSWER_S:g} s: see that the server is ready") from None
     except (aiohttp.ClientError, OSError) as error:
@@ -99,7 +104,9 @@ async def _get(session: aiohttp.ClientSession, url: str) -> Mapping[str, Any] | 
             f"{url} can't be reached ({str(error) or type(error).__name__}): see that the server runs there, "
             "and that host and port are right"
         ) from None
-    return _object(body) if response.status == 200 else None  # noqa: PLR2004 (OK)
+    if response.status >= 500:  # noqa: PLR2004 (the server's own fault)
+        raise ConnectionFailed(f"{url} was answered with http {response.status}: see the server's log, and try again")
+    return _object(body) if response.status == 200 and len(body) <= MOST_BYTES else None  # noqa: PLR2004 (OK)
 
 
 def _object(body: bytes) -> Mapping[str, Any] | None:

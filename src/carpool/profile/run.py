@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, chdir
 from typing import TYPE_CHECKING, Any
 
 from carpool.errors import ConfigError, ModelError
@@ -42,6 +42,7 @@ def profile_target(target: object, options: ProfileOptions | None = None, progre
     """
     options = options or ProfileOptions()
     with ExitStack() as stack:
+        stack.enter_context(chdir("."))  # a model that goes elsewhere does not take the results along
         thread = stack.enter_context(OneThread())
         model = wrap(target, **_model_options(target, options))
         prober, unavailable = _start_prober(target, model.info.device, options, stack)
