@@ -120,10 +120,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if arguments is None else arguments)
     # Read before parsing, because a parse that fails must already answer in JSON.
     output = Output(json="--json" in args)
+    _stand_in_for_closed_streams()
     with _terminate_like_interrupt():
         with output.holding_stdout():
             code = _run(args, output)
         return _flush(code)
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Give what was closed before we began (`carpool ... >&-`) a stream that takes everything and shows nothing."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 (for as long as it runs)
 
 
 def _run(args: list[str], output: Output) -> int:
@@ -186,8 +194,6 @@ def _unexpected(error: BaseException, output: Output) -> int:
 
 def _flush(code: int) -> int:
     """Write out what is buffered, so that a reader that has gone shows here and not at exit."""
-    if sys.stdout is None:  # it was closed before we began
-        return code
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -48,7 +48,7 @@ class Output:
 
         What a model, a library or a process of theirs prints there goes to standard error.
         """
-        if not self.json or sys.stdout is None:
+        if not self.json:
             yield
             return
         with _documents_alone() as self._documents, contextlib.redirect_stdout(sys.stderr):

@@ -47,7 +47,7 @@ def profile_target(target: object, options: ProfileOptions | None = None, progre
         model = wrap(target, **_model_options(target, options))
         prober, unavailable = _start_prober(target, model.info.device, options, stack)
         thread.call(model.load)
-        stack.callback(lambda: thread.call(model.close) if not isinstance(target, Model) else None)
+        stack.callback(lambda: thread.call_last(model.close) if not isinstance(target, Model) else None)
         if prober is not None:
             unavailable = _wait_until_loaded(prober)
         session = Session.open(model, options, thread, progress or SilentProgress())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Value = TypeVar("Value")
 
-FINISH_WITHIN_S = 60.0
+FINISH_WITHIN_S = 10.0
 
 
 class OneThread:
@@ -32,6 +32,7 @@ class OneThread:
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="carpool-profile", daemon=True)
+        self._given_up = False
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -42,13 +43,22 @@ class OneThread:
     ) -> None:
         """Let the call that runs finish, for a while: a process that ends amid one of PyTorch's calls crashes."""
         self._jobs.put(None)
-        self._thread.join(FINISH_WITHIN_S)
+        self._thread.join(0.0 if self._given_up else FINISH_WITHIN_S)
 
     def call(self, function: Callable[[], Value]) -> Value:
         """Run a function on the thread, and return or raise what it does."""
         future: Future[Value] = Future()
         self._jobs.put((future, function))
         return future.result()
+
+    def call_last(self, function: Callable[[], object]) -> None:
+        """Run a function that tidies up, unless a call before it, interrupted, still does not return after a while."""
+        future: Future[object] = Future()
+        self._jobs.put((future, function))
+        try:
+            future.result(FINISH_WITHIN_S)
+        except TimeoutError:
+            self._given_up = True
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
