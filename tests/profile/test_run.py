@@ -70,7 +70,7 @@ def test_torch_module_is_profiled_from_end_to_end(tmp_path: Path) -> None:
     """Times, memory in another process, FLOP, parts and quality of a real module; written, read back, drawn."""
     path = tmp_path / "tiny.py"
     path.write_text(TINY)
-    options = ProfileOptions(batch_sizes=(1, 2, 4, 8, 16), budget_s=6.0)
+    options = ProfileOptions(batch_sizes=(1, 2, 4, 8, 16), budget_s=12.0)
     profile = profile_target(f"{path}:Tiny", options)
     assert profile.complete
     assert [point.batch_size for point in profile.points] == [1, 2, 4, 8, 16]

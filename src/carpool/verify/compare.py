@@ -44,12 +44,6 @@ class Trial:
         assert self.summary.attainment is not None
         return self.summary.attainment.goodput
 
-    @property
-    def met(self) -> bool:
-        """Whether the objective was kept."""
-        assert self.summary.attainment is not None
-        return self.summary.attainment.met
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
@@ -93,15 +87,6 @@ class Comparison:
         """What batching adds to the median latency at the lowest load, in seconds; below zero, it saves."""
         return self.on[0].summary.latency_s["p50"].value - self.off[0].summary.latency_s["p50"].value
 
-    def highest_rate_met(self, trials: tuple[Trial, ...]) -> float:
-        """Return the highest offered rate up to which every load kept the objective; 0 when none did."""
-        highest = 0.0
-        for trial in trials:
-            if not trial.met:
-                break
-            highest = trial.rate
-        return highest
-
 
 def verdict(comparison: Comparison) -> tuple[Tone, str]:
     """Say in one sentence whether batching helped."""
@@ -140,16 +125,6 @@ def ceiling(comparison: Comparison) -> str:
         f"Whatever the latency, {format_count(on)} requests a second were answered with batching and "
         f"{format_count(off)} without."
     )
-
-
-def reach(comparison: Comparison) -> str:
-    """Say up to which rate each kept the objective."""
-    off, on = comparison.highest_rate_met(comparison.off), comparison.highest_rate_met(comparison.on)
-
-    def said(rate: float) -> str:
-        return f"up to {format_count(rate)} requests a second" if rate else "at none of these rates"
-
-    return f"Without batching the objective ({comparison.objective}) held {said(off)}; with it, {said(on)}."
 
 
 def doubts(comparison: Comparison) -> tuple[str, ...]:

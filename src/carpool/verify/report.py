@@ -8,7 +8,7 @@ from carpool.report.page import KeyFigure, KeyFigures, Page, Text, Verdict
 from carpool.report.plot import LineSeries, Panel, Picture, figure
 from carpool.report.table import Column, Table
 from carpool.units import format_count, format_duration
-from carpool.verify.compare import ceiling, cost_at_low_load, doubts, reach, verdict
+from carpool.verify.compare import ceiling, cost_at_low_load, doubts, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,7 +74,7 @@ def _ms(seconds: float | None) -> float | None:
 
 def sentences(comparison: Comparison) -> tuple[str, ...]:
     """Say what batching brought, what it cost, and what to doubt."""
-    return (ceiling(comparison), reach(comparison), cost_at_low_load(comparison), *doubts(comparison))
+    return (ceiling(comparison), cost_at_low_load(comparison), *doubts(comparison))
 
 
 def picture(comparison: Comparison) -> Picture:
