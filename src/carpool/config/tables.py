@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeAlias, get_args, get_origin, get_type_hin
 from msgspec import Meta
 
 from carpool.core.policy import Policy
+from carpool.errors import ConfigError
 from carpool.units import parse_bytes, parse_duration_s
 
 _DEFAULTS = Policy()
@@ -18,6 +19,20 @@ Parse: TypeAlias = Callable[[Any], Any]
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Buckets: TypeAlias = tuple[Count, ...]
+Name: TypeAlias = Annotated[str, Meta(pattern=r"^[^/\s]+$")]
+"""What can stand in a URL's path as one part."""
+
+
+def _some(parse: Parse) -> Parse:
+    """Return a reader that refuses nothing at all: a limit of 0 would refuse every request."""
+
+    def read(value: Any) -> Any:
+        found = parse(value)
+        if not found:
+            raise ConfigError(f"{value!r} would refuse every request; it must be above 0")
+        return found
+
+    return read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +43,7 @@ class ModelTable:
         str | None,
         Meta(description="what to run: `file.py:name`, `package.module:name`, a directory, a file or `demo:minilm`"),
     ] = None
-    name: Annotated[str | None, Meta(description="what clients call the model; by default the target's own name")] = (
+    name: Annotated[Name | None, Meta(description="what clients call the model; by default the target's own name")] = (
         None
     )
     device: Annotated[str | None, Meta(description="where it runs, such as `cpu` or `cuda:0`; by default the best")] = (
@@ -90,9 +105,13 @@ class ServerTable:
         "127.0.0.1"
     )
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
-    max_body: Annotated[str | int, Meta(description="largest body of a request that is read"), parse_bytes] = "16MiB"
+    max_body: Annotated[str | int, Meta(description="largest body of a request that is read"), _some(parse_bytes)] = (
+        "16MiB"
+    )
     request_timeout: Annotated[
-        str | float, Meta(description="deadline of a request that brings none, from its arrival"), parse_duration_s
+        str | float,
+        Meta(description="deadline of a request that brings none, from its arrival"),
+        _some(parse_duration_s),
     ] = "60s"
     drain_timeout: Annotated[
         str | float,
