@@ -63,7 +63,10 @@ class Budget:
         """
         if length < 1:
             raise InvalidItem(f"an item's length is {length}; it must be at least 1: give 1 where lengths mean nothing")
-        policy, rows, padded = self.policy, self.size(1), round_up(length, self.policy.length_buckets)
+        policy = self.policy
+        if policy.token_budget is None and policy.memory_limit_bytes is None:
+            return
+        rows, padded = self.size(1), round_up(length, policy.length_buckets)
         if policy.token_budget is not None and rows * padded > policy.token_budget:
             raise InvalidItem(
                 f"an item of {length} tokens (padded to {rows} x {padded}) can never fit token_budget "

@@ -100,7 +100,8 @@ class Dispatcher:
                     if len(items) > 1:
                         error.args = (f"item {count} of {len(items)}: {error}",)
                     raise
-            self._work.notify(len(items))
+            if self._num_idle:
+                self._work.notify(len(items))
 
     def _take_back(self, items: list[Item]) -> None:
         for item in items:
