@@ -68,16 +68,11 @@ class Dispatcher:
             DispatcherDied: it failed.
         """
         with self._lock:
-            for count, item in enumerate(items):
-                try:
-                    self._accept(item)
-                except CarpoolError as error:
-                    if count or isinstance(error, QueueFull):
-                        self._work.notify()
-                        return count
-                    raise
-            self._work.notify()
-            return len(items)
+            count, refusal = self._accept_in_turn(items)
+            if count or refusal is None or isinstance(refusal, QueueFull):
+                self._work.notify()
+                return count
+            raise refusal
 
     def submit_all(self, items: list[Item]) -> None:
         """Accept all the items, or none, so that those of one request may run together.
@@ -92,16 +87,23 @@ class Dispatcher:
             DispatcherDied: it failed.
         """
         with self._lock:
-            for count, item in enumerate(items):
-                try:
-                    self._accept(item)
-                except CarpoolError as error:
-                    self._take_back(items[:count])
-                    if len(items) > 1:
-                        error.args = (f"item {count} of {len(items)}: {error}",)
-                    raise
+            count, refusal = self._accept_in_turn(items)
+            if refusal is not None:
+                self._take_back(items[:count])
+                if len(items) > 1:
+                    refusal.args = (f"item {count} of {len(items)}: {refusal}",)
+                raise refusal
             if self._num_idle:
                 self._work.notify(len(items))
+
+    def _accept_in_turn(self, items: list[Item]) -> tuple[int, CarpoolError | None]:
+        """Accept items up to the first that is refused; return how many, and the refusal."""
+        for count, item in enumerate(items):
+            try:
+                self._accept(item)
+            except CarpoolError as refusal:
+                return count, refusal
+        return len(items), None
 
     def _take_back(self, items: list[Item]) -> None:
         for item in items:
