@@ -19,8 +19,7 @@ Parse: TypeAlias = Callable[[Any], Any]
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Buckets: TypeAlias = tuple[Count, ...]
-Name: TypeAlias = Annotated[str, Meta(pattern=r"^[^/\s]+$")]
-"""What can stand in a URL's path as one part."""
+Name: TypeAlias = Annotated[str, Meta(min_length=1)]
 
 
 def _some(parse: Parse) -> Parse:
