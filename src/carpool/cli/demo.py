@@ -9,7 +9,7 @@ import click
 
 from carpool.cli.main import INTERRUPTED
 from carpool.cli.options import DURATION, json_option, require_room
-from carpool.cli.profile import show
+from carpool.cli.profile import say, show
 
 if TYPE_CHECKING:
     from carpool.cli.output import Output
@@ -46,22 +46,12 @@ def demo(target: str, budget: float, window: float, out: Path, output: Output) -
         profile = profile_and_report(target, ProfileOptions(budget_s=budget), out, bar)
     if not profile.complete or profile.failed:
         return show(profile, out, output)
-    _show_profile(profile, out, output)
+    say(profile, output)
+    output.say(f"Written to {out}: profile.json, report.html and its pictures\n")
     options = DemoOptions(target=target, window_s=window)
     with progress("2/2  Serving it, batching off and on", 2 * len(options.loads)) as bar:
         comparison = compare_served(profile, out, options, bar)
     return _conclude(profile, comparison, out, output)
-
-
-def _show_profile(profile: Profile, out: Path, output: Output) -> None:
-    from carpool.profile.report import tables
-
-    for table in tables(profile):
-        output.table(table)
-        output.say()
-    for sentence in profile.sentences:
-        output.say(f"- {sentence}")
-    output.say(f"Written to {out}: profile.json, report.html and its pictures\n")
 
 
 def _conclude(profile: Profile, comparison: Comparison, out: Path, output: Output) -> int:

@@ -76,16 +76,23 @@ def _measure(target: str, options: ProfileOptions) -> Profile:
 
 def show(measured: Profile, out: Path, output: Output) -> int:
     """Print and write a profile, and return the exit code that it stands for."""
-    from carpool.profile.report import tables, write_report
+    from carpool.profile.report import write_report
 
-    for table in tables(measured):
-        output.table(table)
-        output.say()
-    for sentence in measured.sentences:
-        output.say(f"- {sentence}")
+    say(measured, output)
     output.result(measured)
     written = write_report(measured, out)
     output.say(f"Written to {out}: {', '.join(path.name for path in written)}")
     if not measured.complete:
         return INTERRUPTED
     return 1 if measured.failed else 0
+
+
+def say(measured: Profile, output: Output) -> None:
+    """Print a profile: its tables, and what they mean in words."""
+    from carpool.profile.report import tables
+
+    for table in tables(measured):
+        output.table(table)
+        output.say()
+    for sentence in measured.sentences:
+        output.say(f"- {sentence}")
