@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carpool.cli.options import BATCH_SIZES, BYTES, DURATION, LENGTHS, OBJECTIVE, RATE, WAIT, Parsed, parse_sizes
-from carpool.loadgen.stats import Objective
+from carpool.signals.objective import Objective
 
 
 @pytest.mark.parametrize(

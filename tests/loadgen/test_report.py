@@ -8,7 +8,8 @@ import pytest
 
 from carpool.loadgen.records import OK, TIMEOUT, Journal, LoadResult, Reply
 from carpool.loadgen.report import failure_table, picture, sentences_about, summary_table
-from carpool.loadgen.stats import Objective, summarise
+from carpool.loadgen.stats import summarise
+from carpool.signals.objective import Objective
 
 
 @pytest.fixture

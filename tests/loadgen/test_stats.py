@@ -11,7 +11,8 @@ import pytest
 
 from carpool.loadgen.files import FIELDS, write_requests
 from carpool.loadgen.records import OK, OPEN, OVERFLOW, TIMEOUT, Journal, LoadResult, Reply
-from carpool.loadgen.stats import Objective, summarise
+from carpool.loadgen.stats import summarise
+from carpool.signals.objective import Objective
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from carpool.loadgen.records import LoadResult
-from carpool.loadgen.stats import Objective, summarise
+from carpool.loadgen.stats import summarise
+from carpool.signals.objective import Objective
 from carpool.verify.compare import Comparison, Trial, ceiling, cost_at_low_load, doubts, verdict
 from carpool.verify.report import picture, side_by_side, write_page
 from carpool.verify.scrape import BatchFigures

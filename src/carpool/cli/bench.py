@@ -11,7 +11,7 @@ import click
 from carpool.cli.main import INTERRUPTED
 from carpool.cli.options import DURATION, OBJECTIVE, RATE, WAIT, json_option
 from carpool.errors import ConfigError
-from carpool.loadgen.stats import Objective
+from carpool.signals.objective import Objective
 from carpool.units import format_duration
 
 if TYPE_CHECKING:

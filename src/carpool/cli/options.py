@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from carpool.loadgen.stats import Objective
+    from carpool.signals.objective import Objective
 
     Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -137,7 +137,7 @@ def parse_rate(text: str) -> float:
 
 
 def _parse_objective(text: str) -> Objective:
-    from carpool.loadgen.stats import Objective
+    from carpool.signals.objective import Objective
 
     return Objective.parse(text)
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from carpool.loadgen.stats import Objective, timed, timed_latencies_s
+from carpool.loadgen.stats import timed, timed_latencies_s
 from carpool.report.plot import LineSeries, Panel, Picture, figure
 from carpool.report.table import Column, Table
 from carpool.signals.figures import percentile
+from carpool.signals.objective import Objective
 from carpool.units import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from carpool.errors import ConfigError
 from carpool.loadgen.records import CENSORED, OK, OPEN, OVERFLOW, TIMEOUT
 from carpool.signals.figures import Estimate, estimate_percentile, goodput, percentile, throughput
-from carpool.units import format_duration, parse_duration_s
+from carpool.units import format_duration
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from carpool.loadgen.records import LoadResult
+    from carpool.signals.objective import Objective
 
 # Above these the figures say more about the generator than about the server.
 LAG_SHARE = 0.10
@@ -48,41 +47,6 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "http 504": "the server gave up waiting",
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """A latency that a share of the requests must keep.
-
-    Args:
-        quantile: The share, 0 to 1.
-        latency_s: The latency in seconds.
-    """
-
-    quantile: float
-    latency_s: float
-
-    @classmethod
-    def parse(cls, text: str) -> Objective:
-        """Read `p99=50ms`.
-
-        Raises:
-            ConfigError: It does not have this form.
-
-        Example:
-            >>> Objective.parse("p99=50ms")
-            Objective(quantile=0.99, latency_s=0.05)
-        """
-        match = re.fullmatch(r"\s*p(\d{1,2}(?:\.\d+)?)\s*=\s*(\S+)\s*", text)
-        if not match or not float(match[1]):
-            raise ConfigError(f"{text!r} is not an objective: write a percentile and a latency, such as p99=50ms")
-        latency_s = parse_duration_s(match[2])
-        if latency_s == 0:
-            raise ConfigError(f"{text!r} allows no time at all: give a latency above 0, such as p99=50ms")
-        return cls(round(float(match[1]) / 100, 12), latency_s)
-
-    def __str__(self) -> str:
-        return f"p{self.quantile * 100:g} within {format_duration(self.latency_s)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from carpool.loadgen.stats import Objective, Summary
+from carpool.loadgen.stats import Summary
+from carpool.signals.objective import Objective
 from carpool.units import format_count, format_duration
 from carpool.verify.scrape import BatchFigures
 

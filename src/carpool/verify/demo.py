@@ -13,10 +13,11 @@ from carpool.loadgen.clock import run_in_loop
 from carpool.loadgen.discover import discover
 from carpool.loadgen.http import Requests
 from carpool.loadgen.run import ClosedLoad, Load, blocking
-from carpool.loadgen.stats import Objective, summarise
+from carpool.loadgen.stats import summarise
 from carpool.profile.other_load import OtherLoad
 from carpool.profile.report import write_report
 from carpool.profile.run import profile_target
+from carpool.signals.objective import Objective
 from carpool.verify.compare import Comparison, Trial
 from carpool.verify.scrape import between, read_counts
 from carpool.verify.server import serving
