@@ -1,0 +1,1 @@
+"""What would happen: a policy chosen from the measurement, by simulating the very policy that serves."""

@@ -1,0 +1,89 @@
+"""What a plan is made for: the measured model, as far as predictions need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from carpool.cost.model import CostModel
+from carpool.errors import ConfigError
+
+
+class _Memory(Protocol):
+    @property
+    def limit_bytes(self) -> int | None: ...
+
+
+class MeasuredProfile(Protocol):
+    """The part of a profile that plans are made from; `carpool.profile.artefact.Profile` has it."""
+
+    @property
+    def target(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def cost_model(self) -> CostModel | None: ...
+    @property
+    def call_spread(self) -> tuple[float, ...]: ...
+    @property
+    def drift(self) -> float: ...
+    @property
+    def length_buckets(self) -> tuple[int, ...]: ...
+    @property
+    def example_lengths(self) -> tuple[int, ...]: ...
+    @property
+    def max_length(self) -> int | None: ...
+    @property
+    def memory(self) -> _Memory: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A measured model.
+
+    Args:
+        target: The TARGET that was profiled.
+        name: The model's short name.
+        cost: What batches cost, with its error and its range.
+        call_spread: How single calls of one shape scatter: the quantiles, evenly spaced from 0 to 1, of a call's time
+            over the median of its shape; empty for no scatter.
+        drift: How much slower the machine became while it was measured: 0.02 is 2 %.
+        length_buckets: Lengths that the model pads to, ascending; empty where it pads to the longest member.
+        example_lengths: Lengths of typical items in no order, at least one: what a workload draws from if told nothing.
+        max_length: Longest item that the model takes; longer ones are cut. None for no limit.
+        memory_limit_bytes: Most memory that a batch may need; None where it was not learned.
+    """
+
+    target: str
+    name: str
+    cost: CostModel
+    call_spread: tuple[float, ...] = ()
+    drift: float = 0.0
+    length_buckets: tuple[int, ...] = ()
+    example_lengths: tuple[int, ...] = (1,)
+    max_length: int | None = None
+    memory_limit_bytes: int | None = None
+
+    @classmethod
+    def of(cls, profile: MeasuredProfile) -> Subject:
+        """Take what a plan needs from a profile.
+
+        Raises:
+            ConfigError: The profile has no cost model, because too little was measured.
+        """
+        if profile.cost_model is None:
+            raise ConfigError(
+                f"the profile of {profile.target} has no cost model, because too few shapes were measured: "
+                f"profile it again with more time (carpool profile {profile.target} --budget 60s)"
+            )
+        return cls(
+            target=profile.target,
+            name=profile.name,
+            cost=profile.cost_model,
+            call_spread=profile.call_spread,
+            drift=profile.drift,
+            length_buckets=profile.length_buckets,
+            example_lengths=profile.example_lengths or profile.cost_model.lengths,
+            max_length=profile.max_length,
+            memory_limit_bytes=profile.memory.limit_bytes,
+        )
