@@ -9,32 +9,52 @@ from carpool.cost.model import CostModel
 from carpool.errors import ConfigError
 
 
-class _Memory(Protocol):
+class MeasuredMemory(Protocol):
+    """What a profile found of memory."""
+
     @property
-    def limit_bytes(self) -> int | None: ...
+    def limit_bytes(self) -> int | None:
+        """The most that a batch may need."""
 
 
 class MeasuredProfile(Protocol):
     """The part of a profile that plans are made from; `carpool.profile.artefact.Profile` has it."""
 
     @property
-    def target(self) -> str: ...
+    def target(self) -> str:
+        """The TARGET that was profiled."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The model's short name."""
+
     @property
-    def cost_model(self) -> CostModel | None: ...
+    def cost_model(self) -> CostModel | None:
+        """What batches cost."""
+
     @property
-    def call_spread(self) -> tuple[float, ...]: ...
+    def call_spread(self) -> tuple[float, ...]:
+        """How single calls scatter."""
+
     @property
-    def drift(self) -> float: ...
+    def drift(self) -> float:
+        """How much slower the machine became."""
+
     @property
-    def length_buckets(self) -> tuple[int, ...]: ...
+    def length_buckets(self) -> tuple[int, ...]:
+        """What the model pads to."""
+
     @property
-    def example_lengths(self) -> tuple[int, ...]: ...
+    def example_lengths(self) -> tuple[int, ...]:
+        """Lengths of typical items."""
+
     @property
-    def max_length(self) -> int | None: ...
+    def max_length(self) -> int | None:
+        """Longest item that the model takes."""
+
     @property
-    def memory(self) -> _Memory: ...
+    def memory(self) -> MeasuredMemory:
+        """What was found of memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
