@@ -17,6 +17,7 @@ from carpool.runtime.clock import SystemClock
 from carpool.runtime.delivery import Pile, deliver, unwrap
 from carpool.runtime.dispatcher import Dispatcher
 from carpool.runtime.fit_policy import fit_policy
+from carpool.runtime.misuse import naming_options, running_loop, unknown_options
 from carpool.runtime.worker import start_timekeeper, start_worker, work_until_closed
 from carpool.signals.events import Event, Sink
 from carpool.signals.metrics import Metrics
@@ -52,6 +53,7 @@ class Batcher:
     [3, 5]
     """
 
+    @naming_options("a Batcher")
     def __init__(
         self,
         model: object,
@@ -174,7 +176,12 @@ class Batcher:
     # --------------------------------------------------------------------------------------------- items
 
     def __call__(self, item: Any, **options: Any) -> Coroutine[Any, Any, Any]:
-        """Return an awaitable of the item's result; for `options` see `enqueue`."""
+        """Return an awaitable of the item's result; for `options` see `enqueue`.
+
+        Raises:
+            ConfigError: no event loop runs here: use `map` in ordinary code.
+        """
+        running_loop("batcher(item)")
         return self._answer(item, options)
 
     async def _answer(self, item: Any, options: dict[str, Any]) -> Any:
@@ -203,6 +210,7 @@ class Batcher:
             QueueFull: too many items wait.
             DeadlineExceeded: the deadline can't be met.
             BatcherClosed: the batcher is not running.
+            ConfigError: no event loop runs here, or there is no such option.
         """
         return self.enqueue_all([item], **options)[0]
 
@@ -216,7 +224,7 @@ class Batcher:
         Raises:
             CarpoolError: as `enqueue`, naming the first item that was refused where there are several.
         """
-        create_future = asyncio.get_running_loop().create_future
+        create_future = running_loop("enqueue(item)").create_future
         entries = [self._entry(item, create_future(), **options) for item in items]
         self._submit(entries)
         for entry in entries:
@@ -228,8 +236,17 @@ class Batcher:
             self._running().cancel(entry)
 
     def _entry(
-        self, item: Any, handle: Any, *, deadline_s: float | None = None, priority: int = 0, tenant: str = ""
+        self,
+        item: Any,
+        handle: Any,
+        *,
+        deadline_s: float | None = None,
+        priority: int = 0,
+        tenant: str = "",
+        **unknown: Any,
     ) -> Item:
+        if unknown:
+            raise unknown_options("an item", unknown, ("deadline_s", "priority", "tenant"))
         self._running()  # a model that is not loaded can't admit
         admitted = item if isinstance(item, Admitted) else self.model.admit(item)
         now = self._clock.now()
