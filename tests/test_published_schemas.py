@@ -64,12 +64,12 @@ def test_the_schema_of_events_takes_every_line_that_is_written(tmp_path: Path) -
             ran,
             ItemRejected(at=1.0, reason="queue full", tenant=""),
             ItemDropped(at=1.0, arrived_at=0.5, cause="deadline"),
-            BatchFailed(at=1.0, batch_id=1, num_items=2, error="no"),
+            BatchFailed(at=1.0, started_at=0.5, batch_id=1, num_items=2, error="no"),
         ):
             writer.record(event)
     validator = jsonschema.Draft202012Validator(msgspec.json.decode(published()["events-line.json"]))
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert len(lines) == 5
     assert all(validator.is_valid(line) for line in lines)
-    for bad in ({}, {**lines[1], "event": "Nothing"}, {**lines[1], "extra": 1}, {"schema_version": 2}):
+    for bad in ({}, {**lines[1], "event": "Nothing"}, {**lines[1], "extra": 1}, {"schema_version": 3}):
         assert not validator.is_valid(bad)

@@ -1,12 +1,13 @@
 """What becomes of items when the model, the caller or the batcher itself fails."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 from carpool import Batcher
+from carpool.core import AffineCost, Batch, BatchFormer, Item, Policy, VirtualClock
 from carpool.cost.model import Measurement, fit_cost_model
 from carpool.errors import (
     BatcherClosed,
@@ -18,8 +19,11 @@ from carpool.errors import (
     OutOfRange,
     WrongResultCount,
 )
-from carpool.signals.events import Event
-from tests.runtime.fakes import Gate, double
+from carpool.runtime.delivery import Pile
+from carpool.runtime.dispatcher import Dispatcher
+from carpool.runtime.worker import run_batch
+from carpool.signals.events import BatchFailed, Event
+from tests.runtime.fakes import Gate, Recorder, double
 
 
 def poisoned(numbers: list[int]) -> list[int]:
@@ -37,6 +41,25 @@ def test_only_the_poisonous_item_fails() -> None:
     assert [outcome for outcome in outcomes if isinstance(outcome, int)] == [2 * n for n in range(64) if n != 13]
     assert isinstance(outcomes[13], ModelError)
     assert "the model raised ValueError: thirteen is not a number here" in str(outcomes[13])
+
+
+def test_the_time_of_a_run_that_raised_is_on_record() -> None:
+    """A quarter of a second in the model before it gave up: the worker was busy, though nothing was answered."""
+    clock, sink = VirtualClock(), Recorder()
+    former = BatchFormer(Policy(), AffineCost(overhead_s=0.1, token_s=0.01))
+    dispatcher = Dispatcher(former, clock, sink, lambda _: None)
+    dispatcher.submit_all([Item(handle=Pile(1).place(0))])
+
+    def model(numbers: Sequence[int]) -> list[int]:
+        clock.advance_to(clock.now() + 0.25)
+        raise ValueError("no")
+
+    batch = dispatcher.step()
+    assert isinstance(batch, Batch)
+    run_batch(batch, dispatcher, model, clock, 0)
+    (failed,) = sink.events
+    assert isinstance(failed, BatchFailed)
+    assert (failed.started_at, failed.at, failed.num_items) == (0.0, 0.25, 1)
 
 
 def test_map_raises_what_the_first_failed_item_was_answered_with() -> None:

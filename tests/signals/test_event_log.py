@@ -18,7 +18,7 @@ EVENTS: tuple[Event, ...] = (
     batch((0.125, 0.25), start=0.5, end=0.75, predicted_s=0.2),
     ItemRejected(at=1.0, reason="queue_full", tenant='a "b"\n'),
     ItemDropped(at=1.5, arrived_at=1.0, cause="cancelled"),
-    BatchFailed(at=2.0, batch_id=3, num_items=2, error="ValueError: no"),
+    BatchFailed(at=2.0, started_at=1.75, batch_id=3, num_items=2, error="ValueError: no"),
 )
 
 
@@ -42,7 +42,23 @@ def test_first_line_says_the_version(tmp_path: Path) -> None:
     """The header comes first, with its version as first key."""
     write(tmp_path / "events.jsonl")
     first = (tmp_path / "events.jsonl").read_text().splitlines()[0]
-    assert first == '{"schema_version":1,"kind":"carpool-events"}'
+    assert first == '{"schema_version":2,"kind":"carpool-events"}'
+
+
+def test_file_of_version_1_is_read_its_failures_taking_no_time(tmp_path: Path) -> None:
+    """It did not say when a run that failed had begun; a part that was set aside may be older than the file."""
+    path = tmp_path / "events.jsonl"
+    write(path, EVENTS[:1])
+    older_part(path).write_text(
+        '{"schema_version":1,"kind":"carpool-events"}\n'
+        '{"event":"ItemRejected","at":0.5,"reason":"queue_full","tenant":""}\n'
+        '{"event":"BatchFailed","at":2.0,"batch_id":3,"num_items":2,"error":"ValueError: no"}\n'
+    )
+    assert read_events(path).events == (
+        ItemRejected(at=0.5, reason="queue_full"),
+        BatchFailed(at=2.0, started_at=2.0, batch_id=3, num_items=2, error="ValueError: no"),
+        EVENTS[0],
+    )
 
 
 def test_unfinished_last_line_is_left_out_and_said(tmp_path: Path) -> None:
@@ -78,9 +94,17 @@ def test_new_writer_does_not_mix_with_what_an_older_one_left(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"schema_version":9,"kind":"carpool-events"}\n', r"line 1: schema_version is 9; known versions: 1"),
+        (b'{"schema_version":9,"kind":"carpool-events"}\n', r"line 1: schema_version is 9; known versions: 1, 2"),
         (b"", "no complete first line"),
         (b"not json\n", "line 1"),
+        (
+            b'{"schema_version":2,"kind":"carpool-events"}\n{"event":"BatchFailed","at":1,"batch_id":0}\n',
+            "line 2: .*started_at",
+        ),
+        (
+            b'{"schema_version":1,"kind":"carpool-events"}\n{"event":"BatchFailed","batch_id":0}\n',
+            "line 2: .*`at`",
+        ),
         (
             b'{"schema_version":1,"kind":"carpool-events"}\n{"event":"Boom"}\n',
             "line 2: event 'Boom' is none of BatchRan",

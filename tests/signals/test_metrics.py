@@ -24,7 +24,7 @@ def test_totals_count_each_kind_of_event() -> None:
         batch((0.0, 0.1), start=0.2, end=0.3, reason="full", num_failed=1, queue_depth=3, predicted_s=0.05),
         ItemRejected(at=0.3, reason="queue_full"),
         ItemDropped(at=0.4, arrived_at=0.1, cause="deadline"),
-        BatchFailed(at=0.5, batch_id=7, num_items=2, error="ValueError: no"),
+        BatchFailed(at=0.5, started_at=0.3, batch_id=7, num_items=2, error="ValueError: no"),
     ]
     for event in events:
         metrics.record(event)
@@ -32,7 +32,8 @@ def test_totals_count_each_kind_of_event() -> None:
     assert (totals.num_batches, totals.num_items, totals.num_failed, totals.num_batch_failures) == (1, 2, 1, 1)
     assert (totals.reasons, totals.rejections, totals.drops) == ({"full": 1}, {"queue_full": 1}, {"deadline": 1})
     assert (totals.real_tokens, totals.padded_tokens, totals.queue_depth) == (20, 32, 3)
-    assert totals.busy_s == pytest.approx(0.1)
+    assert totals.busy_s == pytest.approx(0.1 + 0.2)
+    assert totals.compute_s.total == pytest.approx(0.1)
     assert totals.queue_delay_s.total == pytest.approx(0.3)
     assert totals.fill.total == 0.5
     assert totals.prediction.total == pytest.approx(2.0)
@@ -119,6 +120,18 @@ def test_window_looks_back_as_far_as_it_was_told() -> None:
     assert snapshot.totals.num_batches == 11
     assert snapshot.window is not None
     assert (snapshot.window.num_batches, snapshot.window.from_at) == (1, 59.5)
+
+
+def test_time_of_failed_runs_is_utilisation_before_any_batch_has_run() -> None:
+    """A model that only fails keeps its worker busy for half of the second that it is watched."""
+    metrics = Metrics(max_batch_size=4)
+    for start in (10.0, 10.5):
+        failed = BatchFailed(at=start + 0.25, started_at=start, batch_id=0, num_items=1, error="ValueError: no")
+        metrics.record(failed)
+    window = metrics.snapshot(now=11.0).window
+    assert window is not None
+    assert (window.from_at, window.num_batches) == (10.0, 0)
+    assert window.utilisation == pytest.approx(0.5)
 
 
 def test_snapshot_is_plain_data_that_survives_json() -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from carpool.signals.events import BatchRan, ItemDropped
+from carpool.signals.events import BatchFailed, ItemDropped, Passage
 from carpool.signals.window import WindowFigures, littles_law, window_figures
 from tests.signals.records import batch, closed_loop
 
 
-def figures_of(
-    records: list[BatchRan | ItemDropped], *, to_at: float, objective_s: float | None = None
-) -> WindowFigures:
+def figures_of(records: list[Passage], *, to_at: float, objective_s: float | None = None) -> WindowFigures:
     """Figures from instant 0 for batches of at most 8."""
     return window_figures(records, from_at=0.0, to_at=to_at, max_batch_size=8, objective_s=objective_s)
 
@@ -72,6 +71,16 @@ def test_window_without_a_batch_has_no_durations() -> None:
     assert (figures.prediction, figures.fill_ratio) == (None, None)
 
 
+def test_failed_runs_use_the_worker_and_answer_nobody() -> None:
+    """A run that raised for a fifth of the window counts in the utilisation alone; what began before is cut off."""
+    ran = closed_loop(30)
+    failed = BatchFailed(at=0.55, started_at=0.35, batch_id=30, num_items=4, error="ValueError: no")
+    before = BatchFailed(at=0.0, started_at=-0.5, batch_id=31, num_items=4, error="ValueError: no")
+    with_it, without = figures_of([before, *ran, failed], to_at=1.0), figures_of([*ran], to_at=1.0)
+    assert with_it.utilisation == pytest.approx(0.3 + 0.2)
+    assert replace(with_it, utilisation=without.utilisation) == without
+
+
 def test_growing_backlog_breaks_littles_law() -> None:
     """Items come twice as fast as they are served: the unserved ones show in the queue depth alone."""
     records = [
@@ -87,7 +96,7 @@ def test_littles_law_holds_for_a_steady_random_queue() -> None:
     """A simulated M/D/1 queue at utilisation 0.7, as a simulation that knows nothing of the law runs it."""
     generator = np.random.default_rng(11)
     arrivals = np.cumsum(generator.exponential(1 / 70, size=7000)).tolist()
-    records: list[BatchRan | ItemDropped] = []
+    records: list[Passage] = []
     free_at = 0.0
     for number, arrived_at in enumerate(arrivals):
         start = max(free_at, arrived_at)

@@ -214,7 +214,7 @@ class Dispatcher:
             )
         )
 
-    def failed(self, batch: Batch, error: CarpoolError) -> None:
+    def failed(self, batch: Batch, error: CarpoolError, *, started_at: float) -> None:
         """Fail the items that are guilty of a failed batch; the others run again."""
         fault = _fault(error)
         now = self._clock.now()
@@ -224,7 +224,11 @@ class Dispatcher:
             withdrawn = [item for item in gone if self._former.cancel(item)]
         for item in withdrawn:
             self._sink.record(ItemDropped(at=now, arrived_at=item.arrived_at, cause="cancelled"))
-        self._sink.record(BatchFailed(at=now, batch_id=batch.batch_id, num_items=len(batch.items), error=str(error)))
+        self._sink.record(
+            BatchFailed(
+                at=now, started_at=started_at, batch_id=batch.batch_id, num_items=len(batch.items), error=str(error)
+            )
+        )
         self._deliver([(item.handle, error) for item in guilty])
 
     # ------------------------------------------------------------------------------------------ for deadlines

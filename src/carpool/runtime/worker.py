@@ -18,7 +18,7 @@ def run_batch(
     try:
         results = run_checked(run, [item.payload for item in batch.items], batch.size)
     except CarpoolError as error:
-        dispatcher.failed(batch, error)
+        dispatcher.failed(batch, error, started_at=started_at)
     else:
         dispatcher.succeeded(batch, results, worker=worker, started_at=started_at)
 

@@ -33,7 +33,7 @@ class Totals:
         drops: items that left the queue without being computed, by cause.
         real_tokens: tokens of the items.
         padded_tokens: tokens computed, padding included.
-        busy_s: seconds that workers spent in the model.
+        busy_s: seconds that workers spent in the model, in runs that raised too.
         predicted_s: what the cost model promised, over the batches that carried a prediction.
         predicted_busy_s: what those batches took.
         queue_depth: items that were waiting when the latest batch was done.
@@ -94,6 +94,7 @@ class Counts:
             self._drops[event.cause] += 1
         elif isinstance(event, BatchFailed):
             self._num_batch_failures += 1
+            self._busy_s += event.at - event.started_at
 
     def freeze(self) -> Totals:
         """Copy what was counted so far."""

@@ -1,6 +1,6 @@
 """Events in a file: one JSON object a line, after a header that says the version.
 
-    {"schema_version":1,"kind":"carpool-events"}
+    {"schema_version":2,"kind":"carpool-events"}
     {"event":"BatchRan","at":12.5,"batch_id":0, ...}
 
 A file is bounded: once it is full it becomes `NAME.1`, in place of the one before, and a new one begins.
@@ -11,12 +11,13 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 import msgspec
 
-from carpool.config.document import decode, read_bytes
+from carpool.config.document import VERSION_KEY, Migration, Migrations, current_version, decode, read_bytes
 from carpool.config.keys import check_keys
+from carpool.config.syntax import parse_json
 from carpool.errors import ConfigError, SchemaError
 from carpool.signals.events import Event
 
@@ -35,7 +36,8 @@ _KEYS = {kind: frozenset(field.name for field in fields(kind)) for kind in _TYPE
 class EventsHeader:
     """First line of a file of events."""
 
-    schema_version: int = 1
+    MIGRATIONS: ClassVar[Migrations] = {1: dict}  # the header itself has stayed as it was
+    schema_version: int = 2
     kind: Literal["carpool-events"] = "carpool-events"
 
 
@@ -147,19 +149,32 @@ def read_events(path: Path | str) -> EventLog:
     return EventLog(events=(*before, *latest.events), truncated=latest.truncated)
 
 
+def _with_a_start(event: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 did not say when a run that failed had begun: it counts as having taken no time."""
+    failed_at = event.get("at") if event.get("event") == "BatchFailed" else None
+    return event if failed_at is None else {**event, "started_at": failed_at}
+
+
+_EVENT_MIGRATIONS: Migrations = {1: _with_a_start}
+
+
 def _read_part(path: Path) -> EventLog:
     lines = read_bytes(path).split(b"\n")
     unfinished = lines.pop()  # empty where the last line was ended
     if not lines:
         raise SchemaError(f"{path}: no complete first line with schema_version; it is no file of events")
     decode(lines[0], EventsHeader, f"{path}, line 1")
-    events = tuple(_event(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], start=2))
+    written = parse_json(lines[0], f"{path}, line 1")[VERSION_KEY]
+    steps = [_EVENT_MIGRATIONS[older] for older in range(written, current_version(EventsHeader))]
+    events = tuple(_event(line, steps, f"{path}, line {number}") for number, line in enumerate(lines[1:], start=2))
     return EventLog(events=events, truncated=bool(unfinished))
 
 
-def _event(line: bytes, source: str) -> Event:
+def _event(line: bytes, steps: list[Migration], source: str) -> Event:
     try:
         found = msgspec.json.decode(line, type=dict[str, Any])
+        for step in steps:
+            found = step(found)
         kind = _TYPES[found.pop("event", "")]
         if not found.keys() <= _KEYS[kind]:
             check_keys(found, kind, source)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-__all__ = ["BatchFailed", "BatchRan", "DropCause", "Event", "ItemDropped", "ItemRejected", "Sink"]
+__all__ = ["BatchFailed", "BatchRan", "DropCause", "Event", "ItemDropped", "ItemRejected", "Passage", "Sink"]
 
 DropCause: TypeAlias = Literal["deadline", "cancelled"]
 
@@ -90,18 +90,22 @@ class BatchFailed:
 
     Args:
         at: when it failed.
+        started_at: when the model began; its time until `at` was spent like that of a batch that ran.
         batch_id: number of the batch.
         num_items: items that were in it.
         error: one line saying what was raised.
     """
 
     at: float
+    started_at: float
     batch_id: int
     num_items: int
     error: str
 
 
 Event: TypeAlias = BatchRan | ItemRejected | ItemDropped | BatchFailed
+Passage: TypeAlias = BatchRan | ItemDropped | BatchFailed
+"""What took time before its instant, and so has a part in the figures of a stretch of time."""
 
 
 class Sink(Protocol):

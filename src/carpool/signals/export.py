@@ -36,7 +36,7 @@ _COUNTERS = {
     "num_batch_failures": ("carpool_batch_failures", "Runs of a batch that raised."),
     "real_tokens": ("carpool_tokens", "Tokens of the items."),
     "padded_tokens": ("carpool_padded_tokens", "Tokens computed, padding included."),
-    "busy_s": ("carpool_busy_seconds", "Time that workers spent in the model."),
+    "busy_s": ("carpool_busy_seconds", "Time that workers spent in the model, in runs that raised too."),
     "predicted_s": ("carpool_predicted_seconds", "Time in the model that the cost model promised."),
     "predicted_busy_s": ("carpool_predicted_busy_seconds", "Time in the model of the batches that had a prediction."),
 }

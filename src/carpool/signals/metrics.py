@@ -30,7 +30,7 @@ class Snapshot:
         max_batch_size: most items that a batch could hold.
         num_workers: workers that ran batches.
         totals: counts since the batcher began.
-        window: figures of the latest stretch of time; None before the first batch or drop.
+        window: figures of the latest stretch of time; None before anything has ended.
     """
 
     max_batch_size: int

@@ -1,11 +1,11 @@
-"""The latest batches and drops, as many as a window may need."""
+"""The latest batches, failed runs and drops, as many as a window may need."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
 
-from carpool.signals.events import BatchRan, Event, ItemDropped
+from carpool.signals.events import BatchFailed, BatchRan, Event, ItemRejected, Passage
 
 __all__ = ["MAX_WINDOW_ITEMS", "MAX_WINDOW_RECORDS", "Recent", "Stretch"]
 
@@ -15,7 +15,7 @@ MAX_WINDOW_ITEMS = 32_768
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """All batches and drops between two instants.
+    """All batches, failed runs and drops between two instants.
 
     Args:
         from_at: nothing that ended after this instant and before `to_at` is missing.
@@ -25,7 +25,7 @@ class Stretch:
 
     from_at: float
     to_at: float
-    records: tuple[BatchRan | ItemDropped, ...]
+    records: tuple[Passage, ...]
 
 
 class Recent:
@@ -37,16 +37,16 @@ class Recent:
 
     def __init__(self, window_s: float) -> None:
         self._window_s = window_s
-        self._records: deque[BatchRan | ItemDropped] = deque()
+        self._records: deque[Passage] = deque()
         self._num_items = 0
         self._from_at = self._to_at = 0.0
 
     def add(self, event: Event) -> None:
-        """Keep a batch or a drop, and let go of what is too old or too much."""
-        if not isinstance(event, BatchRan | ItemDropped):
+        """Keep what took time, and let go of what is too old or too much."""
+        if isinstance(event, ItemRejected):
             return
         if not self._records:
-            self._from_at = min(event.arrived_at) if isinstance(event, BatchRan) else event.arrived_at
+            self._from_at = _began_at(event)
         self._records.append(event)
         self._num_items += _num_items(event)
         self._to_at = max(self._to_at, event.at)
@@ -67,5 +67,11 @@ class Recent:
         )
 
 
-def _num_items(record: BatchRan | ItemDropped) -> int:
+def _began_at(record: Passage) -> float:
+    if isinstance(record, BatchRan):
+        return min(record.arrived_at)
+    return record.started_at if isinstance(record, BatchFailed) else record.arrived_at
+
+
+def _num_items(record: Passage) -> int:
     return record.num_items if isinstance(record, BatchRan) else 1

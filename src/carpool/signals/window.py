@@ -1,4 +1,4 @@
-"""The figures of a stretch of time, from the batches that ended in it."""
+"""The figures of a stretch of time, from what ended in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from carpool.signals.events import BatchRan, ItemDropped
+from carpool.signals.events import BatchFailed, BatchRan, ItemDropped, Passage
 from carpool.signals.figures import (
     LITTLES_LAW_TOLERANCE,
     Estimate,
@@ -76,7 +76,7 @@ class WindowFigures:
     Args:
         from_at: start of the stretch.
         to_at: end of it.
-        num_batches: batches that ended in it.
+        num_batches: batches that ran and ended in it.
         num_items: items in those batches.
         items_per_s: throughput, without the items that failed.
         goodput_per_s: items a second answered within the objective; None without an objective.
@@ -84,7 +84,7 @@ class WindowFigures:
         mean_batch_size: items a batch.
         fill_ratio: items over the most that those batches could have held.
         padding_waste: share of computed tokens that was padding.
-        utilisation: share of the workers' time spent in the model.
+        utilisation: share of the workers' time spent in the model, in runs that raised too.
         queue_delay: arrival to dispatch, of each item.
         compute: start to end of the model's run, of each batch.
         latency: arrival to end of the model's run, of each item.
@@ -111,7 +111,7 @@ class WindowFigures:
 
 
 def window_figures(
-    records: Sequence[BatchRan | ItemDropped],
+    records: Sequence[Passage],
     *,
     from_at: float,
     to_at: float,
@@ -119,7 +119,7 @@ def window_figures(
     num_workers: int = 1,
     objective_s: float | None = None,
 ) -> WindowFigures:
-    """Compute every figure of the stretch from the batches and drops whose `at` lies in it.
+    """Compute every figure of the stretch from the batches, failed runs and drops whose `at` lies in it.
 
     Args:
         records: what ended in the stretch.
@@ -131,7 +131,8 @@ def window_figures(
     """
     batches = [record for record in records if isinstance(record, BatchRan)]
     num_items, span_s = sum(batch.num_items for batch in batches), to_at - from_at
-    busy_s = math.fsum(_overlap_s(batch.started_at, batch.finished_at, from_at, to_at) for batch in batches)
+    runs = [record for record in records if not isinstance(record, ItemDropped)]
+    busy_s = math.fsum(_overlap_s(run.started_at, _ended_at(run), from_at, to_at) for run in runs)
     return WindowFigures(
         from_at=from_at,
         to_at=to_at,
@@ -154,7 +155,7 @@ def window_figures(
     )
 
 
-def littles_law(records: Sequence[BatchRan | ItemDropped], *, from_at: float, to_at: float) -> LittlesLaw | None:
+def littles_law(records: Sequence[Passage], *, from_at: float, to_at: float) -> LittlesLaw | None:
     """Hold a stretch of time against Little's law; None where nothing left the system in it.
 
     X and W are those of the items that left. L is measured apart from them, so that the law can fail: the time that
@@ -162,7 +163,7 @@ def littles_law(records: Sequence[BatchRan | ItemDropped], *, from_at: float, to
     (`queue_depth`) beyond those that are known to have left later, held from one batch's end to the next.
 
     Args:
-        records: batches and drops that ended in the stretch.
+        records: what ended in the stretch; items of a failed run stay in the system.
         from_at: its start.
         to_at: its end.
     """
@@ -176,19 +177,19 @@ def littles_law(records: Sequence[BatchRan | ItemDropped], *, from_at: float, to
     return LittlesLaw(num_in_system=num_in_system, gap=gap, steady=gap <= LITTLES_LAW_TOLERANCE)
 
 
-def _stays(records: Sequence[BatchRan | ItemDropped]) -> list[tuple[float, float, float]]:
+def _stays(records: Sequence[Passage]) -> list[tuple[float, float, float]]:
     """When each item came, left the queue, and left the system."""
     stays: list[tuple[float, float, float]] = []
     for record in records:
         if isinstance(record, BatchRan):
             stays += [(arrived_at, record.dispatched_at, record.finished_at) for arrived_at in record.arrived_at]
-        else:
+        elif isinstance(record, ItemDropped):
             stays.append((record.arrived_at, record.at, record.at))
     return stays
 
 
 def _unseen_item_seconds(
-    records: Sequence[BatchRan | ItemDropped], stays: Sequence[tuple[float, float, float]], to_at: float
+    records: Sequence[Passage], stays: Sequence[tuple[float, float, float]], to_at: float
 ) -> float:
     """Item-seconds in the queue of items that did not leave within the stretch."""
     arrivals = sorted(arrived_at for arrived_at, _, _ in stays)
@@ -230,6 +231,10 @@ def _durations(values: Sequence[float]) -> Durations | None:
     ordered = sorted(values)  # sorting what is sorted is fast, and three percentiles follow
     p50, p95, p99 = (estimate_percentile(ordered, q) for q in (50, 95, 99))
     return Durations(mean=mean(ordered), p50=p50, p95=p95, p99=p99)
+
+
+def _ended_at(run: BatchRan | BatchFailed) -> float:
+    return run.finished_at if isinstance(run, BatchRan) else run.at
 
 
 def _overlap_s(start: float, end: float, from_at: float, to_at: float) -> float:
