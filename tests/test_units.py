@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carpool.errors import ConfigError
-from carpool.units import format_bytes, format_count, format_duration, parse_bytes, parse_duration_s
+from carpool.units import (
+    counted,
+    format_bytes,
+    format_count,
+    format_duration,
+    format_durations,
+    format_sizes,
+    parse_bytes,
+    parse_duration_s,
+    with_article,
+)
 
 
 @pytest.mark.parametrize(
@@ -104,3 +114,57 @@ def test_written_duration_reads_back(seconds: float) -> None:
 def test_written_size_reads_back(num_bytes: int) -> None:
     """To its three digits; small ones to half a byte."""
     assert parse_bytes(format_bytes(num_bytes)) == pytest.approx(num_bytes, rel=5.1e-3, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "texts"),
+    [
+        ((0.109, 0.0104), ("109 ms", "10.4 ms")),
+        ((19.9e-6, 19.2e-3), ("0.0199 ms", "19.2 ms")),
+        ((1.5, 2e-3), ("1,500 ms", "2 ms")),
+        ((9.16, 1.2), ("9.16 s", "1.2 s")),
+        ((0.0, 3e-6), ("0 us", "3 us")),
+        ((0.0,), ("0 s",)),
+    ],
+)
+def test_durations_that_are_compared_share_a_unit(seconds: tuple[float, ...], texts: tuple[str, ...]) -> None:
+    """The largest one in which the smallest still shows."""
+    assert format_durations(*seconds) == texts
+
+
+@given(st.lists(st.floats(1e-6, 1e4), min_size=1, max_size=4))
+def test_durations_in_one_unit_read_back(seconds: list[float]) -> None:
+    """To their three digits, whatever is compared."""
+    written = [text.replace(",", "") for text in format_durations(*seconds)]
+    assert [parse_duration_s(text) for text in written] == pytest.approx(seconds, rel=5.1e-3)
+    assert len({text.partition(" ")[2] for text in written}) == 1
+
+
+def test_sizes_that_are_compared_share_a_unit() -> None:
+    """As durations do."""
+    assert format_sizes(446 * 1024**2, 1.04 * 1024**3, 18 * 1024**3) == ("0.436 GiB", "1.04 GiB", "18 GiB")
+
+
+@pytest.mark.parametrize(
+    ("num", "noun", "text"),
+    [
+        (0, "item", "0 items"),
+        (1, "batch", "1 batch"),
+        (2, "batch", "2 batches"),
+        (3, "process", "3 processes"),
+        (2, "query", "2 queries"),
+        (2, "day", "2 days"),
+        (12_000, "text", "12,000 texts"),
+    ],
+)
+def test_a_number_has_its_noun_in_the_right_form(num: int, noun: str, text: str) -> None:
+    """One is the singular, everything else the plural."""
+    assert counted(num, noun) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["an int", "a dict", "an ndarray", "an OrderedDict", "a uint8", "a NoneType", "a generator", "an item"]
+)
+def test_a_noun_has_the_article_that_it_is_spoken_with(text: str) -> None:
+    """By its sound, not its letter."""
+    assert with_article(text.split()[1]) == text

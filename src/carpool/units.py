@@ -1,10 +1,16 @@
-"""Durations and sizes as people write them: "50ms", "2GiB"."""
+"""Quantities as people write them: "50ms", "2GiB", "1 item", "an int"."""
+
+from __future__ import annotations
 
 import math
 import re
 import sys
+from typing import TYPE_CHECKING
 
 from carpool.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _BYTES = {
@@ -17,6 +23,15 @@ _BYTES = {
 # Where a rounded value reaches the next unit: 999.5 rounds to 1000.
 _MINUTE_S, _SECOND_S, _MILLISECOND_S = 60.0, 0.9995, 0.9995e-3
 _NEXT_BYTES, _NEXT_COUNT = 1023.5, 999.5
+# The units that durations and sizes are written in, largest first.
+_WRITTEN_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+_WRITTEN_BYTES = {unit: 1024.0**power for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB"), (0, "B"))}
+# From this share of a unit on, three digits round to a whole one. Of several values in one unit the smallest has to
+# show digits: at least so much of the unit.
+_ROUNDS_UP, _LEAST_SHOWN = 0.9995, 0.01
+_ENDS_IN_ES = ("s", "x", "z", "ch", "sh")
+# Names that begin with the sound of a vowel: "an int", "an ndarray", but "a uint8".
+_VOWEL_SOUND = re.compile(r"(?!uni|use|uint|one|eu)[aeiou]|nd", re.IGNORECASE)
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([^\d\s.]*)\s*")
 
 
@@ -81,6 +96,24 @@ def format_duration(seconds: float) -> str:
     return f"{_three_digits(seconds * 1e6)} us"
 
 
+def format_durations(*seconds: float) -> tuple[str, ...]:
+    """Write durations that are compared with one another in one unit: the largest that suits the smallest of them.
+
+    >>> format_durations(7.11e-3, 267e-6), format_durations(2, 0.003)
+    (('7.11 ms', '0.267 ms'), ('2,000 ms', '3 ms'))
+    """
+    return _in_one_unit(seconds, _WRITTEN_SECONDS)
+
+
+def _in_one_unit(values: Sequence[float], units: Mapping[str, float]) -> tuple[str, ...]:
+    """Write values in one of several units, given from the largest to the smallest."""
+    sizes = [abs(value) for value in values if value]
+    largest, smallest = max(sizes, default=math.inf), min(sizes, default=math.inf)
+    suits = [unit for unit, scale in units.items() if largest >= _ROUNDS_UP * scale]
+    unit = next((unit for unit in suits if smallest / units[unit] >= _LEAST_SHOWN), [*units][-1])
+    return tuple(f"{format_count(value / units[unit])} {unit}" for value in values)
+
+
 def format_bytes(num_bytes: float) -> str:
     """Write a size with three significant digits in powers of 1024.
 
@@ -95,6 +128,15 @@ def format_bytes(num_bytes: float) -> str:
     return f"{_three_digits(size)} TiB"
 
 
+def format_sizes(*num_bytes: float) -> tuple[str, ...]:
+    """Write sizes that are compared with one another in one unit.
+
+    >>> format_sizes(450 * 1024**2, 1.07 * 1024**3)
+    ('0.439 GiB', '1.07 GiB')
+    """
+    return _in_one_unit(num_bytes, _WRITTEN_BYTES)
+
+
 def format_count(count: float) -> str:
     """Write a count with separators, or with three significant digits below 1,000.
 
@@ -102,6 +144,30 @@ def format_count(count: float) -> str:
     ('1,234,567', '12.3')
     """
     return f"{count:,.0f}" if abs(count) >= _NEXT_COUNT else _three_digits(count)
+
+
+def counted(num: int, noun: str) -> str:
+    """Write a number with its noun, in the singular or the plural.
+
+    >>> counted(1, "item"), counted(2, "batch"), counted(1200, "query")
+    ('1 item', '2 batches', '1,200 queries')
+    """
+    return f"{num:,} {noun if num == 1 else _plural(noun)}"
+
+
+def _plural(noun: str) -> str:
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(_ENDS_IN_ES) else f"{noun}s"
+
+
+def with_article(noun: str) -> str:
+    """Write a noun, such as the name of a type, with the article that it is spoken with.
+
+    >>> with_article("int"), with_article("dict"), with_article("uint8")
+    ('an int', 'a dict', 'a uint8')
+    """
+    return f"{'an' if _VOWEL_SOUND.match(noun) else 'a'} {noun}"
 
 
 def _three_digits(value: float) -> str:
