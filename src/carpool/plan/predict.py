@@ -1,0 +1,229 @@
+"""What a setup would do under a workload: many simulated windows, each figure with an interval.
+
+A figure is uncertain for two reasons, and each window draws both: a window is finite, so its arrivals and the scatter
+of its calls are chance; and the cost model is wrong by a factor that nobody knows, which is drawn from its own error.
+The interval of a figure is the range that the middle 90 % of such windows span, so it is an interval for what one
+measurement of that length will show.
+
+The same seed draws the same windows for every setup, so that two setups differ by what they do and not by their luck.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from math import exp, sqrt
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from carpool.errors import ConfigError
+from carpool.plan.figures import Figures, figures_of
+from carpool.plan.simulate import simulate
+from carpool.signals.objective import Objective
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from carpool.core.cost import TimeModel
+    from carpool.core.policy import Policy
+    from carpool.plan.setup import Setup
+    from carpool.plan.simulate import Run
+    from carpool.plan.stream import Stream
+    from carpool.plan.subject import Subject
+
+_TAIL = 0.05  # on either side of an interval
+_NUM_QUANTILES = 101
+
+
+class Drawable(Protocol):
+    """A workload: what `carpool.plan.workload.Workload` is, as far as it is needed here."""
+
+    def draw(self, rng: np.random.Generator, window_s: float) -> Stream:
+        """Draw the arrivals of one window."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A predicted figure.
+
+    Args:
+        value: Its median over the simulated windows.
+        low: One window in twenty is below it.
+        high: One window in twenty is above it.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def holds(self, measured: float) -> bool:
+        """Tell whether a measured figure lies in it."""
+        return self.low <= measured <= self.high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a setup would do, each figure as defined in `carpool.plan.figures.Figures`.
+
+    Args:
+        num_runs: Simulated windows.
+        window_s: Seconds in each.
+        offered: Items a second that arrive.
+        throughput: Items a second that are answered.
+        goodput: Items a second answered within every objective.
+        attainment: Share of what arrives that is answered within every objective.
+        mean_batch_size: Items a batch.
+        fill_ratio: Items over the most that the batches could hold.
+        padding_waste: Share of the computed tokens that is padding.
+        utilisation: Share of the workers' time spent in the model.
+        mean_s: Mean latency in seconds.
+        p50_s: Median latency.
+        p95_s: Its 95th percentile.
+        p99_s: Its 99th percentile.
+        queue_delay_s: Mean time from arrival to dispatch.
+        compute_s: Mean time of a batch.
+        refused: Share of what arrives that is not accepted.
+        expired: Share of what arrives whose deadline passes while it waits.
+        objectives: What latencies were held against.
+        at_objectives_s: For each objective, the latency at its percentile.
+        stable: Whether the queue has an end: False where it still grew at the end of most windows.
+        latency_quantiles_s: Of all answered items together, 101 evenly spaced quantiles; empty where there are none.
+    """
+
+    num_runs: int
+    window_s: float
+    offered: Interval
+    throughput: Interval
+    goodput: Interval
+    attainment: Interval
+    mean_batch_size: Interval
+    fill_ratio: Interval
+    padding_waste: Interval
+    utilisation: Interval
+    mean_s: Interval
+    p50_s: Interval
+    p95_s: Interval
+    p99_s: Interval
+    queue_delay_s: Interval
+    compute_s: Interval
+    refused: Interval
+    expired: Interval
+    objectives: tuple[Objective, ...]
+    at_objectives_s: tuple[Interval, ...]
+    stable: bool
+    latency_quantiles_s: tuple[float, ...]
+
+
+def predict(
+    subject: Subject,
+    workload: Drawable,
+    setup: Setup,
+    *,
+    objectives: Sequence[Objective] = (),
+    window_s: float = 60.0,
+    num_runs: int = 20,
+    seed: int = 0,
+    cost: TimeModel | None = None,
+    transport_s: float = 0.0,
+) -> Prediction:
+    """Simulate a setup's windows under a workload.
+
+    Args:
+        subject: The measured model.
+        workload: What arrives.
+        setup: The policy and the workers.
+        objectives: Latencies that are promised.
+        window_s: Seconds of a window: what a measurement would last.
+        num_runs: How many windows; below 20 the intervals are no wider than what was seen.
+        seed: Draws them.
+        cost: Another cost than the one that was measured, for a question of what would be if.
+        transport_s: Seconds that every request spends on its way to the batcher and back.
+
+    Raises:
+        ConfigError: There is no window, or it has no length.
+    """
+    if num_runs < 1 or not 0 < window_s < float("inf"):
+        raise ConfigError(f"{num_runs} windows of {window_s:g} s can't be simulated: give at least 1 of above 0 s")
+    runs = [
+        replicate(subject, workload, setup, window_s=window_s, seed=seed, number=n, cost=cost) for n in range(num_runs)
+    ]
+    return summarise(runs, objectives, transport_s=transport_s)
+
+
+def replicate(
+    subject: Subject,
+    workload: Drawable,
+    setup: Setup,
+    *,
+    window_s: float,
+    seed: int,
+    number: int,
+    cost: TimeModel | None = None,
+) -> Run:
+    """Simulate one window: the same seed and number draw the same arrivals, scatter and error for every setup."""
+    arrivals, calls, error = (
+        np.random.default_rng(sequence) for sequence in np.random.SeedSequence((seed, number)).spawn(3)
+    )
+    return simulate(
+        workload.draw(arrivals, window_s),
+        replace(setup, policy=fitted(setup.policy, subject)),
+        cost or subject.cost.clipped(),
+        rng=calls,
+        call_spread=subject.call_spread,
+        slowdown=exp(_systematic_sd(subject) * float(error.standard_normal())),
+    )
+
+
+def fitted(policy: Policy, subject: Subject) -> Policy:
+    """Return the policy with the model's own length buckets where it names none, as a live server takes it."""
+    return policy if policy.length_buckets else replace(policy, length_buckets=subject.length_buckets)
+
+
+def _systematic_sd(subject: Subject) -> float:
+    """Return the relative standard deviation of all batches' times together: errors of fit, measurement and drift."""
+    return sqrt(subject.cost.residual_sd**2 + subject.cost.measurement_sd**2 + subject.drift**2)
+
+
+def summarise(runs: Sequence[Run], objectives: Sequence[Objective] = (), *, transport_s: float = 0.0) -> Prediction:
+    """Bring simulated windows of one setup together."""
+    found = [figures_of(run, objectives, transport_s=transport_s) for run in runs]
+    plain = [field.name for field in fields(Figures) if field.name not in {"at_objectives_s", "grows"}]
+    pooled = np.concatenate([run.latencies_s[~np.isnan(run.latencies_s)] for run in runs]) + transport_s
+    return Prediction(
+        **{name: interval([getattr(one, name) for one in found]) for name in plain},
+        num_runs=len(runs),
+        window_s=runs[0].stream.window_s,
+        objectives=tuple(objectives),
+        at_objectives_s=tuple(
+            interval([one.at_objectives_s[index] for one in found]) for index in range(len(objectives))
+        ),
+        stable=sum(one.grows for one in found) <= len(found) / 2,
+        latency_quantiles_s=tuple(np.quantile(pooled, np.linspace(0, 1, _NUM_QUANTILES)).tolist())
+        if len(pooled)
+        else (),
+    )
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Return the median of some windows' figures, and the range that the next one lies in with 90 % probability.
+
+    The n windows and a further one are exchangeable, so the further one falls below the k-th smallest with probability
+    k / (n + 1): quantiles are taken at (n + 1) q, and end at the extremes.
+
+    >>> interval([float(value) for value in range(1, 40)])
+    Interval(value=20.0, low=2.0, high=38.0)
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    low, value, high = (_weibull(ordered, q) for q in (_TAIL, 0.5, 1 - _TAIL))
+    return Interval(value=value, low=low, high=high)
+
+
+def _weibull(ordered: np.ndarray, q: float) -> float:
+    """Return a quantile by position (n + 1) q; infinite neighbours need no arithmetic."""
+    position = min(max((len(ordered) + 1) * q - 1, 0.0), len(ordered) - 1.0)
+    below = int(position)
+    share = position - below
+    if not share or ordered[below] == ordered[below + 1]:
+        return float(ordered[below])
+    return float(ordered[below] + share * (ordered[below + 1] - ordered[below]))
