@@ -44,7 +44,9 @@ class Figures:
         compute_s: Mean time of a batch.
         refused: Share of all that arrived which was not accepted.
         expired: Share of all that arrived whose deadline passed while it waited.
-        at_objectives_s: For each objective, the latency at its percentile.
+        at_objectives_s: For each objective, the latency at its percentile, of those that were answered.
+        shares_within: For each objective, the share of all that arrived which was answered within it; it is kept where
+            that share is at least its quantile.
         grows: Whether the queue was still growing at the end.
     """
 
@@ -65,6 +67,7 @@ class Figures:
     refused: float
     expired: float
     at_objectives_s: tuple[float, ...]
+    shares_within: tuple[float, ...]
     grows: bool
 
 
@@ -109,6 +112,9 @@ def figures_of(run: Run, objectives: Sequence[Objective] = (), *, transport_s: f
         refused=_share(run, Outcome.REFUSED),
         expired=_share(run, Outcome.EXPIRED),
         at_objectives_s=tuple(_at(ordered_s, objective.quantile) for objective in objectives),
+        shares_within=tuple(
+            _count(latencies_s <= objective.latency_s) / num if num else 1.0 for objective in objectives
+        ),
         grows=used > _BUSY and _waits_grow(run),
     )
 

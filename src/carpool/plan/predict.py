@@ -86,7 +86,9 @@ class Prediction:
         refused: Share of what arrives that is not accepted.
         expired: Share of what arrives whose deadline passes while it waits.
         objectives: What latencies were held against.
-        at_objectives_s: For each objective, the latency at its percentile.
+        at_objectives_s: For each objective, the latency at its percentile, of those that are answered.
+        shares_within: For each objective, the share of what arrives that is answered within it; it is kept where that
+            share is at least its quantile.
         stable: Whether the queue has an end: False where it still grew at the end of most windows.
         latency_quantiles_s: Of all answered items together, 101 evenly spaced quantiles; empty where there are none.
     """
@@ -111,6 +113,7 @@ class Prediction:
     expired: Interval
     objectives: tuple[Objective, ...]
     at_objectives_s: tuple[Interval, ...]
+    shares_within: tuple[Interval, ...]
     stable: bool
     latency_quantiles_s: tuple[float, ...]
 
@@ -188,7 +191,7 @@ def _systematic_sd(subject: Subject) -> float:
 def summarise(runs: Sequence[Run], objectives: Sequence[Objective] = (), *, transport_s: float = 0.0) -> Prediction:
     """Bring simulated windows of one setup together."""
     found = [figures_of(run, objectives, transport_s=transport_s) for run in runs]
-    plain = [field.name for field in fields(Figures) if field.name not in {"at_objectives_s", "grows"}]
+    plain = [field.name for field in fields(Figures) if field.name not in {"at_objectives_s", "shares_within", "grows"}]
     pooled = np.concatenate([run.latencies_s[~np.isnan(run.latencies_s)] for run in runs]) + transport_s
     return Prediction(
         **{name: interval([getattr(one, name) for one in found]) for name in plain},
@@ -198,6 +201,7 @@ def summarise(runs: Sequence[Run], objectives: Sequence[Objective] = (), *, tran
         at_objectives_s=tuple(
             interval([one.at_objectives_s[index] for one in found]) for index in range(len(objectives))
         ),
+        shares_within=tuple(interval([one.shares_within[index] for one in found]) for index in range(len(objectives))),
         stable=sum(one.grows for one in found) <= len(found) / 2,
         latency_quantiles_s=tuple(np.quantile(pooled, np.linspace(0, 1, _NUM_QUANTILES)).tolist())
         if len(pooled)
