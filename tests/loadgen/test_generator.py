@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carpool.errors import ConfigError
-from carpool.loadgen.arrivals import constant
 from carpool.loadgen.generator import Progress, Run, drive_closed, drive_open
 from carpool.loadgen.records import OK, OPEN, OVERFLOW, TIMEOUT, LoadResult, Reply
+from carpool.plan.arrivals import constant
 from tests.loadgen.virtual import FakeServer, run_virtually, virtual_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from carpool.loadgen.arrivals import Times
+    from carpool.plan.arrivals import Times
 
 DONE = Reply(OK, 200, 10)
 

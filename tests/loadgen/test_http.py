@@ -12,11 +12,11 @@ import pytest
 from aiohttp import web
 
 from carpool.errors import ConfigError, ConnectionFailed
-from carpool.loadgen.arrivals import constant
 from carpool.loadgen.clock import run_in_loop
 from carpool.loadgen.http import JSON_HEADERS, HttpSender, Requests, open_session
 from carpool.loadgen.records import OK, TIMEOUT, Reply
 from carpool.loadgen.run import ClosedLoad, Load, run_closed, run_load
+from carpool.plan.arrivals import constant
 from tests.loadgen.web import raw_serving, serving
 
 if TYPE_CHECKING:

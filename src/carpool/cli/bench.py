@@ -16,12 +16,12 @@ from carpool.units import format_duration
 
 if TYPE_CHECKING:
     from carpool.cli.output import Output
-    from carpool.loadgen.arrivals import Times
     from carpool.loadgen.generator import Progress
     from carpool.loadgen.http import Requests
     from carpool.loadgen.records import LoadResult
     from carpool.loadgen.run import ClosedLoad, Load
     from carpool.loadgen.stats import Summary
+    from carpool.plan.arrivals import Times
 
 DEFAULT_DURATION_S = 30.0
 NOTE_EVERY_S = 5.0
@@ -179,8 +179,8 @@ def _schedule(options: BenchOptions) -> tuple[Times, float]:
     """Draw up an open loop's arrivals, and the length of the schedule in seconds."""
     import numpy as np
 
-    from carpool.loadgen import arrivals
-    from carpool.loadgen.trace import read_trace, shape
+    from carpool.plan import arrivals
+    from carpool.plan.trace import read_trace, shape
 
     if options.trace is not None:
         recorded = read_trace(options.trace)

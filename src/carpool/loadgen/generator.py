@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from carpool.errors import ConfigError
-from carpool.loadgen.arrivals import MOST_REQUESTS
 from carpool.loadgen.records import OPEN, OVERFLOW, TIMEOUT, Journal, LoadResult, Reply
+from carpool.plan.arrivals import MOST_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-    from carpool.loadgen.arrivals import Times
+    from carpool.plan.arrivals import Times
 
 
 class Sender(Protocol):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from carpool.errors import ConfigError, ConnectionFailed
-from carpool.loadgen.arrivals import Times
 from carpool.loadgen.clock import run_in_loop
 from carpool.loadgen.generator import Run, drive_closed, drive_open
 from carpool.loadgen.http import HttpSender, Requests, open_session, probe
+from carpool.plan.arrivals import Times
 
 if TYPE_CHECKING:
     from collections.abc import Callable

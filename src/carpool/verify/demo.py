@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from carpool.errors import CarpoolError
-from carpool.loadgen.arrivals import poisson
 from carpool.loadgen.clock import run_in_loop
 from carpool.loadgen.discover import discover
 from carpool.loadgen.http import Requests
 from carpool.loadgen.run import ClosedLoad, Load, blocking
 from carpool.loadgen.stats import summarise
+from carpool.plan.arrivals import poisson
 from carpool.profile.other_load import OtherLoad
 from carpool.profile.report import write_report
 from carpool.profile.run import profile_target

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats as reference
 
 from carpool.errors import ConfigError
-from carpool.loadgen.arrivals import constant, gamma, poisson
+from carpool.plan.arrivals import constant, gamma, poisson
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from carpool.errors import ConfigError
-from carpool.loadgen.arrivals import MOST_REQUESTS
+from carpool.plan.arrivals import MOST_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from carpool.loadgen.arrivals import Times
+    from carpool.plan.arrivals import Times
 
 COLUMNS = ("timestamp", "time", "seconds", "arrival", "arrived_at")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from carpool.errors import ConfigError
-from carpool.loadgen.trace import read_trace, shape
+from carpool.plan.trace import read_trace, shape
 
 if TYPE_CHECKING:
     from pathlib import Path
