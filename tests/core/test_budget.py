@@ -77,7 +77,7 @@ def test_item_that_can_never_run_is_refused(policy: Policy, length: int, message
 
 
 def test_out_of_memory_halves_and_remembers() -> None:
-    """What ran out of memory is not tried again, at any length."""
+    """What ran out of memory is not tried again at once, at any length."""
     budget = Budget(Policy(max_batch_size=64), COST)
     budget.ran_out_of_memory(64, 10)
     assert budget.most_items(10) == (32, Reason.BUDGET)
@@ -92,6 +92,29 @@ def test_smaller_failure_seen_later_does_not_raise_the_ceiling() -> None:
     budget.ran_out_of_memory(8, 10)
     budget.ran_out_of_memory(64, 10)
     assert budget.most_items(10) == (4, Reason.BUDGET)
+
+
+def test_only_batches_that_the_ceiling_held_back_let_it_rise() -> None:
+    """Smaller ones, and those that another limit holds back just as much, say nothing of what else would fit."""
+    budget = Budget(Policy(max_batch_size=64, token_budget=100), COST)
+    budget.ran_out_of_memory(16, 10)
+    for _ in range(budget.ceiling.patience):
+        budget.ran(7, 10)  # 8 may
+        budget.ran(1, 60)  # one row, as under the token budget alone
+        assert budget.ceiling.tokens == 80
+    for _ in range(budget.ceiling.patience):
+        budget.ran(8, 10)
+    assert budget.most_items(10) == (10, Reason.BUDGET)
+
+
+def test_allowed_batch_sizes_do_not_keep_the_ceiling_down() -> None:
+    """Between 4 and 16 rows there is nothing to try: it rises until 16 are allowed again."""
+    budget = Budget(Policy(max_batch_size=16, batch_size_buckets=(4, 16)), COST)
+    budget.ran_out_of_memory(16, 10)
+    assert budget.most_items(10) == (4, Reason.BUDGET)
+    for _ in range(4 * budget.ceiling.patience):
+        budget.ran(4, 10)
+    assert budget.most_items(10) == (16, Reason.FULL)
 
 
 def test_single_item_too_large_for_memory_does_not_shrink_the_batches_of_others() -> None:

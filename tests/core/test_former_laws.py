@@ -18,6 +18,7 @@ class FormerMachine(RuleBasedStateMachine):
     def start(self, policy: Policy, cost: AffineCost, num_workers: int, poisonous: int) -> None:
         """Begin with nothing."""
         self.former = BatchFormer(policy, cost, num_workers=num_workers)
+        self.former.budget.ceiling.patience = 1  # so that it rises within the few steps of an example
         self.policy, self.num_workers, self.poisonous = policy, num_workers, poisonous
         self.now = 0.0
         self.accepted: list[Item] = []
@@ -82,7 +83,7 @@ class FormerMachine(RuleBasedStateMachine):
         assert max(item.length for item in batch.items) <= batch.length
         if self.policy.token_budget is not None:
             assert batch.size * batch.length <= self.policy.token_budget
-        assert batch.length * batch.size <= self.former.budget.ceiling_tokens or len(batch.items) == 1
+        assert batch.length * batch.size <= self.former.budget.ceiling.tokens or len(batch.items) == 1
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())

@@ -98,6 +98,43 @@ def test_out_of_memory_halves_and_remembers() -> None:
     assert (len(batch.items), batch.reason) == (4, Reason.BUDGET)
 
 
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=40), st.integers(1, 16))
+def test_nothing_is_lost_while_memory_comes_and_goes(phases: list[tuple[int, int]], longest: int) -> None:
+    """Whatever fits alone is answered, once, however often a larger batch is tried and fails."""
+    former = BatchFormer(Policy(max_batch_size=16, max_queue=10_000), COST)
+    former.budget.ceiling.patience = 2
+    added, answered = 0, []
+    for num_items, num_rows in phases:
+        for _ in range(num_items):
+            former.add(Item(payload=added, length=1 + added % longest), 0.0)
+            added += 1
+        while isinstance(answer := former.poll(0.0), Dispatch):
+            batch = answer.batch
+            if len(batch.items) > 1 and batch.size * batch.length > num_rows * longest:
+                assert former.failed(batch, 0.0, Fault.MEMORY) == []
+            else:
+                former.succeeded(batch, 0.0)
+                answered += [item.payload for item in batch.items]
+            former.check_integrity()
+    assert sorted(answered) == list(range(added))
+
+
+def test_memory_that_comes_back_is_used_again() -> None:
+    """Full batches leave once more, after attempts that failed while it was scarce."""
+    former, sizes = BatchFormer(Policy(max_batch_size=64, max_queue=100_000), COST), []
+    for number in range(60_000):
+        former.add(Item(payload=number), 0.0)
+    while isinstance(answer := former.poll(0.0), Dispatch):
+        sizes.append(answer.batch.size)
+        if answer.batch.size > 10 and len(sizes) < 1000:
+            former.failed(answer.batch, 0.0, Fault.MEMORY)
+        else:
+            former.succeeded(answer.batch, 0.0)
+    scarce = [size for size in sizes[:1000] if size > 10]
+    assert scarce == [64, 32, 16, 12, 12, 12, 12]
+    assert sizes[-2] == 64
+
+
 def test_part_that_no_longer_fits_runs_in_smaller_parts() -> None:
     """The ceiling fell while it waited: it is cut, and nothing of it is lost."""
     former = former_of(8, num_workers=2)

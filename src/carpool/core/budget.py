@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from carpool.core.batch import Reason
+from carpool.core.ceiling import Ceiling
 from carpool.core.collate import round_up
 from carpool.core.cost import CostModel, TimeModel
 from carpool.core.item import Item
@@ -25,7 +26,7 @@ class Budget:
 
     policy: Policy
     cost: TimeModel
-    ceiling_tokens: float = math.inf  # the most padded tokens that are believed to fit
+    ceiling: Ceiling = field(default_factory=Ceiling)
     _most_in_memory: dict[int, int] = field(default_factory=dict)
     _padded: dict[int, int] = field(default_factory=dict)
 
@@ -80,14 +81,20 @@ class Budget:
 
     def most_items(self, padded_length: int) -> tuple[int, Reason]:
         """Return the most items of a padded length that may run together (at least 1), and what sets the limit."""
-        most = self.policy.max_batch_size
-        tokens = self.ceiling_tokens
+        most, allowed = self.policy.max_batch_size, self._allowed(padded_length, self.ceiling.tokens)
+        return (most, Reason.FULL) if allowed >= most else (max(1, int(allowed)), Reason.BUDGET)
+
+    def _allowed(self, padded_length: int, ceiling_tokens: float) -> float:
+        """Return the most items that the limits allow under a ceiling; below 1 where not even one row is within it."""
+        allowed: float = self.policy.max_batch_size
+        tokens = ceiling_tokens
         if self.policy.token_budget is not None:
             tokens = min(tokens, self.policy.token_budget)
-        allowed = self._rows(tokens // padded_length) if tokens < math.inf else most
+        if tokens < math.inf:
+            allowed = min(allowed, self._rows(tokens // padded_length))
         if self.policy.memory_limit_bytes is not None:
             allowed = min(allowed, self._fits_in_memory(padded_length))
-        return (most, Reason.FULL) if allowed >= most else (max(1, int(allowed)), Reason.BUDGET)
+        return allowed
 
     def most_within(self, slack_s: float, padded_length: int, most: int) -> int:
         """Return the most items, from 1 to `most`, whose predicted time is within `slack_s`."""
@@ -100,12 +107,20 @@ class Budget:
         return fits
 
     def ran_out_of_memory(self, size: int, padded_length: int) -> None:
-        """Remember that such a batch did not fit: from now on half of it is the most.
+        """Remember that such a batch did not fit: for a while, half of it is the most.
 
         A single row that does not fit is its item's own fault, and says nothing of shorter ones.
         """
         if size > 1:
-            self.ceiling_tokens = min(self.ceiling_tokens, size * padded_length // 2)
+            self.ceiling.ran_out(size * padded_length)
+
+    def ran(self, size: int, padded_length: int) -> None:
+        """Take note that such a batch fitted, which counts where it was kept small for having run out of memory."""
+        if self.ceiling.tokens == math.inf:
+            return
+        held = self._allowed(padded_length, self.ceiling.tokens)
+        if held <= size and held < self._allowed(padded_length, math.inf):
+            self.ceiling.held()
 
     def _rows(self, allowed: float) -> float:
         """Return the most items whose rows, padded up to an allowed batch size, are no more than `allowed`."""

@@ -239,6 +239,7 @@ class BatchFormer:
         """Take note that a batch ran and its items are answered."""
         if isinstance(self.cost, LearningTimeModel):
             self.cost.observe(batch.size, batch.length, now - batch.dispatched_at)
+        self.budget.ran(batch.size, batch.length)
         self._recovery.succeeded(batch)
         self._came_back(batch, len(batch.items), now)
         for item in batch.items:

@@ -1,7 +1,7 @@
 """After a failure: find the guilty item, spare its batch-mates, and remember.
 
 A failed batch is halved and run again until the items that fail alone are found. Out of memory is no item's fault
-unless it runs alone: the batch is halved just so, and the budget remembers what did not fit.
+unless it runs alone: the batch is halved just so, and the budget keeps below what did not fit for a while.
 """
 
 from collections import OrderedDict, deque
