@@ -50,17 +50,23 @@ def _is_background(item: Item, ageing_s: float, now: float) -> bool:
 
 def _choose_by_length(candidates: list[Item], budget: Budget) -> Choice:
     """Choose the batch that holds the first candidate, of those that clear all candidates soonest."""
-    groups = _by_padded_length(candidates, budget)
-    lengths = sorted(groups)
     anchor = candidates[0]
-    position = lengths.index(budget.padded_length(anchor.length))
-    run = next(run for run in cut(lengths, [len(groups[length]) for length in lengths], budget) if position in run)
-    longest_first = [item for index in reversed(run) for item in groups[lengths[index]]]
-    members = _part_with(anchor, longest_first, budget)
+    members = _part_with(anchor, _longest_first(candidates, budget), budget)
     padded = budget.padded(members)
     count = _cheapest_count(len(members), padded, budget)
     others = islice((item for item in members if item is not anchor), count - 1)
     return Choice([anchor, *others], padded, _bound(count, len(candidates), padded, budget))
+
+
+def _longest_first(candidates: list[Item], budget: Budget) -> list[Item]:
+    """Return the run of candidates of neighbouring lengths that the first one is best run with, the longest first."""
+    groups = _by_padded_length(candidates, budget)
+    if len(groups) == 1:
+        return candidates
+    lengths = sorted(groups)
+    position = lengths.index(budget.padded_length(candidates[0].length))
+    run = next(run for run in cut(lengths, [len(groups[length]) for length in lengths], budget) if position in run)
+    return [item for index in reversed(run) for item in groups[lengths[index]]]
 
 
 def _part_with(anchor: Item, longest_first: list[Item], budget: Budget) -> list[Item]:

@@ -40,6 +40,7 @@ class BatchFormer:
         self.policy = policy
         self.cost = cost
         self.budget = Budget(policy, cost)
+        self._learning = cost if isinstance(cost, LearningTimeModel) else None
         self._num_workers = num_workers
         self._queue = ItemQueue(policy)
         self._recovery = Recovery()
@@ -93,7 +94,7 @@ class BatchFormer:
     def _check_deadline(self, item: Item, now: float) -> None:
         num_ahead = self._queue.num_ahead(item)
         wait_s = self.predicted_wait_s(num_ahead, now)
-        if not wait_s and now < item.deadline_at and isinstance(self.cost, LearningTimeModel):
+        if not wait_s and now < item.deadline_at and self._learning is not None:
             return  # nobody is ahead: a model that has learned something too slow must be able to learn better
         padded = self.budget.padded_length(item.length)
         most, _ = self.budget.most_items(padded)
@@ -237,8 +238,8 @@ class BatchFormer:
 
     def succeeded(self, batch: Batch, now: float) -> None:
         """Take note that a batch ran and its items are answered."""
-        if isinstance(self.cost, LearningTimeModel):
-            self.cost.observe(batch.size, batch.length, now - batch.dispatched_at)
+        if self._learning is not None:
+            self._learning.observe(batch.size, batch.length, now - batch.dispatched_at)
         self.budget.ran(batch.size, batch.length)
         self._recovery.succeeded(batch)
         self._came_back(batch, len(batch.items), now)
