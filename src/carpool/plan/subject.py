@@ -8,6 +8,8 @@ from typing import Protocol
 from carpool.cost.model import CostModel
 from carpool.errors import ConfigError
 
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # of one parameter
+
 
 class MeasuredMemory(Protocol):
     """What a profile found of memory."""
@@ -27,6 +29,10 @@ class MeasuredProfile(Protocol):
     @property
     def name(self) -> str:
         """The model's short name."""
+
+    @property
+    def num_parameters(self) -> int | None:
+        """How many parameters the model has."""
 
     @property
     def cost_model(self) -> CostModel | None:
@@ -72,6 +78,7 @@ class Subject:
         example_lengths: Lengths of typical items in no order, at least one: what a workload draws from if told nothing.
         max_length: Longest item that the model takes; longer ones are cut. None for no limit.
         memory_limit_bytes: Most memory that a batch may need; None where it was not learned.
+        weights_bytes: What the model's parameters take; None where they could not be counted.
     """
 
     target: str
@@ -83,6 +90,7 @@ class Subject:
     example_lengths: tuple[int, ...] = (1,)
     max_length: int | None = None
     memory_limit_bytes: int | None = None
+    weights_bytes: int | None = None
 
     @classmethod
     def of(cls, profile: MeasuredProfile) -> Subject:
@@ -106,4 +114,11 @@ class Subject:
             example_lengths=profile.example_lengths or profile.cost_model.lengths,
             max_length=profile.max_length,
             memory_limit_bytes=profile.memory.limit_bytes,
+            weights_bytes=_weights_bytes(profile.num_parameters, profile.cost_model),
         )
+
+
+def _weights_bytes(num_parameters: int | None, cost_model: CostModel) -> int | None:
+    """Return what so many parameters take in the dtype that was measured."""
+    each = _BYTES.get(cost_model.measured_on.get("dtype", ""))
+    return None if num_parameters is None or each is None else num_parameters * each
