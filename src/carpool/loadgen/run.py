@@ -63,30 +63,48 @@ class ClosedLoad:
     num_requests: int | None = None
 
 
-async def run_load(load: Load, *, watch: Callable[[Progress], None] | None = None) -> LoadResult:
+async def run_load(
+    load: Load, *, watch: Callable[[Progress], None] | None = None, on_ready: Callable[[], None] | None = None
+) -> LoadResult:
     """Send an open loop's requests and record each.
 
     Cancelling it (Ctrl-C) ends it early: the result holds what was measured and is marked as interrupted.
+
+    Args:
+        load: What to send, and when.
+        watch: Called a few times a second with the progress.
+        on_ready: Called once the server has answered a first request, just before the load begins.
 
     Raises:
         ConnectionFailed: A first request, sent before the load, was not answered with success.
     """
     async with open_session(load.requests.headers) as session:
         sender = await _ready_sender(session, load.requests, load.timeout_s)
+        if on_ready is not None:
+            on_ready()
         run = Run(sender, timeout_s=load.timeout_s)
         return await drive_open(
             run, load.arrivals, window_s=load.duration_s, max_in_flight=load.max_in_flight, watch=watch
         )
 
 
-async def run_closed(load: ClosedLoad, *, watch: Callable[[Progress], None] | None = None) -> LoadResult:
+async def run_closed(
+    load: ClosedLoad, *, watch: Callable[[Progress], None] | None = None, on_ready: Callable[[], None] | None = None
+) -> LoadResult:
     """Send a closed loop's requests and record each; cancelling it keeps what was measured.
+
+    Args:
+        load: What to send.
+        watch: Called a few times a second with the progress.
+        on_ready: Called once the server has answered a first request, just before the load begins.
 
     Raises:
         ConnectionFailed: A first request, sent before the load, was not answered with success.
     """
     async with open_session(load.requests.headers) as session:
         sender = await _ready_sender(session, load.requests, load.timeout_s)
+        if on_ready is not None:
+            on_ready()
         run = Run(sender, timeout_s=load.timeout_s)
         return await drive_closed(
             run,
@@ -97,8 +115,18 @@ async def run_closed(load: ClosedLoad, *, watch: Callable[[Progress], None] | No
         )
 
 
-def blocking(load: Load | ClosedLoad, *, watch: Callable[[Progress], None] | None = None) -> LoadResult:
+def blocking(
+    load: Load | ClosedLoad,
+    *,
+    watch: Callable[[Progress], None] | None = None,
+    on_ready: Callable[[], None] | None = None,
+) -> LoadResult:
     """Run a load in a loop of its own, whose timers are fine, and return its result.
+
+    Args:
+        load: An open or a closed loop.
+        watch: Called a few times a second with the progress.
+        on_ready: Called once the server has answered a first request, just before the load begins.
 
     Example:
         Against a server on this machine::
@@ -106,8 +134,9 @@ def blocking(load: Load | ClosedLoad, *, watch: Callable[[Progress], None] | Non
             requests = Requests("http://127.0.0.1:8000/v1/embeddings", [b'{"input": "a text"}'])
             result = blocking(Load(requests=requests, arrivals=constant(200, 30), duration_s=30))
     """
-    work = run_load(load, watch=watch) if isinstance(load, Load) else run_closed(load, watch=watch)
-    return run_in_loop(work)
+    if isinstance(load, Load):
+        return run_in_loop(run_load(load, watch=watch, on_ready=on_ready))
+    return run_in_loop(run_closed(load, watch=watch, on_ready=on_ready))
 
 
 async def _ready_sender(session: aiohttp.ClientSession, requests: Requests, timeout_s: float) -> HttpSender:

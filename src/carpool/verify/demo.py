@@ -87,12 +87,12 @@ def compare_served(profile: Profile, out: Path, options: DemoOptions, bar: Progr
     """
     flags = ("--max-batch-size", str(batch_limit(profile)), "--profile", str(out / "profile.json"))
     bar.note("starting two servers")
-    with serving(options.target, "--no-batching") as url_off, serving(options.target, *flags) as url_on:
-        off, on = _requests(url_off, options.seed), _requests(url_on, options.seed)
+    with serving(options.target, "--no-batching") as server_off, serving(options.target, *flags) as server_on:
+        off, on = _requests(server_off.url, options.seed), _requests(server_on.url, options.seed)
         bar.note("the unbatched server alone: objective and capacity")
         objective, capacity = _yardsticks(off, options.window_s)
         others = OtherLoad()
-        sites = (Site(url_off, off, batching=False), Site(url_on, on, batching=True))
+        sites = (Site(server_off.url, off, batching=False), Site(server_on.url, on, batching=True))
         pairs = list(_pairs(sites, capacity, objective, options, bar))
         other_load_cores = others.cores()
     return Comparison(
@@ -153,5 +153,5 @@ def _drive(site: Site, rate: float, objective: Objective, window_s: float, seed:
         timeout_s=max(LONGEST_ANSWER_S, 2 * objective.latency_s),
     )
     before = read_counts(site.url)
-    summary = summarise(blocking(load), objective)
+    summary = summarise(blocking(load), objective, asked_rate=rate)
     return summary, between(before, read_counts(site.url))

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from carpool.errors import CarpoolError
@@ -24,12 +25,25 @@ class ServerFailed(CarpoolError):
     """A server could not be started."""
 
 
-@contextmanager
-def serving(target: str, *flags: str) -> Iterator[str]:
-    """Serve TARGET on a free loopback port while the block runs; give the server's URL.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningServer:
+    """A server that is running.
 
     Args:
-        target: as `carpool serve` takes it.
+        url: where it listens.
+        pid: its process.
+    """
+
+    url: str
+    pid: int
+
+
+@contextmanager
+def serving(target: str, *flags: str) -> Iterator[RunningServer]:
+    """Serve TARGET on a free loopback port while the block runs.
+
+    Args:
+        target: as `carpool serve` takes it: a model or a carpool.toml.
         flags: further flags of `carpool serve`.
 
     Raises:
@@ -46,7 +60,7 @@ def serving(target: str, *flags: str) -> Iterator[str]:
         ) as process,
     ):
         try:
-            yield _url_once_ready(process, said)
+            yield RunningServer(url=_url_once_ready(process, said), pid=process.pid)
         finally:
             _stop(process)
 
