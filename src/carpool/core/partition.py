@@ -7,6 +7,7 @@ distinct padded lengths finds it.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from carpool.core.budget import Budget
 
@@ -27,12 +28,16 @@ def cut(lengths: Sequence[int], counts: Sequence[int], budget: Budget) -> list[r
     [range(0, 2), range(2, 3)]
     """
     edges = _edges(len(lengths))
+    held = [sum(counts[start:end]) for start, end in pairwise(edges)]
     best_s, came_from = [0.0] + [math.inf] * (len(edges) - 1), [0] * len(edges)
     for end in range(1, len(edges)):
         padded, num_items = lengths[edges[end] - 1], 0
+        most, _ = budget.most_items(padded)
+        full_s = budget.time_s(most, padded)
         for start in range(end - 1, -1, -1):
-            num_items += sum(counts[edges[start] : edges[start + 1]])
-            total_s = best_s[start] + _clear_s(num_items, padded, budget)
+            num_items += held[start]
+            num_full, rest = divmod(num_items, most)
+            total_s = best_s[start] + num_full * full_s + (budget.time_s(rest, padded) if rest else 0.0)
             if total_s <= best_s[end]:  # of equals, the longer run: it is the fuller batch
                 best_s[end], came_from[end] = total_s, start
     runs, end = [], len(edges) - 1
@@ -46,11 +51,3 @@ def _edges(num_lengths: int) -> list[int]:
     """Return where runs may begin and end: between all lengths, or evenly spread where there are too many."""
     step = math.ceil(num_lengths / _MOST_LENGTHS)
     return [*range(0, num_lengths, step), num_lengths]
-
-
-def _clear_s(num_items: int, padded: int, budget: Budget) -> float:
-    """Return the predicted seconds that so many items of one padded length take, in as many batches as they need."""
-    most, _ = budget.most_items(padded)
-    num_full, rest = divmod(num_items, most)
-    full_s = num_full * budget.time_s(most, padded) if num_full else 0.0
-    return full_s + (budget.time_s(rest, padded) if rest else 0.0)

@@ -35,6 +35,7 @@ class CostModel:
         largest_batch_sizes: For each length, the largest batch size measured at it.
         error_pct: Median size of the errors made on points that the fit had not seen, in per cent.
         worst_error_pct: The largest of them.
+        worst_error_at: Batch size and length of the point where it was made.
         residual_sd: Standard deviation of the fit's error, relative to the time.
         measurement_sd: Median standard error of the measurements, relative to the time.
         scores_pct: Mean held-out error of every form that was tried, in per cent.
@@ -49,6 +50,7 @@ class CostModel:
     largest_batch_sizes: tuple[int, ...]
     error_pct: float
     worst_error_pct: float
+    worst_error_at: tuple[int, int]
     residual_sd: float
     measurement_sd: float
     scores_pct: dict[str, float] = field(default_factory=dict)
@@ -216,9 +218,16 @@ class ClippedCostModel:
     """
 
     model: CostModel
+    _known_s: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def time_s(self, batch_size: int, length: int) -> float:
-        """Return the predicted seconds of a batch of any shape."""
+        """Return the predicted seconds of a batch of any shape; a scheduler asks for the same few again and again."""
+        known_s = self._known_s.get((batch_size, length))
+        if known_s is None:
+            known_s = self._known_s[batch_size, length] = self._predict_s(batch_size, length)
+        return known_s
+
+    def _predict_s(self, batch_size: int, length: int) -> float:
         lengths = self.model.lengths
         longest = lengths[-1]
         if length <= longest:
@@ -288,6 +297,7 @@ def fit_cost_model(
         largest_batch_sizes=tuple(max(p.batch_size for p in ordered if p.length == length) for length in lengths),
         error_pct=float(100.0 * np.median(sizes)),
         worst_error_pct=float(100.0 * sizes.max()),
+        worst_error_at=chosen.worst,
         residual_sd=_residual_sd(chosen, ordered),
         measurement_sd=float(np.median([point.relative_sd for point in ordered])),
         scores_pct={candidate.name: 100.0 * candidate.score for candidate in tried},
