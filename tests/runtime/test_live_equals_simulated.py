@@ -2,34 +2,53 @@
 
 import csv
 import heapq
+import math
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from carpool.core import AffineCost, Batch, BatchFormer, Item, Policy, VirtualClock
 from carpool.errors import CarpoolError
+from carpool.plan.setup import Setup
+from carpool.plan.simulate import Run, simulate
+from carpool.plan.stream import Stream
 from carpool.runtime.dispatcher import Dispatcher, Idle
 from carpool.signals.events import BatchRan
-from tests.core.simulation import Simulation
 from tests.runtime.fakes import Recorder
 
 TRACE = Path(__file__).parent.parent / "data" / "azure_conversation.csv"
 COST = AffineCost(overhead_s=0.2, token_s=0.0005)
-Signature = tuple[float, str, tuple[float, ...]]
+Signature = tuple[float, str, tuple[int, ...]]
 
 
-def recorded_items(deadline_s: float | None) -> list[Item]:
+def recorded(deadline_s: float | None) -> Stream:
     """Return the recorded arrivals and lengths; every third item has a deadline, some have priorities and tenants."""
     with TRACE.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    start = datetime.fromisoformat(rows[0]["TIMESTAMP"][:26])
+    instants = [datetime.fromisoformat(row["TIMESTAMP"][:26]) for row in rows]
+    times_s = np.array([(instant - instants[0]).total_seconds() for instant in instants])
+    deadlines_s = [deadline_s if number % 3 == 0 else math.inf for number in range(len(rows))]
+    return Stream(
+        times_s=times_s,
+        lengths=np.array([int(row["ContextTokens"]) for row in rows]),
+        window_s=float(times_s[-1]),
+        priorities=np.arange(len(rows)) % 3 - 1,
+        deadlines_s=None if deadline_s is None else np.array(deadlines_s),
+        tenants=tuple("ab"[number % 2] for number in range(len(rows))),
+    )
+
+
+def as_items(stream: Stream) -> list[Item]:
+    """Return what a live batcher would be handed."""
     items = []
-    for number, row in enumerate(rows):
-        at = (datetime.fromisoformat(row["TIMESTAMP"][:26]) - start).total_seconds()
-        item = Item(arrived_at=at, length=int(row["ContextTokens"]), priority=number % 3 - 1, tenant="ab"[number % 2])
-        if deadline_s is not None and number % 3 == 0:
-            item.deadline_at = at + deadline_s
+    for number, at in enumerate(stream.times_s.tolist()):
+        item = Item(arrived_at=at, length=int(stream.lengths[number]), handle=number)
+        if stream.priorities is not None and stream.tenants is not None:
+            item.priority, item.tenant = int(stream.priorities[number]), stream.tenants[number]
+        if stream.deadlines_s is not None:
+            item.deadline_at = at + float(stream.deadlines_s[number])
         items.append(item)
     return items
 
@@ -40,8 +59,8 @@ class VirtualWorkers:
     def __init__(self, policy: Policy, num_workers: int) -> None:
         self.clock = VirtualClock()
         self.sink = Recorder()
-        former = BatchFormer(policy, COST, num_workers=num_workers)
-        self.dispatcher = Dispatcher(former, self.clock, self.sink, lambda _: None)
+        self.former = BatchFormer(policy, COST, num_workers=num_workers)
+        self.dispatcher = Dispatcher(self.former, self.clock, self.sink, lambda _: None)
         self.running: list[tuple[float, int, Batch]] = []  # a heap by the instant of completion
         self.num_idle = num_workers
         self.batches: list[Batch] = []
@@ -52,7 +71,8 @@ class VirtualWorkers:
         wake_at = float("inf")
         while arrivals or self.running or wake_at < float("inf"):
             done_at = self.running[0][0] if self.running else float("inf")
-            now = min(done_at, wake_at, arrivals[0].arrived_at if arrivals else float("inf"))
+            expires_at = self.former.next_deadline_at()  # what a live batcher's timekeeper waits for
+            now = min(done_at, wake_at, expires_at, arrivals[0].arrived_at if arrivals else float("inf"))
             self.clock.advance_to(now)
             while self.running and self.running[0][0] == now:
                 self.finish(heapq.heappop(self.running)[2])
@@ -90,7 +110,19 @@ class VirtualWorkers:
 
 def signatures(batches: list[Batch]) -> list[Signature]:
     """Return when each batch left, why, and who was in it."""
-    return [(b.dispatched_at, b.reason.value, tuple(item.arrived_at for item in b.items)) for b in batches]
+    return [(b.dispatched_at, b.reason.value, tuple(sorted(item.handle for item in b.items))) for b in batches]
+
+
+def simulated_signatures(run: Run) -> list[Signature]:
+    """Return the same of a simulation."""
+    members: list[list[int]] = [[] for _ in run.reasons]
+    for number, batch in enumerate(run.batch_of.tolist()):
+        if batch >= 0:
+            members[batch].append(number)
+    return [
+        (at, reason.value, tuple(who))
+        for at, reason, who in zip(run.dispatched_at.tolist(), run.reasons, members, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -109,11 +141,10 @@ def test_a_recorded_trace_makes_the_same_batches_live_and_simulated(
     policy: Policy, deadline_s: float | None, num_workers: int
 ) -> None:
     """Instant by instant, reason by reason, member by member."""
-    simulation = Simulation(policy, COST, num_workers=num_workers)
-    simulation.arrive_all(recorded_items(deadline_s))
-    simulated = signatures(simulation.run().batches)
+    stream = recorded(deadline_s)
+    simulated = simulated_signatures(simulate(stream, Setup(policy=policy, num_workers=num_workers), COST))
     live = VirtualWorkers(policy, num_workers)
-    assert signatures(live.replay(recorded_items(deadline_s))) == simulated
+    assert signatures(live.replay(as_items(stream))) == simulated
     assert len(simulated) >= 300 / policy.max_batch_size / 2
     ran = [event for event in live.sink.events if isinstance(event, BatchRan)]
     assert sorted((e.dispatched_at, e.reason) for e in ran) == sorted((at, why) for at, why, _ in simulated)

@@ -258,13 +258,16 @@ def _items(stream: Stream) -> Iterator[Item]:
     nothing: list[None] = [None] * len(stream)
     priorities = nothing if stream.priorities is None else stream.priorities.tolist()
     deadlines_s = nothing if stream.deadlines_s is None else stream.deadlines_s.tolist()
-    values = zip(stream.times_s.tolist(), stream.lengths.tolist(), priorities, deadlines_s, strict=True)
-    for number, (at, length, priority, deadline_s) in enumerate(values):
+    tenants = nothing if stream.tenants is None else stream.tenants
+    values = zip(stream.times_s.tolist(), stream.lengths.tolist(), priorities, deadlines_s, tenants, strict=True)
+    for number, (at, length, priority, deadline_s, tenant) in enumerate(values):
         item = Item(arrived_at=at, length=length, handle=number)
         if priority is not None:
             item.priority = priority
         if deadline_s is not None:
             item.deadline_at = at + deadline_s
+        if tenant is not None:
+            item.tenant = tenant
         yield item
 
 

@@ -23,6 +23,7 @@ class Stream:
             none at all.
         patience_s: Seconds from its arrival after which a client that still waits goes away [n]; infinite for never;
             None for none at all.
+        tenants: Whose each item is [n]; None where nobody is told apart.
 
     Raises:
         ConfigError: The arrays have different lengths, times go backwards or leave the window, or a length is below 1.
@@ -34,10 +35,11 @@ class Stream:
     priorities: NDArray[np.int64] | None = None
     deadlines_s: NDArray[np.float64] | None = None
     patience_s: NDArray[np.float64] | None = None
+    tenants: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         num = len(self.times_s)
-        for name in ("lengths", "priorities", "deadlines_s", "patience_s"):
+        for name in ("lengths", "priorities", "deadlines_s", "patience_s", "tenants"):
             values = getattr(self, name)
             if values is not None and len(values) != num:
                 raise ConfigError(f"{name} has {len(values)} values for {num} arrivals: give one for each")
