@@ -191,21 +191,38 @@ def _systematic_sd(subject: Subject) -> float:
 def summarise(runs: Sequence[Run], objectives: Sequence[Objective] = (), *, transport_s: float = 0.0) -> Prediction:
     """Bring simulated windows of one setup together."""
     found = [figures_of(run, objectives, transport_s=transport_s) for run in runs]
-    plain = [field.name for field in fields(Figures) if field.name not in {"at_objectives_s", "shares_within", "grows"}]
     pooled = np.concatenate([run.latencies_s[~np.isnan(run.latencies_s)] for run in runs]) + transport_s
+    spread = np.quantile(pooled, np.linspace(0, 1, _NUM_QUANTILES)).tolist() if len(pooled) else ()
+    return together(found, objectives, window_s=runs[0].stream.window_s, latency_quantiles_s=tuple(spread))
+
+
+def together(
+    found: Sequence[Figures],
+    objectives: Sequence[Objective] = (),
+    *,
+    window_s: float,
+    latency_quantiles_s: tuple[float, ...] = (),
+) -> Prediction:
+    """Bring the figures of windows of one setup together.
+
+    Args:
+        found: The figures of each window, at least one.
+        objectives: What latencies were held against.
+        window_s: Seconds in each window.
+        latency_quantiles_s: Of all answered items, 101 evenly spaced quantiles; empty where they were not kept.
+    """
+    plain = [field.name for field in fields(Figures) if field.name not in {"at_objectives_s", "shares_within", "grows"}]
     return Prediction(
         **{name: interval([getattr(one, name) for one in found]) for name in plain},
-        num_runs=len(runs),
-        window_s=runs[0].stream.window_s,
+        num_runs=len(found),
+        window_s=window_s,
         objectives=tuple(objectives),
         at_objectives_s=tuple(
             interval([one.at_objectives_s[index] for one in found]) for index in range(len(objectives))
         ),
         shares_within=tuple(interval([one.shares_within[index] for one in found]) for index in range(len(objectives))),
         stable=sum(one.grows for one in found) <= len(found) / 2,
-        latency_quantiles_s=tuple(np.quantile(pooled, np.linspace(0, 1, _NUM_QUANTILES)).tolist())
-        if len(pooled)
-        else (),
+        latency_quantiles_s=latency_quantiles_s,
     )
 
 
