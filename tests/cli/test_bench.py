@@ -85,6 +85,8 @@ def test_an_open_loop_is_reported_as_one_document(
     assert found["schema_version"] == 1
     assert found["loop"] == "open"
     assert found["num_ok"] == found["num_requests"] > 10
+    assert found["asked_rate"] == 500
+    assert found["offered_rate"] == pytest.approx(found["num_requests"] / 0.1)
     assert found["attainment"]["met"] is True
     assert found["latency_s"]["p50"]["value"] > 0
 
@@ -201,8 +203,9 @@ def test_a_server_that_is_not_there_is_exit_1(capsys: pytest.CaptureFixture[str]
     """Nothing listens on port 9: the URL and the remedy, no traceback."""
     assert main(["bench", "http://127.0.0.1:9", "--rate", "1"]) == 1
     said = capsys.readouterr().err
-    assert "http://127.0.0.1:9/v1/models can't be reached" in said
-    assert "see that the server runs there" in said
+    assert "http://127.0.0.1:9/v1/models can't be reached: no connection to 127.0.0.1 port 9 (" in said
+    assert "see that a server runs there (carpool serve starts one), and that host, port" in said
+    assert "ssl" not in said
 
 
 def test_an_output_that_can_not_be_written_is_found_before_the_load(

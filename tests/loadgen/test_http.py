@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
+import os
 import socket
+import ssl
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import aiohttp
 import numpy as np
 import pytest
 from aiohttp import web
 
 from carpool.errors import ConfigError, ConnectionFailed
 from carpool.loadgen.clock import run_in_loop
-from carpool.loadgen.http import JSON_HEADERS, HttpSender, Requests, open_session
+from carpool.loadgen.http import JSON_HEADERS, HttpSender, Requests, explain, open_session
 from carpool.loadgen.records import OK, TIMEOUT, Reply
 from carpool.loadgen.run import ClosedLoad, Load, run_closed, run_load
 from carpool.plan.arrivals import constant
@@ -49,6 +54,36 @@ async def send_once(url: str) -> Reply:
     """Send one request."""
     async with open_session(JSON_HEADERS) as session:
         return await HttpSender(session, Requests(url, [BODY])).send(0)
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed"), os.strerror(errno.ECONNREFUSED)),
+        (OSError("Multiple exceptions: this, that"), "Multiple exceptions: this, that"),
+        (ConnectionResetError(), "ConnectionResetError"),
+        # Resolvers and TLS number their errors anew: 8 is no "Exec format error", 1 no "Operation not permitted".
+        (socket.gaierror(8, "nodename nor servname provided, or not known"), "nodename nor servname provided"),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "[SSL: WRONG_VERSION_NUMBER] wrong"),
+    ],
+)
+def test_a_failed_connection_is_told_by_host_port_and_reason(cause: OSError, reason: str) -> None:
+    """In place of the library's own words, which speak of `ssl:default` where there is no TLS."""
+    key = SimpleNamespace(host="gpu7", port=8000, ssl=True)
+    said = explain(aiohttp.ClientConnectorError(key, cause))  # type: ignore[arg-type]
+    assert said.startswith(f"no connection to gpu7 port 8000 ({reason}")
+
+
+async def test_https_to_a_server_of_http_is_told_as_such() -> None:
+    """The handshake fails, which is neither a refusal nor a reset."""
+
+    async def never(_request: web.Request) -> web.StreamResponse:
+        raise AssertionError
+
+    async with serving(never) as url:
+        reply = await send_once(url.replace("http:", "https:"))
+    assert reply.outcome == "tls"
+    assert reply.detail.startswith("no connection to 127.0.0.1 port ")
 
 
 async def test_bodies_and_headers_arrive_as_they_are() -> None:

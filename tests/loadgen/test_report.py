@@ -26,7 +26,7 @@ def result() -> LoadResult:
 def test_the_table_shows_percentiles_with_their_confidence(result: LoadResult) -> None:
     """In milliseconds, and a dash where the sample can't bound a percentile."""
     lines = summary_table(summarise(result)).to_text().splitlines()
-    assert lines[0] == "Latency, 100 requests in 2 s (open loop)"
+    assert lines[0] == "Latency of 100 requests in 2 s: open loop, 50/s offered"
     assert [line.split()[0] for line in lines[3:8]] == ["p50", "p95", "p99", "mean", "max"]
     assert lines[3].split() == ["p50", "10.0", "10.0", "10.0"]
     assert not lines[5].split()[-1][0].isdigit()
@@ -41,11 +41,22 @@ def test_sentences_say_what_was_sustained_and_how_far_to_believe_it(result: Load
     """A clean run of an open loop is told in a few sentences."""
     said = list(sentences_about(summarise(result, Objective(0.95, 0.02))))
     assert said == [
-        "Sustained 49.5 requests/s of 50 offered; 99.0% were answered with success.",
+        "Sustained 49.5 requests/s of 50/s offered; 99.0% were answered with success.",
         "Objective p95 within 20 ms: met, 99.00% of all requests were answered within it; goodput 49.5 requests/s.",
         "Without an answer in time: 1. Such a latency is a lower bound, and so is a percentile that reaches it.",
-        "The generator kept up: it sent with a lag of 0 us at p99 and used 20% of one core.",
+        (
+            "The generator kept up: 99% of its requests left at most 0 us after their time "
+            "(limit 2 ms, 10% of the objective), and it used 20% of one core (limit 90%)."
+        ),
     ]
+
+
+def test_the_rate_asked_for_is_shown_where_chance_made_it_another(result: LoadResult) -> None:
+    """Random arrivals keep to a rate on average: both are told, in the table and in the sentence, and not else."""
+    summary = summarise(result, asked_rate=55)
+    assert summary_table(summary).title == "Latency of 100 requests in 2 s: open loop, 50/s offered (55/s asked)"
+    assert "Sustained 49.5 requests/s of 50/s offered (55/s asked); " in next(sentences_about(summary))
+    assert "asked" not in " ".join(sentences_about(summarise(result, asked_rate=50.01)))
 
 
 def test_what_weakens_the_figures_is_said(result: LoadResult) -> None:

@@ -16,8 +16,8 @@ OBJECTIVE = Objective(0.99, 0.050)
 BATCHES = BatchFigures(mean_batch_size=4.0, fill_ratio=0.5, padding_waste=0.25, queue_delay_s=0.001, compute_s=0.01)
 
 
-def trial(rate: int, latency_ms: float, *, batching: bool, cpu_share: float = 0.1) -> Trial:
-    """Every request at `rate` for one second took about `latency_ms`."""
+def trial(rate: int, latency_ms: float, *, batching: bool, cpu_share: float = 0.1, asked: float = 1.0) -> Trial:
+    """Every request at `rate` for one second took about `latency_ms`; `asked` times as many were asked for."""
     sent = np.arange(rate) / rate
     latency_s = np.linspace(0.9, 1.1, rate) * latency_ms / 1e3
     result = LoadResult(
@@ -30,7 +30,8 @@ def trial(rate: int, latency_ms: float, *, batching: bool, cpu_share: float = 0.
         window_s=1.0,
         cpu_share=cpu_share,
     )
-    return Trial(batching=batching, rate=rate, load=rate / 100, summary=summarise(result, OBJECTIVE), batches=BATCHES)
+    summary = summarise(result, OBJECTIVE)
+    return Trial(batching=batching, rate=asked * rate, load=rate / 100, summary=summary, batches=BATCHES)
 
 
 def compare(off_ms: tuple[float, ...], on_ms: tuple[float, ...], **options: float) -> Comparison:
@@ -96,6 +97,15 @@ def test_a_disturbed_machine_is_a_doubt() -> None:
     """Programs that have no part in it took the cores: the figures are not to be trusted, and it says so."""
     disturbed = replace(compare((10, 20, 30), (10, 20, 30)), other_load_cores=0.8)
     assert doubts(disturbed)[0].startswith("Other programs used 0.8 cores")
+
+
+def test_the_rates_asked_for_are_noted_where_chance_made_others_of_them() -> None:
+    """The table and the picture go by what was really sent; a goodput above what was offered can't be."""
+    as_asked, more = compare((10, 20, 30), (10, 20, 30)), compare((10, 20, 30), (10, 20, 30), asked=1.1)
+    assert [row[0] for row in side_by_side(more).rows] == [10, 10, 100, 100, 200, 200]
+    assert "Asked for were 11, 110, 220/s: random arrivals keep to a rate on average only." in side_by_side(more).notes
+    assert not any("Asked" in note for note in side_by_side(as_asked).notes)
+    assert picture(more).alt == picture(as_asked).alt
 
 
 def test_the_table_shows_each_load_twice(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -74,7 +74,7 @@ class BenchOptions:
     epilog="Example: carpool bench http://127.0.0.1:8000 --rate 200 --duration 30s --objective p99=50ms --out out/bench"
 )
 @click.argument("url")
-@click.option("--rate", type=RATE, help="Open loop: requests a second, whatever becomes of the answers.")
+@click.option("--rate", type=RATE, help="Open loop: requests a second on average, whatever becomes of the answers.")
 @click.option("--duration", type=DURATION, help="How long to send.  [default: 30s, or the whole trace]")
 @click.option("--requests", "num_requests", type=click.IntRange(min=1), help="Stop after this many, if that is sooner.")
 @click.option(
@@ -225,7 +225,7 @@ def _report(url: str, result: LoadResult, options: BenchOptions, output: Output)
     from carpool.loadgen.report import failure_table, sentences_about, summary_table
     from carpool.loadgen.stats import summarise
 
-    summary = summarise(result, options.objective)
+    summary = summarise(result, options.objective, asked_rate=options.rate)
     output.table(summary_table(summary))
     if summary.failures:
         output.table(failure_table(summary))

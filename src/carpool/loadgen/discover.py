@@ -12,7 +12,7 @@ import numpy as np
 
 from carpool.errors import ConfigError, ConnectionFailed
 from carpool.loadgen.bodies import NUM_BODIES, oip_bodies, openai_bodies, read_inputs
-from carpool.loadgen.http import Requests, check_url, open_session
+from carpool.loadgen.http import Requests, check_url, explain, open_session
 from carpool.models.text import sentences
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ async def _get(session: aiohttp.ClientSession, url: str) -> Mapping[str, Any] | 
         raise ConnectionFailed(f"{url} had no answer within {ANSWER_S:g} s: see that the server is ready") from None
     except (aiohttp.ClientError, OSError) as error:
         raise ConnectionFailed(
-            f"{url} can't be reached ({str(error) or type(error).__name__}): see that the server runs there, "
-            "and that host and port are right"
+            f"{url} can't be reached: {explain(error)}; see that a server runs there (carpool serve starts one), "
+            "and that host, port and http or https are right"
         ) from None
     if response.status >= 500:  # noqa: PLR2004 (the server's own fault)
         raise ConnectionFailed(f"{url} was answered with http {response.status}: see the server's log, and try again")

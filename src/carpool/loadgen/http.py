@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -99,9 +101,25 @@ async def open_session(headers: Mapping[str, str]) -> AsyncIterator[aiohttp.Clie
         yield session
 
 
+def explain(error: aiohttp.ClientError | OSError) -> str:
+    """Say what went wrong on the way to a server: with host, port and the system's reason where there was no way."""
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return str(error) or type(error).__name__
+    return f"no connection to {error.host} port {error.port} ({_reason(error)})"
+
+
+def _reason(error: aiohttp.ClientConnectorError) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(error.certificate_error)
+    cause = error.os_error
+    if isinstance(cause, socket.gaierror | ssl.SSLError) or not cause.errno:
+        return cause.strerror or str(cause) or type(cause).__name__  # the numbers of these are not the system's
+    return os.strerror(cause.errno)
+
+
 def _failure(error: aiohttp.ClientError | OSError) -> Reply:
     """Name the way in which a connection failed."""
-    detail = str(error) or type(error).__name__
+    detail = explain(error)
     kinds: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
         ((aiohttp.ClientSSLError, ssl.SSLError), "tls"),
         (aiohttp.ClientConnectorError, "not connected"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from carpool.loadgen.stats import timed, timed_latencies_s
+from carpool.loadgen.stats import CPU_SHARE, timed, timed_latencies_s
 from carpool.report.plot import LineSeries, Panel, Picture, figure
 from carpool.report.table import Column, Table
 from carpool.signals.figures import percentile
@@ -32,10 +32,12 @@ def summary_table(summary: Summary) -> Table:
     ]
     rows += [("mean", _ms(summary.mean_s), None, None), ("max", _ms(summary.max_s), None, None)]
     kind = (
-        "open loop" if summary.connections is None else f"closed loop, {format_count(summary.connections)} connections"
+        f"open loop, {offered(summary)}"
+        if summary.connections is None
+        else f"closed loop, {format_count(summary.connections)} connections"
     )
     return Table(
-        f"Latency, {format_count(summary.num_requests)} requests in {format_duration(summary.window_s)} ({kind})",
+        f"Latency of {format_count(summary.num_requests)} requests in {format_duration(summary.window_s)}: {kind}",
         (
             Column("latency", align="left"),
             Column("measured", "ms", align="right"),
@@ -45,6 +47,12 @@ def summary_table(summary: Summary) -> Table:
         tuple(rows),
         notes=(f"Received {format_bytes(summary.bytes_received)}.",),
     )
+
+
+def offered(summary: Summary) -> str:
+    """Say at what rate requests were meant to be sent, and the rate asked for where chance made it another."""
+    came, asked = format_count(summary.offered_rate), format_count(summary.asked_rate or summary.offered_rate)
+    return f"{came}/s offered" if came == asked else f"{came}/s offered ({asked}/s asked)"
 
 
 def failure_table(summary: Summary) -> Table:
@@ -124,9 +132,10 @@ def sentences_about(summary: Summary) -> Iterator[str]:
 
 def _rates(summary: Summary) -> str:
     share = summary.num_ok / summary.num_requests if summary.num_requests else 0.0
-    offered = f" of {format_count(summary.offered_rate)} offered" if summary.loop == "open" else ""
+    of_offered = f" of {offered(summary)}" if summary.loop == "open" else ""
     return (
-        f"Sustained {format_count(summary.sustained_rate)} requests/s{offered}; {share:.1%} were answered with success."
+        f"Sustained {format_count(summary.sustained_rate)} requests/s{of_offered}; "
+        f"{share:.1%} were answered with success."
     )
 
 
@@ -143,6 +152,7 @@ def _belief(summary: Summary) -> str:
     if summary.generator_limited:
         return f"The generator, and not the server, may be the limit: {'; '.join(summary.evidence)}."
     return (
-        f"The generator kept up: it sent with a lag of {format_duration(summary.lag_p99_s)} at p99 "
-        f"and used {summary.cpu_share:.0%} of one core."
+        f"The generator kept up: 99% of its requests left at most {format_duration(summary.lag_p99_s)} after "
+        f"their time (limit {format_duration(summary.lag_limit_s)}, {summary.lag_limit_basis}), "
+        f"and it used {summary.cpu_share:.0%} of one core (limit {CPU_SHARE:.0%})."
     )

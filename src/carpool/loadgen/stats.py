@@ -90,6 +90,7 @@ class Summary:
         num_ok: Those answered with success.
         num_failed: The others.
         offered_rate: Requests a second that were meant to be sent.
+        asked_rate: The rate that was asked for, which random arrivals keep to on average; None where there was none.
         sustained_rate: Successes that were complete within the window, a second.
         latency_s: By name (p50, p95, p99), from the intended times, of successes and of those that had no answer in
             time, each with its 95 % confidence interval; empty where there are none.
@@ -101,6 +102,8 @@ class Summary:
         bytes_received: Of all answers.
         lag_p50_s: Median lateness of the generator in sending.
         lag_p99_s: 99th percentile of it.
+        lag_limit_s: Most that this may be for the figures to be the server's.
+        lag_limit_basis: What that limit is, in words.
         cpu_share: Of one core, used by the generator.
         generator_limited: Whether the generator, and not the server, may be what the figures show.
         evidence: Why that is so.
@@ -114,6 +117,7 @@ class Summary:
     num_ok: int
     num_failed: int
     offered_rate: float
+    asked_rate: float | None
     sustained_rate: float
     latency_s: Mapping[str, Estimate]
     mean_s: float
@@ -124,25 +128,28 @@ class Summary:
     bytes_received: int
     lag_p50_s: float
     lag_p99_s: float
+    lag_limit_s: float
+    lag_limit_basis: str
     cpu_share: float
     generator_limited: bool
     evidence: tuple[str, ...]
     interrupted: bool
 
 
-def summarise(result: LoadResult, objective: Objective | None = None) -> Summary:
+def summarise(result: LoadResult, objective: Objective | None = None, *, asked_rate: float | None = None) -> Summary:
     """Fold a run into figures.
 
     Args:
         result: The run.
         objective: What the latencies are held against.
+        asked_rate: Requests a second that the arrivals were drawn up for.
     """
     latencies_s = timed_latencies_s(result)
     ordered = sorted(latencies_s.tolist())
     latency_s = {name: estimate_percentile(ordered, q) for name, q in PERCENTILES.items()} if ordered else {}
     lag_p50_s, lag_p99_s = _lags(result)
-    yardstick = _yardstick(latency_s, objective)
-    evidence = _evidence(lag_p99_s, yardstick, result.cpu_share)
+    lag_limit_s, lag_limit_basis = _lag_limit(latency_s, objective)
+    evidence = _evidence(lag_p99_s, lag_limit_s, lag_limit_basis, result.cpu_share)
     window_s = max(result.window_s, 1e-9)
     num, num_ok = len(result.outcome), int(result.ok.sum())
     return Summary(
@@ -153,6 +160,7 @@ def summarise(result: LoadResult, objective: Objective | None = None) -> Summary
         num_ok=num_ok,
         num_failed=num - num_ok,
         offered_rate=num / window_s,
+        asked_rate=asked_rate,
         sustained_rate=throughput(int((result.ok & (result.done_at <= result.window_s)).sum()), window_s),
         latency_s=latency_s,
         mean_s=float(latencies_s.mean()) if ordered else float("nan"),
@@ -163,6 +171,8 @@ def summarise(result: LoadResult, objective: Objective | None = None) -> Summary
         bytes_received=int(result.num_bytes.sum()),
         lag_p50_s=lag_p50_s,
         lag_p99_s=lag_p99_s,
+        lag_limit_s=lag_limit_s,
+        lag_limit_basis=lag_limit_basis,
         cpu_share=result.cpu_share,
         generator_limited=bool(evidence),
         evidence=evidence,
@@ -208,25 +218,27 @@ def _lags(result: LoadResult) -> tuple[float, float]:
     return (percentile(lag, 50), percentile(lag, 99)) if lag else (0.0, 0.0)
 
 
-def _yardstick(latency_s: Mapping[str, Estimate], objective: Objective | None) -> tuple[str, float]:
-    """Choose what the generator's lateness is held against, and its name."""
-    if objective is not None:
-        return "objective", objective.latency_s
-    return "p99 latency", latency_s["p99"].value if latency_s else 0.0
+def _lag_limit(latency_s: Mapping[str, Estimate], objective: Objective | None) -> tuple[float, str]:
+    """Choose how late the generator may be, and say what that is."""
+    p99_s = latency_s["p99"].value if latency_s else 0.0
+    name, held_against_s = ("objective", objective.latency_s) if objective else ("p99 latency", p99_s)
+    if LAG_SHARE * held_against_s > LEAST_LAG_S:
+        return LAG_SHARE * held_against_s, f"{LAG_SHARE:.0%} of the {name}"
+    return LEAST_LAG_S, "allowed in any case"
 
 
-def _evidence(lag_p99_s: float, yardstick: tuple[str, float], cpu_share: float) -> tuple[str, ...]:
+def _evidence(lag_p99_s: float, lag_limit_s: float, lag_limit_basis: str, cpu_share: float) -> tuple[str, ...]:
     """Say what speaks for the generator being the limit."""
-    name, limit_s = yardstick
     found = []
-    if lag_p99_s > LEAST_LAG_S and lag_p99_s > LAG_SHARE * limit_s:
+    if lag_p99_s > lag_limit_s:
         found.append(
-            f"its send lag has a p99 of {format_duration(lag_p99_s)}, over {LAG_SHARE:.0%} of the {name} "
-            f"({format_duration(limit_s)}): lower the rate, or run it on a machine of its own"
+            f"1% of its requests left more than {format_duration(lag_p99_s)} after their time "
+            f"(limit {format_duration(lag_limit_s)}, {lag_limit_basis}): "
+            "lower the rate, or run it on a machine of its own"
         )
     if cpu_share > CPU_SHARE:
         found.append(
-            f"it used {cpu_share:.0%} of one core, over {CPU_SHARE:.0%}: its single loop can't send faster; "
+            f"it used {cpu_share:.0%} of one core (limit {CPU_SHARE:.0%}): its single loop can't send faster; "
             "share the rate between several generators"
         )
     return tuple(found)

@@ -27,7 +27,7 @@ class Trial:
 
     Args:
         batching: whether it batches.
-        rate: requests a second that were meant to be sent.
+        rate: requests a second that were asked for; random arrivals keep to it on average.
         load: that rate over the unbatched capacity.
         summary: what the load generator saw.
         batches: what the server says of its batches.
@@ -38,6 +38,11 @@ class Trial:
     load: float
     summary: Summary
     batches: BatchFigures
+
+    @property
+    def offered(self) -> float:
+        """Requests a second that were meant to be sent: as many with batching as without, to the last one."""
+        return self.summary.offered_rate
 
     @property
     def goodput(self) -> float:
@@ -145,6 +150,6 @@ def _limited_by_generator(comparison: Comparison) -> Iterator[str]:
     limited = [trial for trial in (*comparison.off, *comparison.on) if trial.summary.generator_limited]
     if not limited:
         return
-    rates = ", ".join(f"{format_count(trial.rate)}/s {'on' if trial.batching else 'off'}" for trial in limited)
+    rates = ", ".join(f"{format_count(trial.offered)}/s {'on' if trial.batching else 'off'}" for trial in limited)
     evidence = "; ".join(limited[0].summary.evidence)
     yield f"The load generator shares the machine with the server, and may be what shows at {rates}: {evidence}."

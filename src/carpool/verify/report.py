@@ -40,6 +40,7 @@ def side_by_side(comparison: Comparison) -> Table:
         ),
         tuple(rows),
         notes=(
+            *_asked(comparison),
             f"The unbatched server does {format_count(comparison.capacity)}/s flat out.",
             f"Goodput: within the objective, {comparison.objective}: five times the unloaded median, fixed beforehand.",
             "Latency counts from when a request was meant to be sent.",
@@ -48,10 +49,18 @@ def side_by_side(comparison: Comparison) -> Table:
     )
 
 
+def _asked(comparison: Comparison) -> tuple[str, ...]:
+    """Give the rates that were asked for, where chance made others of them."""
+    if all(round(trial.rate) == round(trial.offered) for trial in comparison.off):
+        return ()
+    rates = ", ".join(format_count(round(trial.rate)) for trial in comparison.off)
+    return (f"Asked for were {rates}/s: random arrivals keep to a rate on average only.",)
+
+
 def _row(trial: Trial) -> tuple[str | float | None, ...]:
     latency, batches = trial.summary.latency_s, trial.batches
     return (
-        round(trial.rate),
+        round(trial.offered),
         "on" if trial.batching else "off",
         round(trial.summary.sustained_rate),
         round(trial.goodput),
@@ -80,7 +89,7 @@ def sentences(comparison: Comparison) -> tuple[str, ...]:
 def picture(comparison: Comparison) -> Picture:
     """Draw goodput and p99 over the offered rate, for both."""
     limit_ms = comparison.objective.latency_s * 1e3
-    rates = [trial.rate for trial in comparison.off]
+    rates = [trial.offered for trial in comparison.off]
     return figure(
         (
             Panel(
@@ -109,7 +118,7 @@ def picture(comparison: Comparison) -> Picture:
 
 def _pair(comparison: Comparison, value: Callable[[Trial], float]) -> tuple[LineSeries, LineSeries]:
     return tuple(  # type: ignore[return-value]
-        LineSeries(label=label, x=[trial.rate for trial in trials], y=[value(trial) for trial in trials])
+        LineSeries(label=label, x=[trial.offered for trial in trials], y=[value(trial) for trial in trials])
         for label, trials in (("batching off", comparison.off), ("batching on", comparison.on))
     )
 
