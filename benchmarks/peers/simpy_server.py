@@ -4,6 +4,8 @@ import json
 import random
 import sys
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import simpy
 
@@ -16,14 +18,14 @@ def main() -> None:
     work = simpy.Store(env)
     total_s = 0.0
 
-    def arrive():  # noqa: ANN202 - simpy's processes are generators
+    def arrive() -> Iterator[Any]:
         for _ in range(int(num_items)):
             yield env.timeout(rng.expovariate(rate))
             queue.append(env.now)
             if not work.items:
                 yield work.put(None)
 
-    def serve():  # noqa: ANN202
+    def serve() -> Iterator[Any]:
         nonlocal total_s
         while True:
             yield work.get()
