@@ -180,12 +180,12 @@ def _schedule(options: BenchOptions) -> tuple[Times, float]:
     import numpy as np
 
     from carpool.plan import arrivals
-    from carpool.plan.trace import read_trace, shape
+    from carpool.plan.trace import read_trace
 
     if options.trace is not None:
-        recorded = read_trace(options.trace)
-        times = shape(recorded, start_s=options.trace_start, duration_s=options.duration, speed=options.speed)
-        return times, options.duration or max(float(times[-1]), 1e-3)
+        trace = read_trace(options.trace)
+        trace = trace.window(start_s=options.trace_start, duration_s=options.duration, speed=options.speed)
+        return trace.times_s, trace.duration_s
     assert options.rate is not None, "check() lets only one of the loops through"
     duration_s = options.duration or DEFAULT_DURATION_S
     rng = np.random.default_rng(options.seed)

@@ -1,158 +1,146 @@
-"""Arrivals that were recorded: a CSV or JSONL file of times, cut to a window and sped up or slowed down.
-
-Read are a `TIMESTAMP` column of ISO times (the format of the Azure LLM inference traces), a column of plain seconds
-(`timestamp`, `time`, `seconds`, `arrival`), a CSV of one bare column of seconds, and JSONL whose objects have one of
-these keys.
-"""
+"""Arrivals that were recorded, with the lengths of what arrived; cut to a window, and played faster or slower."""
 
 from __future__ import annotations
 
-import csv
-import json
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from carpool.errors import ConfigError
-from carpool.plan.arrivals import MOST_REQUESTS
+from carpool.plan.arrivals import Times, require_positive
+from carpool.plan.trace_rows import Row, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from carpool.plan.arrivals import Times
-
-COLUMNS = ("timestamp", "time", "seconds", "arrival", "arrived_at")
-
-Row = tuple[int, object]  # (line number, what stands there)
+# A trace of a single instant covers no time at all; it is taken to cover this much.
+_LEAST_DURATION_S = 1e-3
 
 
-def read_trace(path: Path) -> Times:
-    """Read a trace's arrivals, in seconds from its first.
-
-    Raises:
-        ConfigError: The file is missing, empty, has no column of times, or a time in it is unreadable, negative
-            or earlier than the one before.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the trace {path} can't be read ({error}): give a CSV or JSONL file of text") from None
-    rows = _json_rows(text, path) if text.lstrip().startswith("{") else _csv_rows(text, path)
-    lines: list[int] = []
-    times: list[float] = []
-    for line, value in rows:
-        lines.append(line)
-        times.append(_seconds(value, line, path))
-        if len(times) > MOST_REQUESTS:
-            raise ConfigError(f"the trace {path} has more than {MOST_REQUESTS:,} arrivals: cut it into pieces")
-    if not times:
-        raise ConfigError(f"the trace {path} holds no arrivals: give at least one line with a time")
-    _check_order(times, lines, path)
-    return np.array([time - times[0] for time in times], dtype=np.float64)
-
-
-def shape(times: Times, *, start_s: float = 0.0, duration_s: float | None = None, speed: float = 1.0) -> Times:
-    """Cut a window out of a trace, and play it faster or slower.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """Recorded arrivals, or a window of them.
 
     Args:
-        times: Seconds from the trace's start [n].
-        start_s: Where the window begins, in the trace's own time.
-        duration_s: The length of the window *as played*, in seconds; to the end where None.
-        speed: 2 plays twice as fast, at twice the rate.
+        times_s: When each item arrives as played, rising seconds from the start of the window [n].
+        duration_s: Seconds that the window lasts as played; every arrival lies in it.
+        lengths: Tokens of each item that arrived, at least 1 [n]; None where they were not recorded.
+        output_lengths: Tokens that were generated for each, at least 0 [n]; None where they were not recorded.
+        source: The file that it was read from.
+        start_s: Where the window begins in the file, in seconds from the file's first arrival.
+        speed: How many times as fast as recorded it is played.
+        cut: Whether it was given an end of its own, rather than that of what was recorded.
+    """
 
-    Returns:
-        Seconds from the window's start [m].
+    times_s: Times
+    duration_s: float
+    lengths: NDArray[np.int64] | None = None
+    output_lengths: NDArray[np.int64] | None = None
+    source: str = ""
+    start_s: float = 0.0
+    speed: float = 1.0
+    cut: bool = False
+
+    def __len__(self) -> int:
+        return len(self.times_s)
+
+    @property
+    def rate(self) -> float:
+        """Mean arrivals a second as played."""
+        return len(self) / self.duration_s
+
+    def window(self, *, start_s: float = 0.0, duration_s: float | None = None, speed: float = 1.0) -> Trace:
+        """Cut a window out, and play it faster or slower.
+
+        Args:
+            start_s: Where the window begins, in seconds of this trace.
+            duration_s: The length of the window *as played*, in seconds; to the end where None.
+            speed: 2 plays twice as fast, at twice the rate.
+
+        Raises:
+            ConfigError: Nothing arrives in the window, or it begins before the trace.
+
+        Example:
+            >>> trace = Trace(times_s=np.array([0.0, 1.0, 2.0, 3.0]), duration_s=4.0)
+            >>> later = trace.window(start_s=1.0, speed=2.0)
+            >>> later.times_s.tolist(), later.duration_s, later.rate
+            ([0.0, 0.5, 1.0], 1.5, 2.0)
+        """
+        require_positive("speed", speed)
+        if duration_s is not None:
+            require_positive("duration", duration_s)
+        if not 0 <= start_s < float("inf"):
+            raise ConfigError(f"a window can't begin at {start_s:g} s: the trace begins at 0")
+        until_s = self.duration_s if duration_s is None else start_s + duration_s * speed
+        first, last = np.searchsorted(self.times_s, (start_s, until_s)).tolist()
+        if last <= first:
+            end = f" lasting {duration_s:g} s" if duration_s is not None else ""
+            raise ConfigError(
+                f"nothing arrives in the window from {start_s:g} s{end}: the trace runs from 0 to "
+                f"{self.times_s[-1]:g} s; choose a window within it"
+            )
+        return replace(
+            self,
+            times_s=(self.times_s[first:last] - start_s) / speed,
+            duration_s=(until_s - start_s) / speed,
+            lengths=None if self.lengths is None else self.lengths[first:last],
+            output_lengths=None if self.output_lengths is None else self.output_lengths[first:last],
+            start_s=self.start_s + start_s * self.speed,
+            speed=self.speed * speed,
+            cut=self.cut or duration_s is not None,
+        )
+
+    def clipped(self, max_length: int) -> Trace:
+        """Return the same with lengths beyond a limit cut to it."""
+        return self if self.lengths is None else replace(self, lengths=np.minimum(self.lengths, max_length))
+
+
+def read_trace(path: Path) -> Trace:
+    """Read a trace: its arrivals in seconds from the first, and the lengths that it has.
+
+    Known are a CSV with a header, a CSV of one bare column of seconds, JSONL, and Carpool's own events (the file, or a
+    directory with its `events.jsonl`). Columns are found by name, in any case:
+
+    - times: `timestamp`, `time`, `seconds`, `arrival` or `arrived_at`, in seconds or as ISO times (as in the Azure
+      LLM inference traces). JSONL that has both `timestamp` and `input_length` is Mooncake's format: milliseconds.
+    - lengths: `ContextTokens` (Azure), `input_length` (Mooncake) or `length`; of what was generated `GeneratedTokens`
+      (Azure) or `output_length` (Mooncake).
+
+    The trace lasts one mean gap longer than until its last arrival, so that its rate is that of its gaps.
 
     Raises:
-        ConfigError: Nothing arrives in the window.
-
-    Example:
-        >>> shape(np.array([0.0, 1.0, 2.0, 3.0]), start_s=1.0, speed=2.0).tolist()
-        [0.0, 0.5, 1.0]
+        ConfigError: The file is missing, empty or has no column of times; a time in it is unreadable, negative or
+            earlier than the one before; or a length is unreadable or below 1.
     """
-    played = (times[times >= start_s] - start_s) / speed
-    if duration_s is not None:
-        played = played[played < duration_s]
-    if not played.size:
-        end = f" lasting {duration_s:g} s" if duration_s is not None else ""
-        raise ConfigError(
-            f"nothing arrives in the window from {start_s:g} s{end}: the trace runs from 0 to {times[-1]:g} s; "
-            "choose a window within it"
-        )
-    return played
-
-
-def _csv_rows(text: str, path: Path) -> Iterator[Row]:
-    """Give the column of times of a CSV file, which may have a header."""
-    rows = [(line, row) for line, row in enumerate(csv.reader(text.splitlines()), start=1) if any(row)]
+    rows = rows_of(path)
     if not rows:
-        return
-    header = [name.strip().lower() for name in rows[0][1]]
-    column = next((header.index(name) for name in COLUMNS if name in header), None)
-    if column is None and (len(header) > 1 or not _is_number(header[0])):
-        raise ConfigError(
-            f"the trace {path} has the columns {', '.join(rows[0][1])} and none of {', '.join(COLUMNS)}: "
-            "name the column of arrival times one of these"
-        )
-    first = 0 if column is None else 1
-    for line, row in rows[first:]:
-        yield line, row[column or 0] if len(row) > (column or 0) else ""
+        raise ConfigError(f"the trace {path} holds no arrivals: give at least one line with a time")
+    _check_order(rows, path)
+    times_s = np.array([row.time_s for row in rows], dtype=np.float64)
+    times_s -= times_s[0]
+    span_s = float(times_s[-1])
+    return Trace(
+        times_s=times_s,
+        duration_s=span_s * len(rows) / (len(rows) - 1) if span_s else _LEAST_DURATION_S,
+        lengths=_whole([row.length for row in rows]),
+        output_lengths=_whole([row.output_length for row in rows]),
+        source=str(path),
+    )
 
 
-def _json_rows(text: str, path: Path) -> Iterator[Row]:
-    """Give the times of a file of one JSON object a line."""
-    for line, raw in enumerate(text.splitlines(), start=1):
-        if not raw.strip():
-            continue
-        try:
-            found = json.loads(raw)
-        except ValueError as error:
+def _check_order(rows: Sequence[Row], path: Path) -> None:
+    for before, after in pairwise(rows):
+        if after.time_s < before.time_s:
             raise ConfigError(
-                f"line {line} of the trace {path} is not JSON ({error}): give one object a line"
-            ) from None
-        named = {str(key).lower(): value for key, value in found.items()} if isinstance(found, dict) else {}
-        key = next((name for name in COLUMNS if name in named), None)
-        if key is None:
-            raise ConfigError(f"line {line} of the trace {path} has none of the keys {', '.join(COLUMNS)}: add one")
-        yield line, named[key]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _seconds(value: object, line: int, path: Path) -> float:
-    """Read one time: seconds, or an ISO time."""
-    text = str(value).strip()
-    try:
-        seconds = float(text) if _is_number(text) else _iso_seconds(text)
-    except ValueError:
-        raise ConfigError(
-            f"line {line} of the trace {path} holds {text!r}, which is no time: write seconds such as 12.5 "
-            "or an ISO time such as 2023-11-16 18:17:03.9799600"
-        ) from None
-    if not 0 <= seconds < float("inf"):
-        raise ConfigError(f"line {line} of the trace {path} holds {text!r}: a time is finite and at least 0; remove it")
-    return seconds
-
-
-def _iso_seconds(text: str) -> float:
-    """Read an ISO time as seconds since 1970, as UTC where it names no zone."""
-    found = datetime.fromisoformat(text)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-
-
-def _check_order(times: list[float], lines: list[int], path: Path) -> None:
-    for (before, after), line in zip(pairwise(times), lines[1:], strict=True):
-        if after < before:
-            raise ConfigError(
-                f"line {line} of the trace {path} is {before - after:g} s earlier than the line before it: "
-                "sort the trace by time"
+                f"line {after.line} of the trace {path} is {before.time_s - after.time_s:g} s earlier than the line "
+                "before it: sort the trace by time"
             )
+
+
+def _whole(values: Sequence[int | None]) -> NDArray[np.int64] | None:
+    """Turn lengths into an array; they were recorded for all items or for none."""
+    return None if values[0] is None else np.array(values, dtype=np.int64)
