@@ -1,12 +1,39 @@
-"""The cheapest policy that keeps the objectives, found without choosing on noise."""
+"""The cheapest setup that keeps the objectives, found without choosing on noise.
+
+Fewer workers are cheaper, so they are tried first. Among setups with as many workers the one with most requests within
+the objectives wins, then the one with the least latency; what can't be told apart goes to the simpler. First batches
+differ in size alone; then the best of them get one knob more, and at last the knobs that helped are put together.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import TYPE_CHECKING
 
-from carpool.plan.predict import Prediction
+from carpool.core.policy import Policy
+from carpool.plan.candidates import Candidates
+from carpool.plan.predict import Prediction, together
+from carpool.plan.race import SMALL_SHARE, Contender, Race, strain, surely
+from carpool.plan.scene import Scene
 from carpool.plan.setup import Setup
-from carpool.plan.slo import Verdict
+from carpool.plan.slo import Verdict, verdict_of
+from carpool.plan.words import describe_setup
+from carpool.units import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from carpool.signals.objective import Objective
+
+# A load this much beyond what full batches can carry is not simulated: nothing can keep up with it.
+_HOPELESS = 1.1
+# A latency so many times over its objective is not brought within it by another knob.
+_BEYOND_RESCUE = 3.0
+# A worker more should bring the latency down by this much, where it does not bring more requests within the objective.
+_WORTH_A_WORKER = 0.25
+_KNOBS = ("max_wait_s", "token_budget", "length_buckets")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,9 +42,9 @@ class Tried:
 
     Args:
         setup: The policy and the workers.
-        prediction: What they would do, by as many runs as it took to tell.
+        prediction: What it would do in short windows, as many as it took to tell.
         verdict: Whether every objective is kept.
-        tie: Whether it is as good as the best, as far as the runs can tell.
+        tie: Whether it is as good as the best with as many workers, as far as the windows can tell.
     """
 
     setup: Setup
@@ -34,10 +61,180 @@ class FrontierPoint:
         label: What the setup is called in a legend.
         setup: The policy and the workers.
         rate: Items a second that arrive.
-        prediction: What they would do.
+        prediction: What it would do.
     """
 
     label: str
     setup: Setup
     rate: float
     prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """What a search found.
+
+    Args:
+        chosen: What to serve with.
+        prediction: What it will do, in windows of full length.
+        verdict: Whether every objective is kept.
+        fastest: The setup with the least latency that was tried with as many workers.
+        unbatched: How the chosen compares with no batching on as many workers; None where that can't carry the load.
+        tried: Everything that was simulated, the chosen first, then the best.
+    """
+
+    chosen: Setup
+    prediction: Prediction
+    verdict: Verdict
+    fastest: Setup
+    unbatched: Tried | None
+    tried: tuple[Tried, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """The best with so many workers."""
+
+    race: Race
+    contender: Contender
+    prediction: Prediction
+    verdict: Verdict
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Finds the cheapest setup that keeps the objectives, or the one with the best goodput where none does.
+
+    Args:
+        scene: Short windows, to compare setups in.
+        full: Windows of full length, to predict in what was found.
+        candidates: What may be tried.
+        max_workers: Most workers.
+        num_runs: Windows behind the final prediction.
+        watch: Told what is being looked at.
+    """
+
+    scene: Scene
+    full: Scene
+    candidates: Candidates
+    max_workers: int = 1
+    num_runs: int = 20
+    watch: Callable[[str], object] = _silent
+
+    def run(self) -> SearchResult:
+        """Try fewer workers first, and stop at the first setup that keeps the objectives for sure."""
+        found: list[_Found] = []
+        for num_workers in self._worker_counts():
+            found.append(self._best_with(num_workers))
+            if found[-1].verdict is Verdict.MET:
+                return _result(self.scene, found, found[-1])
+        return _result(self.scene, found, _best_goodput(found))
+
+    def _worker_counts(self) -> Sequence[int]:
+        """Return the numbers of workers that can carry the load, ascending; the most allowed where none can."""
+        largest = self.candidates.plain(1)[-1]
+        counts = range(1, self.max_workers + 1)
+        return [num for num in counts if self._can_carry(replace(largest, num_workers=num))] or [self.max_workers]
+
+    def _can_carry(self, setup: Setup) -> bool:
+        return self.scene.load.rate <= _HOPELESS * self.candidates.capacity(setup)
+
+    def _best_with(self, num_workers: int) -> _Found:
+        """Find the best setup with so many workers, and predict it in full."""
+        plain = self.candidates.plain(num_workers)
+        race = Race(self.scene.figures, self.scene.objectives)
+        race.enter([one for one in plain if self._can_carry(one)] or plain[-1:])
+        self.watch(f"batch sizes on {counted(num_workers, 'worker')}")
+        race.run()
+        if _within_reach(race, self.scene):
+            self.watch(f"waits, token budgets and padding on {counted(num_workers, 'worker')}")
+            self._turn_knobs(race)
+        return self._predicted(race)
+
+    def _turn_knobs(self, race: Race) -> None:
+        """Turn one knob after another of the best setup and of the simplest that ties with it, while that helps."""
+        for _ in _KNOBS:
+            leader = race.leader
+            for base in {id(one): one for one in (leader, race.ties[0])}.values():
+                race.enter(self.candidates.variants(base.setup))
+            race.run()
+            if race.leader is leader:
+                return
+
+    def _predicted(self, race: Race) -> _Found:
+        """Predict the simplest of the best in full; where it does not keep the objectives, the fastest too."""
+        best: _Found | None = None
+        for contender in {id(one): one for one in (race.ties[0], race.leader)}.values():
+            self.watch(describe_setup(contender.setup))
+            prediction = self.full.predict(contender.setup, self.num_runs)
+            found = _Found(race=race, contender=contender, prediction=prediction, verdict=verdict_of(prediction))
+            if found.verdict is Verdict.MET:
+                return found
+            best = found if best is None or found.verdict.rank > best.verdict.rank else best
+        assert best is not None
+        return best
+
+
+def _within_reach(race: Race, scene: Scene) -> bool:
+    """Tell whether some setup is near enough to the objectives for another knob to matter."""
+    if not scene.objectives:
+        return True
+    return min(strain(one, scene.objectives) for one in race.leader.figures) < _BEYOND_RESCUE
+
+
+def _best_goodput(found: Sequence[_Found]) -> _Found:
+    """Return the best of what keeps no objective for sure; where more workers do not surely help, the fewer."""
+    most = max(one.verdict.rank for one in found)
+    best, *others = [one for one in found if one.verdict.rank == most]
+    for other in others:
+        if _worth_more_workers(other, best):
+            best = other
+    return best
+
+
+def _worth_more_workers(one: _Found, other: _Found) -> bool:
+    num = min(len(one.contender.figures), len(other.contender.figures))
+    by_share = surely(one.contender.attainments(num) - other.contender.attainments(num), SMALL_SHARE)
+    objectives = one.prediction.objectives
+    strains = other.contender.log_strains(num, objectives) - one.contender.log_strains(num, objectives)
+    return by_share > 0 or (by_share == 0 and surely(strains, _WORTH_A_WORKER) > 0)
+
+
+def _result(scene: Scene, found: Sequence[_Found], best: _Found) -> SearchResult:
+    ties = best.race.ties
+    others = [one for each in found for one in each.race.contenders if one is not best.contender]
+    others.sort(key=lambda one: (one not in ties, _rank(one, scene.objectives)))
+    tried = [_tried(scene, one, tie=one in ties) for one in [best.contender, *others]]
+    tried[0] = replace(tried[0], verdict=best.verdict)
+    single = (one for one in tried if one.setup == _unbatched(best.contender.setup))
+    return SearchResult(
+        chosen=best.contender.setup,
+        prediction=best.prediction,
+        verdict=best.verdict,
+        fastest=best.race.leader.setup,
+        unbatched=next(single, None),
+        tried=tuple(one for one in tried if _is_finite(one.prediction)),
+    )
+
+
+def _unbatched(setup: Setup) -> Setup:
+    return replace(setup, policy=Policy(max_batch_size=1, memory_limit_bytes=setup.policy.memory_limit_bytes))
+
+
+def _rank(contender: Contender, objectives: Sequence[Objective]) -> tuple[float, float]:
+    num = len(contender.figures)
+    return -float(contender.attainments(num).mean()), float(contender.log_strains(num, objectives).mean())
+
+
+def _tried(scene: Scene, contender: Contender, *, tie: bool) -> Tried:
+    prediction = together(contender.figures, scene.objectives, window_s=scene.window_s)
+    return Tried(setup=contender.setup, prediction=prediction, verdict=verdict_of(prediction), tie=tie)
+
+
+def _is_finite(prediction: Prediction) -> bool:
+    """Tell whether something was answered in every window: a latency without end can't be written down."""
+    return all(isfinite(one.high) for one in (prediction.mean_s, prediction.compute_s, prediction.queue_delay_s))

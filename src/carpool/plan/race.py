@@ -1,0 +1,196 @@
+"""Telling which setups are better, without choosing on noise.
+
+Every setup is simulated in the same windows (common random numbers), so two of them differ by what they do and not by
+their luck: what is compared is the difference in each window, with a confidence interval over the windows. Who is
+surely worse than the best drops out; the others are given more windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import fsum, inf, log1p, sqrt
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from carpool.plan.figures import Figures
+from carpool.plan.setup import Setup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from carpool.signals.objective import Objective
+
+    Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.90
+# Windows after which those that are surely worse drop out.
+ROUNDS = (4, 8, 16)
+# What is less than this is not worth another knob: of all requests, and of the latency.
+SMALL_SHARE, SMALL_LATENCY = 0.005, 0.03
+_ENDLESS_S = 1e6  # stands for the latency of a window in which nothing was answered
+
+
+@dataclass(slots=True, eq=False)
+class Contender:
+    """A setup, and its figures in the first windows, one after another."""
+
+    setup: Setup
+    figures: list[Figures] = field(default_factory=list)
+
+    def attainments(self, num: int) -> Floats:
+        """Share of what arrives that is answered within every objective, in each of the first windows."""
+        return np.array([one.attainment for one in self.figures[:num]])
+
+    def log_strains(self, num: int, objectives: Sequence[Objective]) -> Floats:
+        """Logarithm of how far the latency is stretched, in each of the first windows."""
+        return np.log([strain(one, objectives) for one in self.figures[:num]])
+
+
+def strain(figures: Figures, objectives: Sequence[Objective]) -> float:
+    """Return the latency over what is promised, for the objective nearest to its limit; the mean where none is."""
+    if not objectives:
+        return min(figures.mean_s, _ENDLESS_S)
+    ratios = [at_s / one.latency_s for at_s, one in zip(figures.at_objectives_s, objectives, strict=True)]
+    return min(max(ratios), _ENDLESS_S)
+
+
+class Race:
+    """Simulates contenders until they can be told apart, or as long as it is worth while.
+
+    Args:
+        simulate: Gives a setup's figures in the window of a number, the same window for every setup.
+        objectives: What latencies are held against.
+        watch: Called after every window.
+    """
+
+    def __init__(
+        self,
+        simulate: Callable[[Setup, int], Figures],
+        objectives: Sequence[Objective] = (),
+        *,
+        watch: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._simulate = simulate
+        self._objectives = objectives
+        self._watch = watch
+        self.contenders: list[Contender] = []
+        self._in_race: list[Contender] = []
+
+    def enter(self, setups: Iterable[Setup]) -> None:
+        """Let setups join; one that has joined before is not simulated again."""
+        for setup in setups:
+            if all(setup != one.setup for one in self.contenders):
+                contender = Contender(setup)
+                self.contenders.append(contender)
+                self._in_race.append(contender)
+
+    def run(self) -> None:
+        """Simulate round after round; who is surely worse than the leader drops out."""
+        for num in ROUNDS:
+            for contender in self._in_race:
+                self._simulate_up_to(contender, num)
+            leader = self.leader
+            self._in_race = [one for one in self._in_race if self.compare(one, leader) >= 0]
+            if all(self._is_settled(one, leader) for one in self._in_race):
+                return
+
+    def _simulate_up_to(self, contender: Contender, num: int) -> None:
+        for number in range(len(contender.figures), num):
+            contender.figures.append(self._simulate(contender.setup, number))
+            self._watch()
+
+    @property
+    def leader(self) -> Contender:
+        """The best of those that are in the race: most within the objectives, then the least latency."""
+        num = min(len(one.figures) for one in self._in_race)
+        most = max(float(one.attainments(num).mean()) for one in self._in_race)
+        good = [one for one in self._in_race if one.attainments(num).mean() >= most - SMALL_SHARE]
+        return min(good, key=lambda one: float(one.log_strains(num, self._objectives).mean()))
+
+    @property
+    def ties(self) -> list[Contender]:
+        """Those that are not surely worse than the leader, the simplest first."""
+        leader = self.leader
+        level = [one for one in self._in_race if self.compare(one, leader) >= 0]
+        return sorted(level, key=lambda one: complexity(one.setup))
+
+    def _is_settled(self, one: Contender, leader: Contender) -> bool:
+        """Tell whether one surely is as good as the leader: more windows would not part them."""
+        num = min(len(one.figures), len(leader.figures))
+        shares = one.attainments(num) - leader.attainments(num)
+        strains = one.log_strains(num, self._objectives) - leader.log_strains(num, self._objectives)
+        return is_surely_small(shares, SMALL_SHARE) and is_surely_small(strains, log1p(SMALL_LATENCY))
+
+    def compare(self, one: Contender, other: Contender) -> int:
+        """Return 1 where `one` is surely better by more than is small, -1 where it is surely worse, else 0."""
+        num = min(len(one.figures), len(other.figures))
+        by_share = surely(one.attainments(num) - other.attainments(num), SMALL_SHARE)
+        if by_share:
+            return by_share
+        strains = other.log_strains(num, self._objectives) - one.log_strains(num, self._objectives)
+        return surely(strains, log1p(SMALL_LATENCY))
+
+
+def complexity(setup: Setup) -> tuple[float, ...]:
+    """Return a key by which setups are ordered from the simplest: workers, knobs that are turned, size of batches."""
+    policy = setup.policy
+    return (
+        setup.num_workers,
+        policy.max_wait_s > 0,
+        policy.token_budget is not None,
+        bool(policy.length_buckets),
+        policy.max_batch_size,
+        policy.max_wait_s,
+        policy.token_budget or 0,
+        len(policy.length_buckets),
+    )
+
+
+def surely(differences: Sequence[float] | Floats, margin: float = 0.0) -> int:
+    """Return 1 where the mean difference surely exceeds a margin, -1 where it surely is below minus it, else 0.
+
+    Args:
+        differences: Of two setups, in each of the windows that both met.
+        margin: What is too small to matter.
+
+    >>> surely([0.9, 1.0, 1.1, 1.0]), surely([0.9, 1.0, 1.1, 1.0], margin=1.0), surely([-3.0, 1.0, 1.0, 2.0])
+    (1, 0, 0)
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    mean, half = float(values.mean()), half_width(values)
+    return int(mean - half > margin) - int(mean + half < -margin)
+
+
+def is_surely_small(differences: Floats, margin: float) -> bool:
+    """Tell whether the mean difference surely lies within a margin."""
+    return abs(float(differences.mean())) + half_width(differences) <= margin
+
+
+def half_width(values: Floats) -> float:
+    """Return half of the confidence interval of a mean; infinite for one value."""
+    if len(values) < 2:  # noqa: PLR2004 - a spread needs two
+        return inf
+    standard_error = float(values.std(ddof=1)) / sqrt(len(values))
+    return student_t(1 - (1 - CONFIDENCE) / 2, len(values) - 1) * standard_error
+
+
+def student_t(probability: float, freedom: int) -> float:
+    """Return a quantile of Student's t distribution, from that of the normal one; within 1 % for 3 or more degrees.
+
+    Source: M. Abramowitz, I. Stegun, "Handbook of Mathematical Functions", 26.7.5.
+
+    >>> round(student_t(0.95, 15), 3)
+    1.753
+    """
+    z = NormalDist().inv_cdf(probability)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + fsum(term / float(freedom) ** power for power, term in enumerate(terms, start=1))
