@@ -179,8 +179,8 @@ class _Simulation:
         self._leaving: list[tuple[float, int, Item]] = []  # a heap by the instant at which the client has had enough
         self._outcomes = bytearray(len(stream))
         self._log = _Log()
-        # While every worker is busy, nothing but a deadline or a client's patience depends on when an item joins.
-        self._joins_in_bulk = stream.deadlines_s is None and stream.patience_s is None
+        self._has_deadlines = stream.deadlines_s is not None
+        self._shortest_s = _shortest(stream)
 
     def run(self) -> Run:
         wake_at = math.inf
@@ -197,11 +197,12 @@ class _Simulation:
         event_at = wake_at
         if self._running:
             event_at = min(event_at, self._running[0][0])
-        if self._next_item is not None and (self._num_idle or not self._joins_in_bulk):
-            event_at = min(event_at, self._next_item.arrived_at)
+        if self._next_item is not None:
+            # While every worker is busy, items just join the queue: nothing happens before the first could leave it.
+            event_at = min(event_at, self._next_item.arrived_at + (0.0 if self._num_idle else self._shortest_s))
         if self._leaving:
             event_at = min(event_at, self._leaving[0][0])
-        if not self._joins_in_bulk:
+        if self._has_deadlines:
             event_at = min(event_at, self._former.next_deadline_at())
         return event_at
 
@@ -235,7 +236,7 @@ class _Simulation:
                 self._outcomes[item.handle] = Outcome.LEFT
 
     def _let_expire(self, now: float) -> None:
-        if not self._joins_in_bulk:
+        if self._has_deadlines:
             for item in self._former.expire(now):
                 self._outcomes[item.handle] = Outcome.EXPIRED
 
@@ -251,6 +252,14 @@ class _Simulation:
             self._log.note(batch, took_s)
             heapq.heappush(self._running, (now + took_s, batch.batch_id, batch))
         return math.inf
+
+
+def _shortest(stream: Stream) -> float:
+    """Return the shortest time in which an item may expire, or its client go away; infinite where neither can be."""
+    limits = [
+        limit_s.min() for limit_s in (stream.deadlines_s, stream.patience_s) if limit_s is not None and len(stream)
+    ]
+    return float(min(limits, default=math.inf))
 
 
 def _items(stream: Stream) -> Iterator[Item]:
