@@ -128,8 +128,8 @@ def test_a_batch_size_of_zero_names_value_limit_and_remedy(tmp_path: Path) -> No
     """Wherever it was set."""
     path = written(tmp_path, "[policy]\nmax_batch_size = 0\n")
     rest = (
-        "policy.max_batch_size is 0: expected int >= 1 (most items in a batch; 1 turns batching off); "
-        "correct it, or leave it out for the default, 32"
+        "policy.max_batch_size is 0; it must be a whole number of at least 1 "
+        "(most items in a batch; 1 turns batching off). Correct it, or leave it out for the default, 32"
     )
     assert refusal(path=path) == f"{path}: {rest}"
     assert refusal(flags={"policy.max_batch_size": 0}) == f"command line: {rest}"
@@ -140,20 +140,20 @@ def test_a_batch_size_of_zero_names_value_limit_and_remedy(tmp_path: Path) -> No
     [
         (
             {"CARPOOL_SERVER_PORT": "http"},
-            "environment CARPOOL_SERVER_PORT: server.port is 'http': expected int, got str (",
+            "CARPOOL_SERVER_PORT is 'http'; it must be a whole number from 0 to 65535 (port to listen on; ",
         ),
         (
             {"CARPOOL_SERVER_PORT": "70000"},
-            "environment CARPOOL_SERVER_PORT: server.port is '70000': expected int <= 65535 (",
+            "CARPOOL_SERVER_PORT is '70000'; it must be a whole number from 0 to 65535 (",
         ),
-        ({"CARPOOL_POLICY_MAX_WAIT": "soon"}, "policy.max_wait is 'soon': 'soon' is not a duration: write a number"),
+        (
+            {"CARPOOL_POLICY_LENGTH_BUCKETS": "16,many"},
+            "CARPOOL_POLICY_LENGTH_BUCKETS is '16,many'; it must be a list, each part a whole number of at least 1 (",
+        ),
+        ({"CARPOOL_POLICY_MAX_WAIT": "soon"}, "CARPOOL_POLICY_MAX_WAIT: 'soon' is not a duration: write a number"),
         (
             {"CARPOOL_POLICY_MEMORY_LIMIT": "-2GiB"},
-            "policy.memory_limit is '-2GiB': '-2GiB' is not a size: write a number",
-        ),
-        (
-            {"CARPOOL_POLICY_MAXWAIT": "1ms"},
-            "unknown variable 'CARPOOL_POLICY_MAXWAIT': did you mean 'CARPOOL_POLICY_MAX_WAIT'?",
+            "CARPOOL_POLICY_MEMORY_LIMIT: '-2GiB' is not a size: write a number",
         ),
         (
             {"CARPOOL_POLICY_LENGTH_BUCKETS": "32,16"},
@@ -163,7 +163,13 @@ def test_a_batch_size_of_zero_names_value_limit_and_remedy(tmp_path: Path) -> No
 )
 def test_a_wrong_variable_is_named_with_its_value(environ: dict[str, str], expected: str) -> None:
     """The variable, the value, and what it should have been."""
-    assert expected in refusal(environ=environ)
+    assert refusal(environ=environ).startswith(expected)
+
+
+def test_a_wrong_value_is_said_once() -> None:
+    """By what reads durations and sizes, not by the settings too."""
+    assert refusal(flags={"policy.max_wait": "soonish"}).count("soonish") == 1
+    assert refusal(environ={"CARPOOL_SERVER_MAX_BODY": "hugely"}).count("hugely") == 1
 
 
 @pytest.mark.parametrize(
@@ -187,14 +193,17 @@ def test_a_wrong_file_is_a_schema_error(tmp_path: Path, text: str, expected: str
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[policy]\nmax_wait = true\n", "policy.max_wait is True: expected float | str, got bool ("),
-        ("[policy]\nlength_buckets = [16, 0]\n", "policy.length_buckets is [16, 0]: expected int >= 1 ("),
-        ("[tenants]\npaid = 'lots'\n", "tenants is {'paid': 'lots'}: expected float, got str ("),
-        ("[model]\ntarget = 3\n", "model.target is 3: expected str | null, got int ("),
-        ("[objective]\np99 = 'nan'\n", "objective.p99 is 'nan': 'nan' is not a duration"),
-        ("[server]\nmax_body = 0\n", "server.max_body is 0: 0 would refuse every request; it must be above 0"),
-        ("[server]\nrequest_timeout = '0s'\n", "server.request_timeout is '0s': '0s' would refuse every request"),
-        ("[model]\nname = ''\n", "model.name is '': expected str of length >= 1"),
+        ("[policy]\nmax_wait = true\n", "policy.max_wait is True; it must be text or a number ("),
+        (
+            "[policy]\nlength_buckets = [16, 0]\n",
+            "policy.length_buckets is [16, 0]; it must be a list, each part a whole number of at least 1 (",
+        ),
+        ("[tenants]\npaid = 'lots'\n", "tenants is {'paid': 'lots'}; it must be a table, each value a number ("),
+        ("[model]\ntarget = 3\n", "model.target is 3; it must be text ("),
+        ("[objective]\np99 = 'nan'\n", "objective.p99: 'nan' is not a duration"),
+        ("[server]\nmax_body = 0\n", "server.max_body: 0 would refuse every request; it must be above 0"),
+        ("[server]\nrequest_timeout = '0s'\n", "server.request_timeout: '0s' would refuse every request"),
+        ("[model]\nname = ''\n", "model.name is ''; it must be text that is not empty ("),
     ],
 )
 def test_a_wrong_value_in_a_file_is_named_with_its_key(tmp_path: Path, text: str, expected: str) -> None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from carpool.config.document import VERSION_KEY, migrate, read_bytes
-from carpool.config.keys import check_keys, explain_limit, nearest
+from carpool.config.environment import settings_in
+from carpool.config.expected import in_words
+from carpool.config.keys import check_keys, nearest
 from carpool.config.syntax import parse_toml, shown
 from carpool.config.tables import Leaf, SettingsFile, leaves
 from carpool.core.policy import Policy
@@ -54,11 +56,19 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One value in force, and where it came from."""
+    """One value in force, and where it came from.
+
+    Args:
+        key: Its dotted path, such as `policy.max_wait`.
+        value: The value.
+        origin: `default`, `command line`, `environment` and the variable, or the file.
+        named: What to call it where it was given: `CARPOOL_POLICY_MAX_WAIT`, or `carpool.toml: policy.max_wait`.
+    """
 
     key: str
     value: Any
     origin: str
+    named: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +94,10 @@ class ServeSettings:
     def explain(self) -> tuple[Setting, ...]:
         """Return every key with its value and where it came from."""
         return self.values
+
+    def setting(self, key: str) -> Setting:
+        """Return one key, such as `profile`, with its value and where it came from."""
+        return next(one for one in self.values if one.key == key)
 
 
 def load_settings(
@@ -115,31 +129,40 @@ def load_settings(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Given:
-    """A value as one layer gave it; text from the environment may stand for a number."""
+    """A value as one layer gave it; text from the environment may stand for a number.
+
+    Args:
+        value: To be converted to the key's type.
+        origin: Where it came from.
+        named: What to call it there.
+        written: As it was written, for messages.
+        strict: Whether text stands for nothing but text.
+    """
 
     value: Any
     origin: str
+    named: str
+    written: Any
     strict: bool = True
+
+
+def _given(key: str, value: Any, origin: str) -> _Given:
+    return _Given(value=value, origin=origin, named=f"{origin}: {key}", written=value)
 
 
 def _from_flags(flags: Mapping[str, Any], known: Mapping[str, Leaf]) -> dict[str, _Given]:
     for key in flags:
         assert key in known, f"no setting is called {key}: {nearest(key, known)}"
-    return {key: _Given(value=value, origin=COMMAND_LINE) for key, value in flags.items() if value is not None}
+    return {key: _given(key, value, COMMAND_LINE) for key, value in flags.items() if value is not None}
 
 
 def _from_environment(environ: Mapping[str, str], known: Mapping[str, Leaf]) -> dict[str, _Given]:
-    """Read the variables of our tables; other `CARPOOL_` variables are not settings of a server."""
-    variables = {leaf.variable: leaf for leaf in known.values() if leaf.key != "tenants"}
-    tables = tuple({f"CARPOOL_{key.split('.')[0].upper()}_" for key in known if "." in key})
-    found: dict[str, _Given] = {}
-    for name, text in environ.items():
-        if name in variables:
-            leaf = variables[name]
-            value = [part for part in text.split(",") if part.strip()] if isinstance(leaf.default, tuple) else text
-            found[leaf.key] = _Given(value=value, origin=f"environment {name}", strict=False)
-        elif name.startswith(tables):
-            raise ConfigError(f"environment: unknown variable {name!r}: {nearest(name, variables)}")
+    found = {}
+    for key, text in settings_in(environ, known.values()).items():
+        listed = isinstance(known[key].default, tuple)
+        value = [part for part in text.split(",") if part.strip()] if listed else text
+        name = known[key].variable
+        found[key] = _Given(value=value, origin=f"environment {name}", named=name, written=text, strict=False)
     return found
 
 
@@ -154,7 +177,7 @@ def _from_file(path: Path | str | None) -> dict[str, _Given]:
         if not isinstance(raw.get(table, {}), dict):
             raise SchemaError(f"{source}: {table} is {shown(raw[table])}: it must be a table, [{table}]")
     check_keys(raw, SettingsFile, source)
-    return {key: _Given(value=value, origin=source) for key, value in _flatten(raw)}
+    return {key: _given(key, value, source) for key, value in _flatten(raw)}
 
 
 def _flatten(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -166,9 +189,9 @@ def _flatten(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _setting(leaf: Leaf, layers: list[dict[str, _Given]]) -> Setting:
-    default = _Given(value=leaf.default, origin=DEFAULT)
+    default = _given(leaf.key, leaf.default, DEFAULT)
     given = next((layer[leaf.key] for layer in layers if leaf.key in layer), default)
-    return Setting(key=leaf.key, value=_checked(leaf, given), origin=given.origin)
+    return Setting(key=leaf.key, value=_checked(leaf, given), origin=given.origin, named=given.named)
 
 
 def _checked(leaf: Leaf, given: _Given) -> Any:
@@ -176,15 +199,12 @@ def _checked(leaf: Leaf, given: _Given) -> Any:
     try:
         converted = msgspec.convert(given.value, leaf.annotation, strict=given.strict)
         return leaf.parse(converted) if leaf.parse and converted is not None else converted
-    except msgspec.ValidationError as error:
-        problem = explain_limit(str(error))
-    except ConfigError as error:
-        problem = str(error)
-    default = "" if leaf.default is None or leaf.default == () else f", {leaf.default}"
-    raise ConfigError(
-        f"{given.origin}: {leaf.key} is {shown(given.value)}: {problem} ({leaf.description}); "
-        f"correct it, or leave it out for the default{default}"
-    )
+    except msgspec.ValidationError:
+        problem = f"{given.named} is {shown(given.written)}; it must be {in_words(leaf.annotation)}"
+    except ConfigError as error:  # which begins with the value
+        problem = f"{given.named}: {error}"
+    default = "" if leaf.default in (None, (), {}) else f", {leaf.default}"
+    raise ConfigError(f"{problem} ({leaf.description}). Correct it, or leave it out for the default{default}")
 
 
 def _assemble(values: tuple[Setting, ...]) -> ServeSettings:
