@@ -72,7 +72,7 @@ def test_a_whole_file_becomes_settings_with_units_read(tmp_path: Path) -> None:
         30.0,
     )
     assert settings.objectives_s == {"p99": 0.05}
-    assert settings.profile == Path("out/profile.json")
+    assert settings.profile == tmp_path / "out/profile.json"
 
 
 def test_nothing_given_is_the_core_default_policy() -> None:

@@ -30,6 +30,8 @@ _POLICY_NAMES = {
     "ageing": "ageing_s",
     "memory_limit": "memory_limit_bytes",
 }
+# The keys of [workload] whose values are seconds.
+_WORKLOAD_SECONDS = ("on", "off", "period", "trace_start", "trace_duration", "deadline", "patience")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,28 @@ class ModelSettings:
     device: str | None
     dtype: str | None
     num_threads: int | None
+    num_workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadSettings:
+    """What arrives, as it was told; None where it was not. `carpool.plan.workload_table` makes a workload of it."""
+
+    rate: float | None
+    arrivals: str | None
+    burstiness: float | None
+    on_s: float | None
+    off_s: float | None
+    peak_to_mean: float | None
+    period_s: float | None
+    trace: Path | None
+    trace_start_s: float | None
+    trace_duration_s: float | None
+    speed: float | None
+    lengths: tuple[int, ...]
+    deadline_s: float | None
+    patience_s: float | None
+    priorities: Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +104,9 @@ class ServeSettings:
         policy: How batches are formed, tenants' shares included.
         server: Where it listens.
         objectives_s: Promised latency in seconds by percentile, such as `{"p99": 0.05}`.
+        workload: What arrives, for a plan and for its verification.
         profile: The profile whose cost model is used.
+        profile_sha256: Of the profile that the policy was planned from, in hexadecimal; None where it was not.
         values: Every key with its value and origin, in the order of the tables.
     """
 
@@ -88,7 +114,9 @@ class ServeSettings:
     policy: Policy
     server: ServerSettings
     objectives_s: Mapping[str, float]
+    workload: WorkloadSettings
     profile: Path | None
+    profile_sha256: str | None
     values: tuple[Setting, ...] = field(repr=False)
 
     def explain(self) -> tuple[Setting, ...]:
@@ -122,7 +150,7 @@ def load_settings(
     (64, 0.002, 8000)
     """
     known = {leaf.key: leaf for leaf in leaves()}
-    given = [_from_flags(flags or {}, known), _from_environment(environ or {}, known), _from_file(path)]
+    given = [_from_flags(flags or {}, known), _from_environment(environ or {}, known), _from_file(path, known)]
     values = tuple(_setting(leaf, given) for leaf in known.values())
     return _assemble(values)
 
@@ -166,18 +194,28 @@ def _from_environment(environ: Mapping[str, str], known: Mapping[str, Leaf]) -> 
     return found
 
 
-def _from_file(path: Path | str | None) -> dict[str, _Given]:
+def _from_file(path: Path | str | None, known: Mapping[str, Leaf]) -> dict[str, _Given]:
     if path is None:
         return {}
     source = str(path)
     raw = parse_toml(read_bytes(Path(path)), source)
     # A file written by hand may leave the version out: it then means the first.
     raw = migrate({VERSION_KEY: 1, **raw}, SettingsFile, source)
-    for table in ("model", "policy", "server", "objective", "tenants"):
+    for table in ("model", "policy", "server", "objective", "workload", "tenants"):
         if not isinstance(raw.get(table, {}), dict):
             raise SchemaError(f"{source}: {table} is {shown(raw[table])}: it must be a table, [{table}]")
     check_keys(raw, SettingsFile, source)
-    return {key: _given(key, value, source) for key, value in _flatten(raw)}
+    directory = Path(path).parent
+    return {
+        key: _given(key, _beside(directory, value) if known[key].beside else value, source)
+        for key, value in _flatten(raw)
+        if key in known
+    }
+
+
+def _beside(directory: Path, name: Any) -> Any:
+    """Seek a file where the file that names it is, so that both can be moved and used from anywhere."""
+    return str(directory / name) if isinstance(name, str) else name
 
 
 def _flatten(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -221,9 +259,17 @@ def _assemble(values: tuple[Setting, ...]) -> ServeSettings:
             drain_timeout_s=server["drain_timeout"],
         ),
         objectives_s={key: value for key, value in _table(by_key, "objective").items() if value is not None},
+        workload=_workload(_table(by_key, "workload")),
         profile=None if by_key["profile"] is None else Path(by_key["profile"]),
+        profile_sha256=by_key["profile_sha256"],
         values=values,
     )
+
+
+def _workload(table: dict[str, Any]) -> WorkloadSettings:
+    trace = table.pop("trace")
+    named = {f"{key}_s" if key in _WORKLOAD_SECONDS else key: value for key, value in table.items()}
+    return WorkloadSettings(**named, trace=None if trace is None else Path(trace))
 
 
 def _table(by_key: Mapping[str, Any], table: str) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from msgspec import Meta
 
@@ -20,18 +21,35 @@ Parse: TypeAlias = Callable[[Any], Any]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Buckets: TypeAlias = tuple[Count, ...]
 Name: TypeAlias = Annotated[str, Meta(min_length=1)]
+Positive: TypeAlias = Annotated[float, Meta(gt=0)]
+Sha256: TypeAlias = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Process: TypeAlias = Literal["poisson", "gamma", "constant", "on-off", "daily"]
+
+BESIDE: Final = "beside"
+"""Stands in the annotation of a key that names a file, which is sought beside the `carpool.toml` that names it."""
 
 
-def _some(parse: Parse) -> Parse:
-    """Return a reader that refuses nothing at all: a limit of 0 would refuse every request."""
+def _some(parse: Parse, problem: str = "would refuse every request") -> Parse:
+    """Return a reader that refuses nothing at all, and says what the problem with it is."""
 
     def read(value: Any) -> Any:
         found = parse(value)
         if not found:
-            raise ConfigError(f"{value!r} would refuse every request; it must be above 0")
+            raise ConfigError(f"{value!r} {problem}; it must be above 0")
         return found
 
     return read
+
+
+_length_of_time_s = _some(parse_duration_s, "is no time at all")
+
+
+def _shares(value: Mapping[str, float]) -> dict[int, float]:
+    """Read shares by priority, which stands as text in a file: TOML has no other keys."""
+    other = [priority for priority in value if not re.fullmatch(r"-?\d{1,9}", priority)]
+    if other:
+        raise ConfigError(f"{other[0]!r} is no priority; it must be a whole number such as 0 or 5")
+    return {int(priority): share for priority, share in value.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +58,12 @@ class ModelTable:
 
     target: Annotated[
         str | None,
-        Meta(description="what to run: `file.py:name`, `package.module:name`, a directory, a file or `demo:minilm`"),
+        Meta(
+            description=(
+                "what to run: `file.py:name`, `package.module:name`, a directory, an `.onnx` file, `demo:minilm` "
+                "(real weights) or `demo:null` (only waits)"
+            )
+        ),
     ] = None
     name: Annotated[Name | None, Meta(description="what clients call the model; by default the target's own name")] = (
         None
@@ -52,6 +75,7 @@ class ModelTable:
     num_threads: Annotated[
         Count | None, Meta(description="threads of one operation on a CPU; by default one for each core")
     ] = None
+    num_workers: Annotated[Count, Meta(description="copies of the model that run batches beside each other")] = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,17 +159,99 @@ class ObjectiveTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadTable:
+    """`[workload]`: what arrives. Plans are made for it and verified with it; a server takes what comes."""
+
+    rate: Annotated[
+        Positive | None, Meta(description="mean items a second; a trace is played as fast as gives this rate")
+    ] = None
+    arrivals: Annotated[
+        Process | None,
+        Meta(description="`poisson`, `gamma`, `constant`, `on-off` or `daily`; by default `poisson`, or a trace's own"),
+    ] = None
+    burstiness: Annotated[
+        Positive | None,
+        Meta(
+            description="of `gamma`: squared coefficient of variation of the gaps; 1 is Poisson, above is burstier; "
+            "by default 4"
+        ),
+    ] = None
+    on: Annotated[
+        str | float | None,
+        Meta(description="of `on-off`: length of a burst; one begins every `on` and `off` together; by default 1s"),
+        _length_of_time_s,
+    ] = None
+    off: Annotated[
+        str | float | None,
+        Meta(description="of `on-off`: silence after a burst; by default 1s"),
+        parse_duration_s,
+    ] = None
+    peak_to_mean: Annotated[
+        Annotated[float, Meta(ge=1, le=2)] | None,
+        Meta(description="of `daily`: highest rate over the mean, 1 to 2; by default 1.5"),
+    ] = None
+    period: Annotated[
+        str | float | None,
+        Meta(description="of `daily`: length of a day; by default 24h"),
+        _length_of_time_s,
+    ] = None
+    trace: Annotated[
+        str | None,
+        Meta(description="recorded arrivals to replay: CSV, JSONL or Carpool's own events; by default none"),
+        BESIDE,
+    ] = None
+    trace_start: Annotated[
+        str | float | None,
+        Meta(description="where in the trace to begin, as recorded; by default at its first arrival"),
+        parse_duration_s,
+    ] = None
+    trace_duration: Annotated[
+        str | float | None,
+        Meta(description="how much of the trace to use, as recorded; by default to its end"),
+        _length_of_time_s,
+    ] = None
+    speed: Annotated[
+        Positive | None, Meta(description="how many times as fast as recorded to play the trace; by default 1")
+    ] = None
+    lengths: Annotated[
+        Buckets,
+        Meta(description="tokens of typical items, each as likely; empty: the trace's own, or the profile's examples"),
+    ] = ()
+    deadline: Annotated[
+        str | float | None,
+        Meta(description="time after which an answer is worth nothing; by default none"),
+        _length_of_time_s,
+    ] = None
+    patience: Annotated[
+        str | float | None,
+        Meta(description="time after which a client that still waits goes away; by default none"),
+        _length_of_time_s,
+    ] = None
+    priorities: Annotated[
+        dict[str, Positive],
+        Meta(description='shares of the items by priority, such as `"5" = 0.1`; empty: all of priority 0'),
+        _shares,
+    ] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsFile:
     """A whole `carpool.toml`."""
 
     schema_version: int = 1
     profile: Annotated[
-        str | None, Meta(description="profile of this model on this machine (`profile.json`) whose cost model is used")
+        str | None,
+        Meta(description="profile of this model on this machine (`profile.json`) whose cost model is used"),
+        BESIDE,
+    ] = None
+    profile_sha256: Annotated[
+        Sha256 | None, Meta(description="SHA-256 of the profile that this file was planned from; by default not known")
     ] = None
     model: ModelTable = field(default_factory=ModelTable)
     policy: PolicyTable = field(default_factory=PolicyTable)
     server: ServerTable = field(default_factory=ServerTable)
     objective: ObjectiveTable = field(default_factory=ObjectiveTable)
+    workload: WorkloadTable = field(default_factory=WorkloadTable)
     tenants: Annotated[
         dict[str, float], Meta(description="shares of the tenants by name, such as `paid = 4.0`; 1 where not named")
     ] = field(default_factory=dict)
@@ -161,6 +267,7 @@ class Leaf:
         default: Its value where none is given, as it would be written.
         description: What it means.
         parse: Turns a duration or a size into a number; None where the value is meant as it is.
+        beside: Whether it names a file, sought beside the `carpool.toml` that names it.
     """
 
     key: str
@@ -168,6 +275,7 @@ class Leaf:
     default: Any
     description: str
     parse: Parse | None
+    beside: bool = False
 
     @property
     def variable(self) -> str:
@@ -200,4 +308,5 @@ def _leaf(key: str, annotation: Any, default: Any) -> Leaf:
         default=default,
         description="; ".join(extra.description for extra in extras if isinstance(extra, Meta) and extra.description),
         parse=next((extra for extra in extras if callable(extra)), None),
+        beside=BESIDE in extras,
     )
