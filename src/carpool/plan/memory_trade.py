@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from carpool.cost.memory import MemoryFit
     from carpool.plan.subject import Subject
 
-_MOST_BATCH = 1 << 16  # larger ones are of no use to anybody
-_MOST_SCALE = 1 << 10
+_MOST_BATCH, _MOST_SCALE = 4096, 1024  # beyond these, nobody asks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +146,7 @@ def _model_sizes(room: float, weights: float, items: Sequence[float]) -> tuple[M
 
 
 def _largest_batch(room: float, item: float) -> int:
-    return min(_MOST_BATCH, max(0, int(room / item)))
+    return max(0, int(room / item))
 
 
 def _batch_sizes(room: float, weights: float, items: Sequence[float]) -> tuple[BatchSize, ...]:

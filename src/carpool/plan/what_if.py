@@ -115,10 +115,10 @@ def what_if(
         seed=seed,
         transport_s=transport_s,
     )
-    rows = []
+    rows, unchanged = [], ChangedCost(measured=subject.cost.clipped())
     for choice in choices(subject, chosen, lengths, limit):
         watch(choice.name)
-        if choice.chosen:
+        if choice.setup == chosen and choice.cost == unchanged:  # the plan, or what comes to the same
             found: Prediction | None = prediction
         else:
             found = None if choice.why_not else foretell(choice.setup, cost=choice.cost)
@@ -188,7 +188,13 @@ def choices(subject: Subject, chosen: Setup, lengths: Sequence[int], limit_bytes
     if chosen.policy not in policies.values():
         yield Choice(name="the plan", setup=chosen, cost=same, chosen=True)
     for name, policy in policies.items():
-        yield Choice(name=name, setup=replace(chosen, policy=policy), cost=same, chosen=policy == chosen.policy)
+        yield Choice(
+            name=name,
+            setup=replace(chosen, policy=policy),
+            cost=same,
+            chosen=policy == chosen.policy,
+            assumes=f"padded to {_listed(policy.length_buckets)} tokens" if policy.length_buckets else "",
+        )
     yield Choice(
         name="twice the workers",
         setup=replace(chosen, num_workers=2 * chosen.num_workers),
@@ -209,17 +215,23 @@ def _policies(subject: Subject, chosen: Policy, lengths: Sequence[int]) -> dict[
     """Return policies by name, from none to all of batching's means."""
     typical = lengths[len(lengths) // 2]
     size = chosen.max_batch_size if chosen.max_batch_size > 1 else _knee(subject, typical)
-    wait_s = chosen.max_wait_s or float(f"{_TRIAL_WAIT * subject.cost.clipped().time_s(1, typical):.1g}")
-    plain = replace(chosen, max_batch_size=size, batch_size_buckets=_up_to(chosen, size), max_wait_s=0.0)
-    unsorted = replace(plain, length_buckets=())
+    wait_s = chosen.max_wait_s or float(f"{_TRIAL_WAIT * subject.cost.clipped().time_s(1, typical):.2g}")
+    plain = replace(
+        chosen,
+        max_batch_size=size,
+        batch_size_buckets=_up_to(chosen, size),
+        max_wait_s=0.0,
+        token_budget=None,
+        length_buckets=(),
+    )
     found = {
-        "no batching": replace(unsorted, max_batch_size=1, batch_size_buckets=(), token_budget=None),
-        "dynamic batching": unsorted,
-        f"waiting up to {format_duration(wait_s)}": replace(unsorted, max_wait_s=wait_s),
+        "no batching": replace(plain, max_batch_size=1, batch_size_buckets=()),
+        "dynamic batching": plain,
+        f"waiting up to {format_duration(wait_s)}": replace(plain, max_wait_s=wait_s),
     }
     buckets = chosen.length_buckets or coarse_buckets(lengths, subject.length_buckets)
     if len(buckets) > 1:
-        found[f"length buckets {', '.join(map(str, buckets))}"] = replace(plain, length_buckets=buckets)
+        found["length buckets"] = replace(plain, length_buckets=buckets)
     return found
 
 
@@ -279,24 +291,23 @@ def _twice_the_model(subject: Subject, chosen: Setup, lengths: Sequence[int], li
 
 def _within(subject: Subject, choice: Choice, lengths: Sequence[int], limit_bytes: int, assumes: str) -> Choice:
     """Keep a choice to a limit of memory, and say what that leaves of its largest batch."""
-    policy = replace(choice.setup.policy, memory_limit_bytes=limit_bytes)
-    limited = replace(choice, setup=replace(choice.setup, policy=policy))
-    budget = Budget(fitted(policy, subject), choice.cost)
-    longest, within = budget.padded_length(lengths[-1]), format_bytes(limit_bytes)
-    alone = choice.cost.memory_bytes(budget.size(1), longest)
-    if alone > limit_bytes:
-        why_not = f"one item of {longest} tokens needs {format_bytes(alone)}, and there would be {within}"
-        return replace(limited, why_not=why_not, assumes=assumes)
-    left = _what_is_left(subject, choice, budget, lengths)
-    said = f"{within} {left}"
-    return replace(limited, assumes=f"{assumes}; {said}" if assumes else said)
-
-
-def _what_is_left(subject: Subject, choice: Choice, limited: Budget, lengths: Sequence[int]) -> str:
-    """Say what a limit of memory leaves of the largest batch."""
-    free = Budget(replace(fitted(choice.setup.policy, subject), memory_limit_bytes=None), choice.cost)
-    padded = sorted({limited.padded_length(length) for length in lengths})
+    within, said = format_bytes(limit_bytes), f"{assumes}; " if assumes else ""
+    policy = fitted(choice.setup.policy, subject)
+    free = Budget(replace(policy, memory_limit_bytes=None), choice.cost)
+    safe_bytes = int(limit_bytes / subject.cost.memory.worst_low) if subject.cost.memory else limit_bytes
+    limited = Budget(replace(policy, memory_limit_bytes=safe_bytes), choice.cost)
+    padded = sorted({free.padded_length(length) for length in lengths})
     if all(limited.most_items(length) == free.most_items(length) for length in padded):
-        return "still hold the plan's largest batch"
-    at = f" at {padded[-1]} tokens" if padded[-1] > 1 else ""
-    return f"leave room for batches of {limited.most_items(padded[-1])[0]}{at}"
+        return replace(choice, assumes=f"{said}{within} still hold the plan's largest batch")
+    at = f" of {padded[-1]} tokens" if padded[-1] > 1 else ""
+    kept = replace(choice.setup, policy=replace(choice.setup.policy, memory_limit_bytes=safe_bytes))
+    alone = choice.cost.memory_bytes(free.size(1), padded[-1])
+    if alone > safe_bytes:
+        why_not = f"one item{at} needs {format_bytes(alone)}, and there would be {within}"
+        return replace(choice, setup=kept, why_not=f"{said}{why_not}")
+    most = limited.most_items(padded[-1])[0]
+    return replace(choice, setup=kept, assumes=f"{said}{within} leave room for batches of {most} items{at}")
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))

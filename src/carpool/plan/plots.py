@@ -1,0 +1,210 @@
+"""A plan as pictures: latency over the load, how latencies are spread, and how memory is shared."""
+
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from carpool.report.plot import LineSeries, Mark, Panel, Picture, figure
+from carpool.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from carpool.plan.memory_trade import MemoryTrade
+    from carpool.plan.plan import Plan
+    from carpool.plan.predict import Interval, Prediction
+    from carpool.plan.search import FrontierPoint
+    from carpool.plan.what_if import WhatIfRow
+
+MS, PERCENT = 1e3, 100.0
+_GIB = 1024.0**3
+_MOST_SPREADS = 5
+_MOST_MODELS = 4
+_POINTS_TO_DRAW = 2
+_NAMES = MappingProxyType({0.5: "p50_s", 0.95: "p95_s", 0.99: "p99_s"})
+
+
+def pictures(plan: Plan) -> dict[str, Picture]:
+    """Return all pictures that the plan has figures for, by the name of their file."""
+    found = {
+        "plan-latency": ("Latency over the load, and how it is spread", [*_frontier(plan), *_spread(plan)]),
+        "plan-memory": ("Memory shared between model and batch", _memory(plan.memory_trade)),
+    }
+    return {name: figure(panels, title=title) for name, (title, panels) in found.items() if panels}
+
+
+# ------------------------------------------------------------------------------------------------- frontier
+
+
+def _frontier(plan: Plan) -> list[Panel]:
+    """Draw latency against load for each setup up to where its queue grows without end, the plan marked."""
+    quantile = _quantile(plan)
+    curves = [_curve(label, points, quantile) for label, points in _by_label(plan.frontier).items()]
+    curves = [curve for curve in curves if len(curve.x) >= _POINTS_TO_DRAW]
+    if not curves:
+        return []
+    name = f"p{quantile * PERCENT:g}"
+    panel = Panel(
+        title="Latency as the load rises",
+        x_label="arrivals, items/s",
+        y_label=f"{name}, ms, as far as each can serve",
+        series=(*curves, *_objective_lines(plan, quantile, curves), *_chosen_point(plan, quantile)),
+        marks=(Mark(plan.rate, "the planned load"),),
+        y_scale="log10",
+    )
+    return [panel]
+
+
+def _quantile(plan: Plan) -> float:
+    """Return the quantile to draw: that of the tightest objective which is one of those, or 0.99."""
+    known = [one for one in plan.objectives if one.quantile in _NAMES]
+    return min(known, key=lambda one: one.latency_s).quantile if known else 0.99
+
+
+def _by_label(points: Sequence[FrontierPoint]) -> dict[str, list[FrontierPoint]]:
+    found: dict[str, list[FrontierPoint]] = {}
+    for point in points:
+        found.setdefault(point.label, []).append(point)
+    return found
+
+
+def _curve(label: str, points: Sequence[FrontierPoint], quantile: float) -> LineSeries:
+    served = sorted((point.rate, _latency(point.prediction, quantile)) for point in points if point.prediction.stable)
+    kept = [(rate, value) for rate, value in served if value.value < math.inf]
+    return LineSeries(label=label, x=[rate for rate, _ in kept], y=[MS * value.value for _, value in kept])
+
+
+def _latency(prediction: Prediction, quantile: float) -> Interval:
+    found: Interval = getattr(prediction, _NAMES[quantile])
+    return found
+
+
+def _objective_lines(plan: Plan, quantile: float, curves: Sequence[LineSeries]) -> Iterator[LineSeries]:
+    rates = [rate for curve in curves for rate in curve.x]
+    for objective in plan.objectives:
+        if objective.quantile == quantile:
+            y = [MS * objective.latency_s] * 2
+            yield LineSeries(label="objective", x=[min(rates), max(rates)], y=y, style="dashed")
+
+
+def _chosen_point(plan: Plan, quantile: float) -> Iterator[LineSeries]:
+    value = _latency(plan.prediction, quantile)
+    if value.high < math.inf:
+        yield LineSeries(
+            label="the plan",
+            x=[plan.rate],
+            y=[MS * value.value],
+            low=[MS * value.low],
+            high=[MS * value.high],
+            style="points",
+        )
+
+
+# ---------------------------------------------------------------------------------------------------- spread
+
+
+def _spread(plan: Plan) -> list[Panel]:
+    """Draw for each choice which share of its items is answered within a time."""
+    rows = [row for row in plan.what_if if row.prediction is not None and _is_drawable(row.prediction)]
+    shown = sorted(rows, key=lambda row: not row.chosen)[:_MOST_SPREADS]
+    if not shown:
+        return []
+    panel = Panel(
+        title="How soon items are answered",
+        x_label="latency, ms",
+        y_label="% answered within it",
+        series=tuple(_distribution(row) for row in shown),
+        marks=tuple(Mark(MS * one.latency_s, str(one)) for one in plan.objectives),
+        x_scale="log10",
+    )
+    return [panel]
+
+
+def _is_drawable(prediction: Prediction) -> bool:
+    return prediction.stable and bool(prediction.latency_quantiles_s)
+
+
+def _distribution(row: WhatIfRow) -> LineSeries:
+    assert row.prediction is not None, "only rows that were simulated are drawn"
+    values = row.prediction.latency_quantiles_s
+    steps = len(values) - 1
+    return LineSeries(
+        label="the plan" if row.chosen else row.name,
+        x=[MS * value for value in values],
+        y=[PERCENT * number / steps for number in range(len(values))],
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- memory
+
+
+def _memory(trade: MemoryTrade | None) -> list[Panel]:
+    if trade is None:
+        return []
+    return [*_largest_batches(trade), *_needs(trade)]
+
+
+def _largest_batches(trade: MemoryTrade) -> Iterator[Panel]:
+    """Draw the largest batch over the model's size, one line a length."""
+    sizes = [one for one in trade.model_sizes if all(one.largest_batches)]
+    if len(sizes) < _POINTS_TO_DRAW:
+        return
+    yield Panel(
+        title="Larger models leave less for batches",
+        x_label="model, times this one",
+        y_label="largest batch",
+        series=tuple(
+            LineSeries(
+                label=f"{length} tokens" if length > 1 else "",
+                x=[one.scale for one in sizes],
+                y=[one.largest_batches[index] for one in sizes],
+            )
+            for index, length in enumerate(trade.lengths)
+        ),
+        marks=(Mark(1.0, "this model"),),
+        x_scale="log2",
+        y_scale="log2",
+    )
+
+
+def _needs(trade: MemoryTrade) -> Iterator[Panel]:
+    """Draw what models of some sizes need over the batch size, beside what there is."""
+    longest = len(trade.lengths) - 1
+    scales = [one.scale for one in trade.model_sizes if one.scale >= 1 and one.largest_batches[longest]]
+    sizes = [one.batch_size for one in trade.batch_sizes if one.largest_scales[longest] >= 1]
+    if not scales or len(sizes) < _POINTS_TO_DRAW:
+        return
+    at = f" at {trade.lengths[longest]} tokens" if trade.lengths[longest] > 1 else ""
+    yield Panel(
+        title=f"What a batch needs{at}",
+        x_label="batch size",
+        y_label="GiB",
+        series=(
+            *(
+                LineSeries(
+                    label=f"{scale:g} x" if scale > 1 else "this model",
+                    x=sizes,
+                    y=[trade.memory_bytes(scale, size, longest) / _GIB for size in sizes],
+                )
+                for scale in _thinned(scales)
+            ),
+            LineSeries(
+                label=format_bytes(trade.limit_bytes),
+                x=[sizes[0], sizes[-1]],
+                y=[trade.limit_bytes / _GIB] * 2,
+                style="dashed",
+            ),
+        ),
+        x_scale="log2",
+        y_scale="log10",
+    )
+
+
+def _thinned(scales: Sequence[float]) -> list[float]:
+    """Return the first, the last, and some between."""
+    if len(scales) < _MOST_MODELS:
+        return list(scales)
+    last = len(scales) - 1
+    return [scales[round(last * number / (_MOST_MODELS - 2))] for number in range(_MOST_MODELS - 1)]
