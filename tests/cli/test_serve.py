@@ -27,6 +27,7 @@ CARPOOL = [sys.executable, "-c", "import sys; from carpool.cli.main import main;
         ([], "no TARGET was given: name what to serve"),
         (["demo:null", "--no-batching", "--max-batch-size", "8"], "--no-batching contradicts --max-batch-size 8"),
         (["demo:null", "--max-batch-size", "0"], "policy.max_batch_size is 0"),
+        (["demo:null", "--workers", "0"], "model.num_workers is 0"),
         (["demo:null", "--max-wait", "soon"], "'soon' is not a duration"),
         (["demo:null", "--port", "70000"], "server.port is 70000"),
         (["demo:null", "--profile", "nowhere.json"], "nowhere.json"),
@@ -69,7 +70,7 @@ def test_a_whole_life(tmp_path: Path) -> None:
     file.write_text(
         '[model]\ntarget = "demo:null"\nname = "from-file"\n[policy]\nmax_batch_size = 7\nmax_wait = "2ms"\n'
     )
-    command = [*CARPOOL, "serve", str(file), "--port", "0", "--max-batch-size", "9", "--json"]
+    command = [*CARPOOL, "serve", str(file), "--port", "0", "--max-batch-size", "9", "--workers", "2", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = []
@@ -83,6 +84,6 @@ def test_a_whole_life(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         rest, told = process.communicate(timeout=30)
     assert ready == {"name": "from-file", "ready": True}
-    assert (said["policy"]["max_batch_size"], said["policy"]["max_wait_s"]) == (9, 0.002)
+    assert (said["policy"]["max_batch_size"], said["policy"]["max_wait_s"], said["num_workers"]) == (9, 0.002, 2)
     assert (process.returncode, rest) == (0, "")
     assert "stopped: what was accepted has been answered" in told

@@ -144,17 +144,30 @@ def _scope(method: str, path: str, headers: Mapping[str, str]) -> dict[str, Any]
     }
 
 
-def offer(model: object, *, name: str = "m", request_timeout_s: float = 0.0, **policy: Any) -> Served:
+def offer(
+    model: object, *, name: str = "m", num_workers: int = 1, request_timeout_s: float = 0.0, **policy: Any
+) -> Served:
     """Put a model on offer, not yet started."""
-    return Served(wrap(model, name), name=name, policy=Policy(**policy), request_timeout_s=request_timeout_s)
+    return Served(
+        wrap(model, name),
+        name=name,
+        policy=Policy(**policy),
+        num_workers=num_workers,
+        request_timeout_s=request_timeout_s,
+    )
 
 
 @asynccontextmanager
 async def serving(
-    model: object, *, max_body_bytes: int = 1 << 20, request_timeout_s: float = 0.0, **policy: Any
+    model: object,
+    *,
+    max_body_bytes: int = 1 << 20,
+    num_workers: int = 1,
+    request_timeout_s: float = 0.0,
+    **policy: Any,
 ) -> AsyncIterator[Client]:
     """Serve a model under the name `m`, and close it afterwards."""
-    served = offer(model, request_timeout_s=request_timeout_s, **policy)
+    served = offer(model, num_workers=num_workers, request_timeout_s=request_timeout_s, **policy)
     await asyncio.to_thread(served.start)
     try:
         yield Client(served, max_body_bytes=max_body_bytes)

@@ -50,6 +50,18 @@ async def test_the_rows_of_a_request_run_together() -> None:
     assert not model.entered.acquire(blocking=False)
 
 
+async def test_as_many_batches_run_at_a_time_as_there_are_workers() -> None:
+    """A second worker takes what comes while the first one is busy."""
+    model = Doubler()
+    async with serving(model, num_workers=2) as client:
+        held = await hold(client, model)
+        other = asyncio.create_task(client.post(INFER, request([2, 2], shape=[1, 2])))
+        await asyncio.to_thread(model.entered.acquire)
+        model.gate.set()
+        answers = [(await held).status, (await other).status]
+    assert answers == [200, 200]
+
+
 async def test_requests_that_wait_share_a_batch() -> None:
     """What comes while the model is busy runs together."""
     model = Doubler()

@@ -23,6 +23,7 @@ _SETTINGS = {
     "device": "model.device",
     "dtype": "model.dtype",
     "threads": "model.num_threads",
+    "workers": "model.num_workers",
     "host": "server.host",
     "port": "server.port",
     "max_body": "server.max_body",
@@ -51,6 +52,7 @@ _SETTINGS = {
 @click.option("--max-queue", type=int, help="Most items waiting; one more is refused.  [default: 4096]")
 @click.option("--no-batching", is_flag=True, help="Run items one by one, to compare with.")
 @click.option("--profile", help="A profile.json of this model on this machine, whose cost model is used.")
+@click.option("--workers", type=int, help="Batches that run at a time, where the model may be called so.  [default: 1]")
 @click.option("--threads", type=int, help="Threads of one operation on a CPU.  [default: one for each core]")
 @click.option("--dtype", help="float32, bfloat16 or float16.  [default: what suits the device]")
 @click.option("--device", help="Where it runs, such as cpu or cuda:0.  [default: the best there is]")
@@ -117,6 +119,7 @@ def _served(settings: ServeSettings) -> Served:
         name=model.name,
         policy=settings.policy,
         cost_model=_cost_model(settings.profile),
+        num_workers=model.num_workers,
         request_timeout_s=settings.server.request_timeout_s,
     )
 
@@ -136,8 +139,19 @@ def _announce(output: Output, served: Served, url: str) -> None:
     """Say that it is ready, what it serves, and where."""
     info, policy = served.model.info, served.batcher.policy
     batching = f"batches of up to {policy.max_batch_size}" if policy.max_batch_size > 1 else "no batching"
+    if served.num_workers > 1:
+        batching += f", {served.num_workers} at a time"
     what = ", ".join(part for part in (info.kind, info.dtype, info.device) if part)
     output.say(f"{served.name} ({what}) is ready on {url}: {batching}")
     paths = [f"/v2/models/{served.name}/infer", *(["/v1/embeddings"] if served.embeds else []), "/metrics"]
     output.say(f"  {', '.join(paths)}; stop with Ctrl-C")
-    output.result({"url": url, "model": served.name, "paths": paths, "info": info, "policy": policy})
+    output.result(
+        {
+            "url": url,
+            "model": served.name,
+            "paths": paths,
+            "info": info,
+            "policy": policy,
+            "num_workers": served.num_workers,
+        }
+    )

@@ -33,6 +33,7 @@ class Served:
         name: what clients call it; None takes the model's own name.
         policy: how batches are formed.
         cost_model: predicts how long a batch runs; None learns that while serving.
+        num_workers: threads that run batches; more than one only for a model that may be called so.
         request_timeout_s: after so long the answer to a request that says nothing of it is worth nothing; 0 for never.
 
     Raises:
@@ -46,13 +47,16 @@ class Served:
         name: str | None = None,
         policy: Policy,
         cost_model: TimeModel | None = None,
+        num_workers: int = 1,
         request_timeout_s: float = 0.0,
     ) -> None:
         self.model = model
         self.name = name or model.info.name
         if not self.name or "/" in self.name:
             raise ConfigError(f"the model's name {self.name!r} can't stand in a URL: give one without / by --name")
-        self.batcher = Batcher(model, policy=policy, cost_model=cost_model, warm_up=self._warm_up)
+        self.batcher = Batcher(
+            model, policy=policy, cost_model=cost_model, num_workers=num_workers, warm_up=self._warm_up
+        )
         self.signature = Signature()
         self._request_timeout_s = request_timeout_s or None
 
@@ -84,6 +88,11 @@ class Served:
             raise Fault(UNAVAILABLE, f"the model {self.name!r} has failed: {self.batcher.failure}")
         if not self.batcher.ready:
             raise Fault(UNAVAILABLE, f"the model {self.name!r} is loading: come back soon", retry_after_s=_LOADING_S)
+
+    @property
+    def num_workers(self) -> int:
+        """Batches that run at a time."""
+        return self.batcher.metrics.num_workers
 
     @property
     def max_rows(self) -> int:
