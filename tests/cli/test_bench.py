@@ -128,6 +128,18 @@ def test_a_trace_and_bodies_of_ones_own_are_sent(
     assert (out / "latency.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("shape", [["on-off", "--on", "40ms", "--off", "10ms"], ["daily", "--period", "100ms"]])
+def test_bursts_and_daily_curves_are_sent(
+    serve: Callable[[Answer], str], capsys: pytest.CaptureFixture[str], shape: list[str]
+) -> None:
+    """Arrivals of an uneven rate are an open loop like any other, of about the rate that was asked for."""
+    url = serve(both_protocols)
+    assert main(["bench", url, "--rate", "400", "--duration", "100ms", "--arrivals", *shape, "--json"]) == 0
+    found = document(capsys)
+    assert found["loop"] == "open"
+    assert 15 < found["num_ok"] < 80
+
+
 def test_ctrl_c_stops_and_keeps_what_was_measured(
     serve: Callable[[Answer], str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -181,10 +193,13 @@ def test_a_server_that_refuses_everything_is_a_failure(
         ([], "the load needs one of --rate, --trace and --connections, not none of them: give --rate 200"),
         (["--rate", "1", "--connections", "2"], "not --rate and --connections: give"),
         (["--rate", "0"], "a rate of 0 a second is not a finite number above 0"),
-        (["--rate", "1", "--speed", "2"], "--speed and --trace-start shape a trace, and there is none"),
+        (["--rate", "1", "--speed", "2"], "speed shapes trace arrivals, and these are poisson: leave it out, or name"),
+        (["--rate", "1", "--burstiness", "2"], "burstiness shapes gamma arrivals, and these are poisson: leave it out"),
+        (["--rate", "1", "--arrivals", "daily", "--peak-to-mean", "3"], "3.0 is not in the range 1<=x<=2"),
+        (["--connections", "1", "--on", "2s"], "--on shapes an open loop, and --connections is a closed one: leave"),
         (["--rate", "1", "--header", "novalue"], "'novalue' is not a header: write a name, a colon and a value"),
         (["--rate", "1", "--duration", "soon"], "'soon' is not a duration"),
-        (["--rate", "1", "--trace", "missing.csv"], "File 'missing.csv' does not exist"),
+        (["--rate", "1", "--trace", "missing.csv"], "Path 'missing.csv' does not exist"),
     ],
 )
 def test_wrong_use_says_what_to_write(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

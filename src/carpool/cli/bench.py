@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from carpool.cli.main import INTERRUPTED
-from carpool.cli.options import DURATION, OBJECTIVE, RATE, WAIT, json_option
+from carpool.cli.options import DURATION, OBJECTIVE, RATE, json_option
+from carpool.cli.workload_options import arrival_options
 from carpool.errors import ConfigError
 from carpool.signals.objective import Objective
 from carpool.units import format_duration
@@ -36,11 +37,7 @@ class BenchOptions:
     rate: float | None
     duration: float | None
     num_requests: int | None
-    arrivals: str
-    burstiness: float
-    trace: Path | None
-    trace_start: float
-    speed: float
+    workload: dict[str, Any]
     connections: int | None
     objective: Objective | None
     timeout: float
@@ -58,16 +55,20 @@ class BenchOptions:
         Raises:
             ConfigError: Two loops at once, or none.
         """
+        trace = self.workload.get("workload.trace")
         loops = [
             flag
-            for flag, given in (("--rate", self.rate), ("--trace", self.trace), ("--connections", self.connections))
+            for flag, given in (("--rate", self.rate), ("--trace", trace), ("--connections", self.connections))
             if given is not None
         ]
         if len(loops) != 1:
             said = " and ".join(loops) if loops else "none of them"
             raise ConfigError(f"the load needs one of --rate, --trace and --connections, not {said}: give --rate 200")
-        if self.trace is None and (self.speed != 1 or self.trace_start):
-            raise ConfigError("--speed and --trace-start shape a trace, and there is none: add --trace FILE")
+        if self.connections is not None and self.workload:
+            key = next(iter(self.workload)).removeprefix("workload.").replace("_", "-")
+            raise ConfigError(
+                f"--{key} shapes an open loop, and --connections is a closed one: leave out one of the two"
+            )
 
 
 @click.command(
@@ -77,17 +78,7 @@ class BenchOptions:
 @click.option("--rate", type=RATE, help="Open loop: requests a second on average, whatever becomes of the answers.")
 @click.option("--duration", type=DURATION, help="How long to send.  [default: 30s, or the whole trace]")
 @click.option("--requests", "num_requests", type=click.IntRange(min=1), help="Stop after this many, if that is sooner.")
-@click.option(
-    "--arrivals",
-    type=click.Choice(["poisson", "gamma", "constant"]),
-    default="poisson",
-    show_default=True,
-    help="How an open loop's requests are spread.",
-)
-@click.option("--burstiness", type=RATE, default=4.0, show_default=True, help="Of gamma arrivals; 1 is Poisson.")
-@click.option("--trace", type=FILE, help="Open loop: send at the times in this CSV or JSONL file.")
-@click.option("--trace-start", type=WAIT, default=0.0, help="Begin this far into the trace.")
-@click.option("--speed", type=RATE, default=1.0, show_default=True, help="Play the trace this many times as fast.")
+@arrival_options
 @click.option("--connections", type=click.IntRange(min=1), help="Closed loop: clients that wait for each answer.")
 @click.option("--objective", type=OBJECTIVE, help="A latency to keep, such as p99=50ms; gives the goodput.")
 @click.option("--timeout", type=DURATION, default="10s", show_default=True, help="Longest wait for an answer.")
@@ -115,10 +106,10 @@ def bench(url: str, output: Output, **given: Any) -> int:
     """
     options = BenchOptions(**given)
     options.check()
+    schedule = _schedule(options) if options.connections is None else None
     if options.out is not None:
         _make(options.out)
-    requests = _requests(url, options)
-    load = _load(requests, options)
+    load = _load(_requests(url, options), options, schedule)
     result = _measure(load, output)
     return _report(url, result, options, output)
 
@@ -150,11 +141,12 @@ def _headers(given: tuple[str, ...]) -> dict[str, str]:
     return headers
 
 
-def _load(requests: Requests, options: BenchOptions) -> Load | ClosedLoad:
-    """Settle how it is sent."""
+def _load(requests: Requests, options: BenchOptions, schedule: tuple[Times, float] | None) -> Load | ClosedLoad:
+    """Settle how it is sent; without a schedule it is a closed loop."""
     from carpool.loadgen.run import ClosedLoad, Load
 
-    if options.connections is not None:
+    if schedule is None:
+        assert options.connections is not None, "check() lets only one of the loops through"
         return ClosedLoad(
             requests=requests,
             connections=options.connections,
@@ -162,7 +154,7 @@ def _load(requests: Requests, options: BenchOptions) -> Load | ClosedLoad:
             timeout_s=options.timeout,
             num_requests=options.num_requests,
         )
-    times, duration_s = _schedule(options)
+    times, duration_s = schedule
     if options.num_requests is not None and options.num_requests < len(times):
         duration_s = float(times[options.num_requests])
         times = times[: options.num_requests]
@@ -179,23 +171,18 @@ def _schedule(options: BenchOptions) -> tuple[Times, float]:
     """Draw up an open loop's arrivals, and the length of the schedule in seconds."""
     import numpy as np
 
-    from carpool.plan import arrivals
-    from carpool.plan.trace import read_trace
+    from carpool.config.settings import load_settings
+    from carpool.plan.process import Replay
+    from carpool.plan.workload_table import arrivals_of
 
-    if options.trace is not None:
-        trace = read_trace(options.trace)
-        trace = trace.window(start_s=options.trace_start, duration_s=options.duration, speed=options.speed)
+    settings = load_settings(flags={**options.workload, "workload.rate": options.rate})
+    arrivals = arrivals_of(settings.workload)
+    if isinstance(arrivals, Replay):
+        trace = arrivals.trace.window(duration_s=options.duration)
         return trace.times_s, trace.duration_s
-    assert options.rate is not None, "check() lets only one of the loops through"
     duration_s = options.duration or DEFAULT_DURATION_S
-    rng = np.random.default_rng(options.seed)
-    match options.arrivals:
-        case "constant":
-            return arrivals.constant(options.rate, duration_s), duration_s
-        case "gamma":
-            return arrivals.gamma(options.rate, duration_s, options.burstiness, rng), duration_s
-        case _:
-            return arrivals.poisson(options.rate, duration_s, rng), duration_s
+    times, _ = arrivals.draw(np.random.default_rng(options.seed), duration_s)
+    return times, duration_s
 
 
 def _measure(load: Load | ClosedLoad, output: Output) -> LoadResult:
