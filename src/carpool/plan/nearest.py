@@ -1,11 +1,32 @@
-"""Where an objective cannot be kept: what can be, and what would have to change."""
+"""Where no setup keeps the objectives: what comes nearest, and what would have to change."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import sqrt
+from typing import TYPE_CHECKING
 
+from carpool.plan.changed_cost import ChangedCost
 from carpool.plan.predict import Interval
 from carpool.plan.setup import Setup
+from carpool.plan.slo import Verdict, verdict_of
+from carpool.plan.words import among, describe_setup
+from carpool.units import counted, format_count, format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from carpool.plan.candidates import Candidates
+    from carpool.plan.figures import Figures
+    from carpool.plan.scene import Scene
+    from carpool.plan.search import SearchResult
+
+# Windows of which every one has to keep the objectives.
+_NUM_RUNS = 6
+# The least share of the rate that is looked at, and how far apart two factors may be to count as one.
+_LEAST_SHARE, _APART = 1 / 64, 1.06
+# Beyond this many times the workers or the speed it is called impossible.
+_MOST_TIMES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,3 +50,159 @@ class Nearest:
     num_workers: int | None
     speed: float | None
     sentences: tuple[str, ...]
+
+
+def nearest(
+    scene: Scene,
+    candidates: Candidates,
+    result: SearchResult,
+    *,
+    max_workers: int,
+    watch: Callable[[str], object] = lambda _: None,
+) -> Nearest:
+    """Look for what would keep the objectives: less load, more workers, or a faster device.
+
+    Args:
+        scene: Short windows.
+        candidates: What may be tried.
+        result: What the search found, which does not keep them.
+        max_workers: Most workers that it was allowed.
+        watch: Told what is being looked at.
+    """
+    setups = _setups(candidates, result)
+    watch("the highest rate that keeps the objectives")
+    rate, rate_setup = _highest_rate(scene, setups)
+    watch("how many workers would keep the objectives")
+    num_workers = _fewest_workers(scene, candidates, setups, max_workers)
+    watch("how fast a device would keep the objectives")
+    found = Nearest(
+        setup=result.chosen,
+        latencies_s=result.prediction.at_objectives_s,
+        rate=rate,
+        rate_setup=rate_setup,
+        num_workers=num_workers,
+        speed=_least_speed(scene, setups),
+        sentences=(),
+    )
+    return replace(found, sentences=tuple(_sentences(found, scene, candidates, max_workers)))
+
+
+def _setups(candidates: Candidates, result: SearchResult) -> Sequence[Setup]:
+    """Return what may do better under another load: what was found, its like, the smallest and the knee's batch."""
+    num = result.chosen.num_workers
+    sizes = (1, min(candidates.knee, candidates.sizes()[-1]))
+    setups = [result.chosen]
+    for setup in (result.fastest, *(candidates.of_size(size, num) for size in sizes)):
+        if setup not in setups:
+            setups.append(setup)
+    return setups
+
+
+def keeps(scene: Scene, setup: Setup) -> bool:
+    """Tell whether every one of some windows keeps every objective."""
+    figures: list[Figures] = []
+    for number in range(_NUM_RUNS):
+        figures.append(scene.figures(setup, number))
+        if verdict_of(scene.together(figures)) is not Verdict.MET:
+            return False
+    return True
+
+
+def _first_that_keeps(scene: Scene, setups: Sequence[Setup]) -> Setup | None:
+    return next((setup for setup in setups if keeps(scene, setup)), None)
+
+
+def _highest_rate(scene: Scene, setups: Sequence[Setup]) -> tuple[float | None, Setup | None]:
+    """Bisect the share of the load that can be kept."""
+    low, high = _LEAST_SHARE, 1.0
+    best = _first_that_keeps(scene.scaled(low), setups)
+    if best is None:
+        return None, None
+    while high / low > _APART:
+        middle = sqrt(low * high)
+        kept = _first_that_keeps(scene.scaled(middle), setups)
+        low, high = (middle, high) if kept else (low, middle)
+        best = kept or best
+    return low * scene.load.rate, best
+
+
+def _fewest_workers(scene: Scene, candidates: Candidates, setups: Sequence[Setup], max_workers: int) -> int | None:
+    """Double the workers until the objectives are kept, then bisect between the last two numbers."""
+
+    def enough(num: int) -> bool:
+        more = [replace(setup, num_workers=num) for setup in setups]
+        able = [setup for setup in more if scene.load.rate <= candidates.capacity(setup)]
+        return _first_that_keeps(scene, able) is not None
+
+    low, high = max_workers, 2 * max_workers
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > _MOST_TIMES * max_workers:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _least_speed(scene: Scene, setups: Sequence[Setup]) -> float | None:
+    """Double the speed until the objectives are kept, then bisect between the last two."""
+
+    def enough(times: float) -> bool:
+        cost = ChangedCost(measured=scene.subject.cost.clipped(), time_factor=1 / times)
+        return _first_that_keeps(replace(scene, cost=cost), setups) is not None
+
+    low, high = 1.0, 2.0
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > _MOST_TIMES:
+            return None
+    while high / low > _APART:
+        middle = sqrt(low * high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+# ----------------------------------------------------------------------------------------------- sentences
+
+
+def _sentences(found: Nearest, scene: Scene, candidates: Candidates, max_workers: int) -> Iterator[str]:
+    rate = f"{format_count(scene.load.rate)}/s"
+    allowed = counted(max_workers, "worker")
+    if not scene.objectives:
+        yield f"No setup with up to {allowed} carries {rate}; {describe_setup(found.setup)} comes nearest."
+    else:
+        promised = " and ".join(map(str, scene.objectives))
+        yield f"No setup with up to {allowed} keeps {promised} at {rate}."
+        reached = ", ".join(
+            f"p{one.quantile * 100:g} of {among(latency, format_duration)}"
+            for one, latency in zip(scene.objectives, found.latencies_s, strict=True)
+        )
+        yield f"The nearest at that rate is {describe_setup(found.setup)}: {reached}."
+    yield _at_lower_rate(found, candidates)
+    yield _to_change(found, max_workers)
+
+
+def _at_lower_rate(found: Nearest, candidates: Candidates) -> str:
+    if found.rate is None or found.rate_setup is None:
+        single_s = candidates.subject.cost.clipped().time_s(1, candidates.typical)
+        return (
+            f"It is kept at no rate that was tried: a typical item alone takes {format_duration(single_s)}, and that "
+            "is without any wait."
+        )
+    return f"It is kept up to about {format_count(found.rate)}/s, with {describe_setup(found.rate_setup)}."
+
+
+def _to_change(found: Nearest, max_workers: int) -> str:
+    ways = []
+    if found.num_workers is not None:
+        ways.append(f"{found.num_workers} workers rather than {max_workers}")
+    if found.speed is not None:
+        ways.append(f"a device {found.speed:.2g} times as fast")
+    if not ways:
+        return (
+            f"Neither {_MOST_TIMES} times the workers nor a device {_MOST_TIMES} times as fast would keep it: the "
+            "objective itself has to change."
+        )
+    said = f"At the whole rate it would take {' or '.join(ways)}"
+    return f"{said}; more workers alone would not do." if found.num_workers is None else f"{said}."

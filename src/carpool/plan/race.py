@@ -89,13 +89,16 @@ class Race:
                 self._in_race.append(contender)
 
     def run(self) -> None:
-        """Simulate round after round; who is surely worse than the leader drops out."""
+        """Simulate round after round; who is surely worse than the leader drops out, who surely is as good may rest."""
+        settled: set[int] = set()
         for num in ROUNDS:
             for contender in self._in_race:
-                self._simulate_up_to(contender, num)
+                if id(contender) not in settled:
+                    self._simulate_up_to(contender, num)
             leader = self.leader
             self._in_race = [one for one in self._in_race if self.compare(one, leader) >= 0]
-            if all(self._is_settled(one, leader) for one in self._in_race):
+            settled = {id(one) for one in self._in_race if one is not leader and self._is_settled(one, leader)}
+            if len(settled) == len(self._in_race) - 1:
                 return
 
     def _simulate_up_to(self, contender: Contender, num: int) -> None:

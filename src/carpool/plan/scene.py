@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from carpool.core.cost import TimeModel
 from carpool.plan.figures import Figures, figures_of
-from carpool.plan.predict import Drawable, Prediction, predict, replicate
+from carpool.plan.predict import Drawable, Prediction, predict, replicate, together
 from carpool.plan.subject import Subject
 from carpool.signals.objective import Objective
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from carpool.plan.setup import Setup
+    from carpool.plan.simulate import Run
 
 
 class Load(Drawable, Protocol):
@@ -50,9 +53,9 @@ class Scene:
     transport_s: float = 0.0
     cost: TimeModel | None = None
 
-    def figures(self, setup: Setup, number: int) -> Figures:
+    def run(self, setup: Setup, number: int) -> Run:
         """Simulate one window; the same number is the same window for every setup."""
-        run = replicate(
+        return replicate(
             self.subject,
             self.load,
             setup,
@@ -61,7 +64,14 @@ class Scene:
             number=number,
             cost=self.cost,
         )
-        return figures_of(run, self.objectives, transport_s=self.transport_s)
+
+    def figures(self, setup: Setup, number: int) -> Figures:
+        """Simulate one window, and work out its figures."""
+        return figures_of(self.run(setup, number), self.objectives, transport_s=self.transport_s)
+
+    def together(self, found: Sequence[Figures]) -> Prediction:
+        """Bring the figures of windows together; how latencies are spread is left out."""
+        return together(found, self.objectives, window_s=self.window_s)
 
     def predict(self, setup: Setup, num_runs: int) -> Prediction:
         """Simulate so many windows, and bring them together."""

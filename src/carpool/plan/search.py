@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from carpool.core.policy import Policy
+import numpy as np
+
 from carpool.plan.candidates import Candidates
-from carpool.plan.predict import Prediction, together
-from carpool.plan.race import SMALL_SHARE, Contender, Race, strain, surely
+from carpool.plan.predict import Prediction
+from carpool.plan.race import SMALL_SHARE, Contender, Race, half_width, strain, surely
 from carpool.plan.scene import Scene
 from carpool.plan.setup import Setup
 from carpool.plan.slo import Verdict, verdict_of
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 # A load this much beyond what full batches can carry is not simulated: nothing can keep up with it.
 _HOPELESS = 1.1
 # A latency so many times over its objective is not brought within it by another knob.
-_BEYOND_RESCUE = 3.0
+_BEYOND_RESCUE = 2.0
 # A worker more should bring the latency down by this much, where it does not bring more requests within the objective.
 _WORTH_A_WORKER = 0.25
 _KNOBS = ("max_wait_s", "token_budget", "length_buckets")
@@ -93,7 +94,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """The best with so many workers."""
+    """The best with so many workers, predicted in full."""
 
     race: Race
     contender: Contender
@@ -127,12 +128,19 @@ class Search:
 
     def run(self) -> SearchResult:
         """Try fewer workers first, and stop at the first setup that keeps the objectives for sure."""
+        races: list[Race] = []
         found: list[_Found] = []
         for num_workers in self._worker_counts():
-            found.append(self._best_with(num_workers))
+            races.append(self._race(num_workers))
+            if not _is_hopeful(races[-1].leader, self.scene.objectives):
+                continue
+            found.append(self._predicted(races[-1]))
             if found[-1].verdict is Verdict.MET:
-                return _result(self.scene, found, found[-1])
-        return _result(self.scene, found, _best_goodput(found))
+                return _result(self.scene, races, found[-1])
+        best = max(found, key=lambda one: one.verdict.rank, default=None)
+        if best is None or best.verdict is Verdict.MISSED:
+            best = self._predicted(_best_goodput(races, self.scene.objectives))
+        return _result(self.scene, races, best)
 
     def _worker_counts(self) -> Sequence[int]:
         """Return the numbers of workers that can carry the load, ascending; the most allowed where none can."""
@@ -143,8 +151,8 @@ class Search:
     def _can_carry(self, setup: Setup) -> bool:
         return self.scene.load.rate <= _HOPELESS * self.candidates.capacity(setup)
 
-    def _best_with(self, num_workers: int) -> _Found:
-        """Find the best setup with so many workers, and predict it in full."""
+    def _race(self, num_workers: int) -> Race:
+        """Compare setups with so many workers."""
         plain = self.candidates.plain(num_workers)
         race = Race(self.scene.figures, self.scene.objectives)
         race.enter([one for one in plain if self._can_carry(one)] or plain[-1:])
@@ -153,7 +161,7 @@ class Search:
         if _within_reach(race, self.scene):
             self.watch(f"waits, token budgets and padding on {counted(num_workers, 'worker')}")
             self._turn_knobs(race)
-        return self._predicted(race)
+        return race
 
     def _turn_knobs(self, race: Race) -> None:
         """Turn one knob after another of the best setup and of the simplest that ties with it, while that helps."""
@@ -183,34 +191,42 @@ def _within_reach(race: Race, scene: Scene) -> bool:
     """Tell whether some setup is near enough to the objectives for another knob to matter."""
     if not scene.objectives:
         return True
-    return min(strain(one, scene.objectives) for one in race.leader.figures) < _BEYOND_RESCUE
+    return bool(np.median([strain(one, scene.objectives) for one in race.leader.figures]) < _BEYOND_RESCUE)
 
 
-def _best_goodput(found: Sequence[_Found]) -> _Found:
-    """Return the best of what keeps no objective for sure; where more workers do not surely help, the fewer."""
-    most = max(one.verdict.rank for one in found)
-    best, *others = [one for one in found if one.verdict.rank == most]
+def _is_hopeful(contender: Contender, objectives: Sequence[Objective]) -> bool:
+    """Tell whether short windows leave it open that every objective is kept."""
+    for index, objective in enumerate(objectives):
+        shares = np.array([one.shares_within[index] for one in contender.figures])
+        if shares.mean() + half_width(shares) < objective.quantile:
+            return False
+    return True
+
+
+def _best_goodput(races: Sequence[Race], objectives: Sequence[Objective]) -> Race:
+    """Return the race with the best leader; where more workers do not surely help, the one with fewer."""
+    best, *others = races
     for other in others:
-        if _worth_more_workers(other, best):
+        if _worth_more_workers(other.leader, best.leader, objectives):
             best = other
     return best
 
 
-def _worth_more_workers(one: _Found, other: _Found) -> bool:
-    num = min(len(one.contender.figures), len(other.contender.figures))
-    by_share = surely(one.contender.attainments(num) - other.contender.attainments(num), SMALL_SHARE)
-    objectives = one.prediction.objectives
-    strains = other.contender.log_strains(num, objectives) - one.contender.log_strains(num, objectives)
+def _worth_more_workers(one: Contender, other: Contender, objectives: Sequence[Objective]) -> bool:
+    num = min(len(one.figures), len(other.figures))
+    by_share = surely(one.attainments(num) - other.attainments(num), SMALL_SHARE)
+    strains = other.log_strains(num, objectives) - one.log_strains(num, objectives)
     return by_share > 0 or (by_share == 0 and surely(strains, _WORTH_A_WORKER) > 0)
 
 
-def _result(scene: Scene, found: Sequence[_Found], best: _Found) -> SearchResult:
+def _result(scene: Scene, races: Sequence[Race], best: _Found) -> SearchResult:
     ties = best.race.ties
-    others = [one for each in found for one in each.race.contenders if one is not best.contender]
+    others = [one for race in races for one in race.contenders if one is not best.contender]
     others.sort(key=lambda one: (one not in ties, _rank(one, scene.objectives)))
     tried = [_tried(scene, one, tie=one in ties) for one in [best.contender, *others]]
     tried[0] = replace(tried[0], verdict=best.verdict)
-    single = (one for one in tried if one.setup == _unbatched(best.contender.setup))
+    workers = best.contender.setup.num_workers
+    single = (one for one in tried if one.setup.policy.max_batch_size == 1 and one.setup.num_workers == workers)
     return SearchResult(
         chosen=best.contender.setup,
         prediction=best.prediction,
@@ -221,17 +237,13 @@ def _result(scene: Scene, found: Sequence[_Found], best: _Found) -> SearchResult
     )
 
 
-def _unbatched(setup: Setup) -> Setup:
-    return replace(setup, policy=Policy(max_batch_size=1, memory_limit_bytes=setup.policy.memory_limit_bytes))
-
-
 def _rank(contender: Contender, objectives: Sequence[Objective]) -> tuple[float, float]:
     num = len(contender.figures)
     return -float(contender.attainments(num).mean()), float(contender.log_strains(num, objectives).mean())
 
 
 def _tried(scene: Scene, contender: Contender, *, tie: bool) -> Tried:
-    prediction = together(contender.figures, scene.objectives, window_s=scene.window_s)
+    prediction = scene.together(contender.figures)
     return Tried(setup=contender.setup, prediction=prediction, verdict=verdict_of(prediction), tie=tie)
 
 

@@ -1,0 +1,206 @@
+"""What a plan means, in plain sentences with the numbers, and what makes it less sure than it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from carpool.plan.binding import Belongs, Binding
+from carpool.plan.candidates import Candidates
+from carpool.plan.nearest import Nearest
+from carpool.plan.race import SMALL_LATENCY
+from carpool.plan.search import SearchResult
+from carpool.plan.slo import Gap, Verdict
+from carpool.plan.what_if import WhatIfRow
+from carpool.plan.words import among, describe_setup
+from carpool.units import format_count, format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from carpool.plan.predict import Prediction
+    from carpool.plan.search import Tried
+    from carpool.plan.simulate import Run
+
+# A setup that is as good and carries so much more is worth naming.
+_MORE_ROOM = 0.1
+# From here on these are worth a doubt.
+_DRIFT, _ERROR_PCT, _OUTSIDE = 0.05, 10.0, 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What sentences are made of: the parts of a plan."""
+
+    rate: float
+    result: SearchResult
+    candidates: Candidates
+    gaps: Sequence[Gap]
+    nearest: Nearest | None
+    binding: Sequence[Binding]
+    belongs: Belongs
+    what_if: Sequence[WhatIfRow]
+    price_per_hour: float | None
+
+
+def sentences_about(story: Story) -> Iterator[str]:
+    """Say what to do and why, the most important first."""
+    if story.nearest is not None:
+        yield from story.nearest.sentences
+    yield _what_to_serve_with(story)
+    yield from (gap.sentence for gap in story.gaps if gap.verdict is Verdict.MET)
+    yield f"Batching {'belongs' if story.belongs.answer else 'does not belong'} here. {story.belongs.why}"
+    for bound in story.binding:
+        yield f"What binds now is {_limits(bound.limit)}. {bound.why} {bound.remedy}"
+    yield from _knobs(story.result)
+    yield from _more_room(story)
+    yield from _price(story)
+
+
+def _limits(limit: str) -> str:
+    return {"arrivals": "what arrives", "objective": "the objective"}.get(limit, limit)
+
+
+def _what_to_serve_with(story: Story) -> str:
+    found = story.result.prediction
+    verb = "The best goodput comes from" if story.nearest is not None else "Serve with"
+    batch = f"; batches hold {found.mean_batch_size.value:.2g} items on average" * (
+        story.result.chosen.policy.max_batch_size > 1
+    )
+    return (
+        f"{verb} {describe_setup(story.result.chosen)}: {among(found.throughput, format_count)} of "
+        f"{format_count(story.rate)} items/s answered, mean latency {among(found.mean_s, format_duration)}, workers "
+        f"busy {found.utilisation.value:.0%} of the time{batch}."
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ knobs
+
+
+def _without(policy: Policy, knob: str) -> Policy:
+    """Return the policy with one knob left alone."""
+    if knob == "waiting for company":
+        return replace(policy, max_wait_s=0.0)
+    if knob == "a token budget":
+        return replace(policy, token_budget=None)
+    return replace(policy, length_buckets=())
+
+
+def _knobs(result: SearchResult) -> Iterator[str]:
+    """Say for each knob beside the batch size what it buys, or what the best of it would have cost."""
+    chosen = result.tried[0]
+    policy = chosen.setup.policy
+    for knob in ("waiting for company", "a token budget", "coarser padding"):
+        name = f"{knob[:1].upper()}{knob[1:]}"
+        without = _without(policy, knob)
+        if without != policy:
+            other = next((one for one in result.tried if one.setup.policy == without), None)
+            if other is not None:
+                yield f"{name} pays here: {_beside(chosen.prediction, other.prediction)} without it."
+            continue
+        turned = [one for one in result.tried if _without(one.setup.policy, knob) != one.setup.policy]
+        best = min(turned, key=lambda one: _latency(one.prediction)[1], default=None)
+        if best is not None:
+            known = "can't be told to pay" if _is_lower(best.prediction, chosen.prediction) else "does not pay"
+            yield f"{name} {known}: {_beside(chosen.prediction, best.prediction)} with {describe_setup(best.setup)}."
+
+
+def _is_lower(one: Prediction, other: Prediction) -> bool:
+    return _latency(one)[1] < (1 - SMALL_LATENCY) * _latency(other)[1]
+
+
+def _beside(one: Prediction, other: Prediction) -> str:
+    (name, one_s), (_, other_s) = _latency(one), _latency(other)
+    if abs(other_s / one_s - 1) < SMALL_LATENCY:
+        return f"{name} is {format_duration(one_s)}, and as good as that ({format_duration(other_s)})"
+    return f"{name} is {format_duration(one_s)}, and {format_duration(other_s)}"
+
+
+def _latency(found: Prediction) -> tuple[str, float]:
+    """Return the latency that objectives are about: that of the strictest percentile, or the mean."""
+    if not found.objectives:
+        return "the mean latency", found.mean_s.value
+    return f"p{found.objectives[-1].quantile * 100:g}", found.at_objectives_s[-1].value
+
+
+def _more_room(story: Story) -> Iterator[str]:
+    """Name a larger batch size that is as good at this load and would carry more."""
+    chosen = story.result.chosen
+    now = story.candidates.capacity(chosen)
+    ties = [one for one in story.result.tried if one.tie and _differs_in_size(one, chosen.policy.max_batch_size)]
+    best = max(ties, key=lambda one: story.candidates.capacity(one.setup), default=None)
+    if best is None:
+        return
+    most = story.candidates.capacity(best.setup)
+    if most > (1 + _MORE_ROOM) * now:
+        yield (
+            f"{describe_setup(best.setup).capitalize()}, are as good at this load; full, they would carry "
+            f"{format_count(most)} instead of {format_count(now)} items/s."
+        )
+
+
+def _differs_in_size(tried: Tried, size: int) -> bool:
+    policy = tried.setup.policy
+    return policy.max_batch_size > size and not policy.max_wait_s and policy.token_budget is None
+
+
+def _price(story: Story) -> Iterator[str]:
+    row = next((row for row in story.what_if if row.chosen and row.cost_per_million is not None), None)
+    if row is not None and row.cost_per_million is not None and story.price_per_hour is not None:
+        cost = among(row.cost_per_million, lambda value: f"{value:.3g}")
+        yield f"A million answered items cost {cost} at {story.price_per_hour:g} an hour for each worker."
+
+
+# ----------------------------------------------------------------------------------------------------- doubts
+
+
+def doubts_about(candidates: Candidates, result: SearchResult, sample: Run, clipped: str) -> Iterator[str]:
+    """Say what the intervals do not cover.
+
+    Args:
+        candidates: The measured model, and what sizes it allows.
+        result: What the search found.
+        sample: One simulated window of the chosen setup.
+        clipped: What was cut of the workload's lengths; empty for nothing.
+    """
+    subject, cost = candidates.subject, candidates.subject.cost
+    if clipped:
+        yield clipped
+    outside = _share_outside(candidates, sample)
+    if outside >= _OUTSIDE:
+        yield (
+            f"{outside:.0%} of the simulated batches are larger or longer than any that was measured (up to "
+            f"{cost.lengths[-1]} tokens, and {candidates.measured(candidates.longest)} items at the longest): their "
+            "times are prolonged straight on. Profile such shapes to be sure."
+        )
+    asked, measured = candidates.max_batch_size, candidates.measured(candidates.typical)
+    if asked is not None and asked > measured:
+        yield f"Batches of up to {asked} were allowed, but none above {measured} was measured, so none was tried."
+    if not subject.call_spread:
+        yield "How single calls scatter is not in the profile, so tails are predicted too short: profile again."
+    if abs(subject.drift) > _DRIFT:
+        word = "slower" if subject.drift > 0 else "faster"
+        yield f"The machine became {abs(subject.drift):.0%} {word} while it was profiled; intervals include that."
+    if cost.error_pct > _ERROR_PCT:
+        yield (
+            f"The cost model is off by {cost.error_pct:.0f} % at the median where it was tested: profile with a longer "
+            "budget for narrower intervals."
+        )
+    if result.chosen.num_workers > 1:
+        yield (
+            f"The {result.chosen.num_workers} workers are taken to be as fast together as one alone: give each its own "
+            "device or cores, as the one that was measured had."
+        )
+
+
+def _share_outside(candidates: Candidates, sample: Run) -> float:
+    """Return the share of batches beyond the measured range."""
+    if not len(sample.sizes):
+        return 0.0
+    most = {length: candidates.measured(length) for length in np.unique(sample.padded_lengths).tolist()}
+    longest = candidates.subject.cost.lengths[-1]
+    allowed = np.array([most[length] if length <= longest else 0 for length in sample.padded_lengths.tolist()])
+    return float((sample.sizes > allowed).mean())
