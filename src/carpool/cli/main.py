@@ -53,6 +53,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         ),
         "serve": Entry("carpool.cli.serve:serve", "Serve a model over HTTP, requests batched.", "serve"),
         "bench": Entry("carpool.cli.bench:bench", "Load a server and report rate, latency and goodput.", "serve"),
+        "verify": Entry("carpool.cli.verify:verify", "Serve a plan and hold its prediction against reality.", "all"),
         "demo": Entry(
             "carpool.cli.demo:demo", "Profile a real model, serve it with and without batching, compare.", "all"
         ),

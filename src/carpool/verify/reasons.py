@@ -1,0 +1,159 @@
+"""What a check amounts to in words: whether prediction and measurement agree, and if not, why not."""
+
+from __future__ import annotations
+
+import statistics
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from carpool.loadgen.stats import summarise
+from carpool.profile.machine import describe_machine
+from carpool.profile.validity import machine_differences
+from carpool.units import counted, format_count, format_duration
+from carpool.verify.beside import KINDS
+from carpool.verify.compare import QUIET_CORES
+from carpool.verify.explain import typical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from carpool.verify.beside import Beside
+    from carpool.verify.check import Check
+    from carpool.verify.compare import Tone
+    from carpool.verify.explain import Steps
+
+TOLERANCES_PCT: Mapping[str, float] = MappingProxyType(
+    {"throughput": 5.0, "mean_batch_size": 5.0, "p50_s": 10.0, "p99_s": 20.0}
+)
+"""The errors up to which a prediction is called right, by the name of the figure."""
+
+NEAR_PACE = 0.05  # batches that take so much more or less than promised are as promised
+
+
+def missed(rows: Sequence[Beside]) -> tuple[Beside, ...]:
+    """Return the figures whose prediction is not right; one that has no error at all is not."""
+    judged = (row for row in rows if row.name in TOLERANCES_PCT)
+    return tuple(row for row in judged if not row.error_pct <= TOLERANCES_PCT[row.name])
+
+
+def verdict(rows: Sequence[Beside]) -> tuple[Tone, str]:
+    """Say in one sentence whether prediction and measurement agree.
+
+    Args:
+        rows: every figure.
+    """
+    judged = [row for row in rows if row.name in TOLERANCES_PCT]
+    errors = ", ".join(f"{row.kind.label} {row.error_pct:.1f} %" for row in judged)
+    num_values, num_inside = sum(len(row.inside) for row in rows), sum(sum(row.inside) for row in rows)
+    held = f"{num_inside} of {num_values} measured values lie in their 90 % intervals"
+    over = missed(rows)
+    if not over:
+        return "good", f"What was predicted is what was measured: errors of {errors}; {held}."
+    names = " and ".join(row.kind.label for row in over)
+    return "warning", f"The prediction is off in {names}: errors of {errors}; {held}."
+
+
+def reasons(check: Check, rows: Sequence[Beside]) -> tuple[str, ...]:
+    """Say of each figure that is off where the difference comes from, and what else there is to know.
+
+    Args:
+        check: the plan beside what came of it.
+        rows: every figure of it.
+    """
+    over = missed(rows)
+    steps = typical([one.steps for one in check.findings.observed])
+    explained = [explanation(check, one) for one in steps if one.name in {row.name for row in over}]
+    shared = [_shared_cores(check)] if over else []
+    return (*explained, *_pace(check), *shared)
+
+
+def explanation(check: Check, steps: Steps) -> str:
+    """Take the difference between predicted and measured apart."""
+    kind = KINDS[steps.name]
+    found = [one.overheads for one in check.findings.observed]
+    transport_s = statistics.median(one.transport_s for one in found)
+    alone_s = check.findings.alone.transport_s
+    paces = [one.pace for one in found if one.pace is not None]
+    slow = f"batches that took {statistics.median(paces):.2f} times as long as the profile says" if paces else "batches"
+    way = f"the way to the server and back ({format_duration(transport_s)}, {format_duration(alone_s)} for one client)"
+    arrivals, pace, transport, rest = (f"{_signed(part * kind.scale)} {kind.unit}" for part in steps.parts)
+    measured, predicted = (format_count(value * kind.scale) for value in (steps.measured, steps.predicted))
+    return (
+        f"{kind.label[0].upper()}{kind.label[1:]} was {measured} instead of {predicted} {kind.unit}: {arrivals} are "
+        f"due to these arrivals, {pace} to {slow}, {transport} to {way}, and {rest} to none of these."
+    )
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value >= 0 else '-'}{format_count(abs(value))}"
+
+
+def _pace(check: Check) -> Iterator[str]:
+    """Say whether batches ran as fast as the profile promised, already with a single client."""
+    pace = check.findings.alone.pace
+    if pace is not None and abs(pace - 1) > NEAR_PACE:
+        yield (
+            f"Already with a single client batches took {pace:.2f} times as long as the profile says: "
+            f"{_remedy_of_pace(check)}."
+        )
+
+
+def _remedy_of_pace(check: Check) -> str:
+    if check.measured_again:
+        return "the machine does not run at one speed, or the model shares it with its server"
+    return "the machine is not as it was then; measure again just before, with --profile-again 30s"
+
+
+def _shared_cores(check: Check) -> str:
+    """Say what used the processor while the load lasted."""
+    windows = [one.window for one in check.findings.observed]
+    server = statistics.fmean(window.server_cores for window in windows)
+    generator = statistics.fmean(window.load.cpu_share for window in windows)
+    others = statistics.fmean(window.other_load_cores for window in windows)
+    return (
+        f"Of the machine's {counted(check.profile.machine.num_cores, 'core')} the server used {server:.2f}, the load "
+        f"generator {generator:.2f} and other programs {others:.2f}."
+    )
+
+
+def doubts(check: Check) -> tuple[str, ...]:
+    """Say what makes this check less than it should be."""
+    return (*_about_profile(check), *_about_load(check), *_about_machine(check))
+
+
+def _about_profile(check: Check) -> Iterator[str]:
+    if check.changed:
+        yield "The profile is another than the plan was made from, so the plan may not be the best for it: plan again."
+    if not check.profile.trust.trusted:
+        yield f"The profile itself is in doubt: {' '.join(check.profile.trust.reasons)}"
+    profiled = check.profile.machine
+    here = describe_machine(profiled.device, profiled.dtype, profiled.num_threads)
+    differences = machine_differences(profiled, here)
+    if differences:
+        yield (
+            f"The profile was measured elsewhere ({'; '.join(differences)}): measure it here, with --profile-again 30s."
+        )
+
+
+def _about_load(check: Check) -> Iterator[str]:
+    if check.cut:
+        yield check.cut
+    if check.profile.has_lengths and not check.have_lengths:
+        yield "The model takes no texts, so requests could not be given the lengths of the workload: all were made up."
+    if not check.findings.prediction.stable:
+        yield "More arrives than can be served: latencies grow for as long as it lasts, and hold for this window only."
+    failures = [failure for one in check.findings.observed for failure in summarise(one.window.load).failures]
+    if failures:
+        num = sum(failure.count for failure in failures)
+        yield f"{counted(num, 'request')} failed, the first of them so: {failures[0].kind}, {failures[0].example}"
+
+
+def _about_machine(check: Check) -> Iterator[str]:
+    windows = [one.window for one in check.findings.observed]
+    others = max(window.other_load_cores for window in windows)
+    if others > QUIET_CORES:
+        yield f"Other programs used up to {others:.1f} cores meanwhile: do not trust this; try it on a quiet machine."
+    limited = [summary for window in windows if (summary := summarise(window.load)).generator_limited]
+    if limited:
+        evidence = "; ".join(limited[0].evidence)
+        yield f"The load generator shares the machine with the server, and may be what shows: {evidence}."

@@ -1,0 +1,194 @@
+"""One served plan, loaded as planned: the single client before, the prediction, and the windows after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from carpool.plan.predict import Prediction, predict
+from carpool.plan.setup import Setup
+from carpool.plan.subject import Subject
+from carpool.plan.workload import Workload
+from carpool.report.progress import Progress
+from carpool.signals.objective import Objective
+from carpool.verify.explain import Steps, explain
+from carpool.verify.measured import measured_figures
+from carpool.verify.transport import Overheads, overheads
+from carpool.verify.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from carpool.loadgen.generator import Progress as LoadProgress
+    from carpool.loadgen.http import Requests
+    from carpool.plan.stream import Stream
+
+ALONE_SHARE, LEAST_ALONE_S, MOST_ALONE_S = 0.1, 0.5, 5.0
+# Windows that are simulated: as many as take about half a minute, within bounds.
+ITEMS_SIMULATED, FEWEST_WINDOWS, MOST_WINDOWS = 2_000_000, 20, 60
+OF_CHECKS = 1  # sets the streams that are sent apart from those that are simulated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialOptions:
+    """How a plan is tried.
+
+    Args:
+        duration_s: length of a window.
+        num_windows: how many windows are measured, one after another, each with arrivals of its own.
+        seed: draws arrivals, bodies and simulations.
+    """
+
+    duration_s: float = 60.0
+    num_windows: int = 1
+    seed: int = 0
+
+    @property
+    def alone_s(self) -> float:
+        """How long one client is alone with the server."""
+        return min(MOST_ALONE_S, max(LEAST_ALONE_S, ALONE_SHARE * self.duration_s))
+
+    @property
+    def total_s(self) -> float:
+        """How long all of it takes."""
+        return self.alone_s + self.num_windows * self.duration_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """A window that was served.
+
+    Args:
+        window: what its clients and the server saw.
+        overheads: what of that was not the model's own time.
+        steps: where differences from the prediction come from.
+    """
+
+    window: Window
+    overheads: Overheads
+    steps: tuple[Steps, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a trial brought.
+
+    Args:
+        alone: what a single client found before the load.
+        prediction: what was predicted for one window, before any was measured.
+        observed: the windows, in order; fewer than were asked for where it was stopped.
+    """
+
+    alone: Overheads
+    prediction: Prediction
+    observed: tuple[Observed, ...]
+
+
+class Site(Protocol):
+    """Where a plan is served: the one seam between a trial and the network."""
+
+    def requests(self, stream: Stream) -> Requests:
+        """Return a request for each item of a stream."""
+        ...
+
+    def drive_alone(self, requests: Requests, duration_s: float) -> Window:
+        """Be the only client for a while."""
+        ...
+
+    def drive(self, stream: Stream, requests: Requests, watch: Callable[[LoadProgress], None]) -> Window:
+        """Send a stream's requests at its times."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A plan that is being served: what is known before, and what is done.
+
+    Args:
+        site: where it is served.
+        subject: the measured model.
+        workload: what arrives, within what the model takes.
+        setup: what serves it.
+        objectives: what latencies are held against.
+        options: for how long, and how often.
+        bar: told the seconds that have gone.
+    """
+
+    site: Site
+    subject: Subject
+    workload: Workload
+    setup: Setup
+    objectives: tuple[Objective, ...]
+    options: TrialOptions
+    bar: Progress
+
+    def run(self) -> Findings:
+        """Learn what the way there and back takes, predict, and only then drive the load.
+
+        Raises:
+            KeyboardInterrupt: stopped before a window was whole.
+        """
+        options = self.options
+        streams = [self._stream(number) for number in range(options.num_windows)]
+        requests = [self.site.requests(stream) for stream in streams]
+        self.bar.note("one client alone")
+        alone = overheads(self.site.drive_alone(requests[0], options.alone_s))
+        self.bar.advance(options.alone_s)
+        self.bar.note("predicting")
+        prediction = self._predict(alone)
+        observed: list[Observed] = []
+        for stream, bodies in zip(streams, requests, strict=True):
+            window = self._drive(stream, bodies, len(observed))
+            if window.load.interrupted:
+                break
+            observed.append(self._observe(stream, window, prediction, alone))
+        if not observed:
+            raise KeyboardInterrupt
+        return Findings(alone=alone, prediction=prediction, observed=tuple(observed))
+
+    def _stream(self, number: int) -> Stream:
+        rng = np.random.default_rng((self.options.seed, OF_CHECKS, number))
+        return self.workload.draw(rng, self.options.duration_s)
+
+    def _predict(self, alone: Overheads) -> Prediction:
+        expected = max(1.0, self.workload.rate * self.options.duration_s)
+        return predict(
+            self.subject,
+            self.workload,
+            self.setup,
+            objectives=self.objectives,
+            window_s=self.options.duration_s,
+            num_runs=int(min(MOST_WINDOWS, max(FEWEST_WINDOWS, ITEMS_SIMULATED / expected))),
+            seed=self.options.seed,
+            transport_s=alone.transport_s,
+        )
+
+    def _drive(self, stream: Stream, requests: Requests, number: int) -> Window:
+        self.bar.note(f"window {number + 1} of {self.options.num_windows}")
+        told_s = 0.0
+
+        def watch(progress: LoadProgress) -> None:
+            nonlocal told_s
+            gone_s = min(progress.elapsed_s, self.options.duration_s)
+            self.bar.advance(gone_s - told_s)
+            told_s = gone_s
+
+        window = self.site.drive(stream, requests, watch)
+        self.bar.advance(self.options.duration_s - told_s)
+        return window
+
+    def _observe(self, stream: Stream, window: Window, prediction: Prediction, alone: Overheads) -> Observed:
+        found = overheads(window)
+        steps = explain(
+            self.subject,
+            self.setup,
+            stream,
+            prediction=prediction,
+            expected=alone,
+            found=found,
+            measured=measured_figures(window, self.setup, self.objectives),
+            seed=self.options.seed,
+        )
+        return Observed(window=window, overheads=found, steps=steps)
