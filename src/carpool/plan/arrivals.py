@@ -88,11 +88,7 @@ def on_off(rate: float, duration_s: float, on_s: float, off_s: float, rng: np.ra
             MOST_REQUESTS.
     """
     _expected(rate, duration_s)
-    require_positive("burst", on_s)
-    if not (math.isfinite(off_s) and off_s >= 0):
-        raise ConfigError(
-            f"a pause of {off_s} s between bursts is not a finite number of at least 0: give one such as 5"
-        )
+    check_on_off(on_s, off_s)
     cycle_s = on_s + off_s
     start_s = rng.uniform(0.0, cycle_s)
     # The arrivals are Poisson on a clock that stands still between bursts; that clock is then turned into time.
