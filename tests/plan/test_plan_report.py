@@ -16,13 +16,13 @@ from carpool.plan.predict import Interval
 from carpool.plan.setup import Setup
 from carpool.plan.slo import Verdict
 from carpool.plan.tables import memory_tables, prediction_table, tried_table, what_if_intervals, what_if_table
-from carpool.plan.what_if import WhatIfRow
 from tests.plan.plans import OBJECTIVE, plan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from carpool.plan.plan import Plan
+    from carpool.plan.what_if import WhatIfRow
     from carpool.report.table import Table
 
 

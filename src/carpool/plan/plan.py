@@ -36,6 +36,7 @@ _ITEMS_TO_COMPARE, _ITEMS_OF_BURSTS = 2_000, 10_000
 _CYCLES_TO_COMPARE = 10
 # A prediction rests on so many items in a window at least, and on so many in all windows at most.
 _LEAST_ITEMS, _MOST_ITEMS = 100, 300_000
+_MOST_ITEMS_IN_A_ROW = 80_000  # of the table of what else could be done
 _LEAST_RUNS = 5
 _NUM_LENGTHS = 5_000
 
@@ -177,7 +178,7 @@ def make_plan(
     return found.plan()
 
 
-def windows(workload: Workload, options: PlanOptions) -> tuple[float, float, int]:
+def windows(workload: Workload, options: PlanOptions, *, most_items: int = _MOST_ITEMS) -> tuple[float, float, int]:
     """Return the seconds of a full window, those of a short one to compare setups in, and how many full ones.
 
     Full windows hold enough items to speak of, and no more than can be simulated in a short time: of arrivals without
@@ -186,10 +187,11 @@ def windows(workload: Workload, options: PlanOptions) -> tuple[float, float, int
     Args:
         workload: What arrives.
         options: How long windows should be, and how many.
+        most_items: Most items in all full windows together, about.
     """
     rate, num_runs = workload.rate, options.num_runs
     full_s = max(options.window_s, _LEAST_ITEMS / rate)
-    too_many = rate * full_s * num_runs / _MOST_ITEMS
+    too_many = rate * full_s * num_runs / most_items
     has_memory = not isinstance(workload.arrivals, Poisson | Gamma | Constant)
     if too_many > 1 and has_memory:
         num_runs = max(min(_LEAST_RUNS, num_runs), int(num_runs / too_many))
@@ -282,6 +284,7 @@ class _Told:
         return nearest(self.scene, self.candidates, self.result, max_workers=self.options.max_workers, watch=self.watch)
 
     def _what_if(self) -> tuple[WhatIfRow, ...]:
+        window_s, _, num_runs = windows(self.workload, self.options, most_items=_MOST_ITEMS_IN_A_ROW)
         return what_if(
             self.scene.subject,
             self.workload,
@@ -290,7 +293,8 @@ class _Told:
             objectives=self.scene.objectives,
             memory_limit_bytes=self.options.memory_limit_bytes,
             price_per_hour=self.options.price_per_hour,
-            num_runs=min(_LEAST_RUNS, self.options.num_runs),
+            window_s=window_s,
+            num_runs=num_runs,
             seed=self.options.seed,
             transport_s=self.options.transport_s,
             watch=self.watch,

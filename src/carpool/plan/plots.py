@@ -23,6 +23,7 @@ _GIB = 1024.0**3
 _MOST_SPREADS = 5
 _MOST_MODELS = 4
 _POINTS_TO_DRAW = 2
+_PLAN = "the plan"
 _NAMES = MappingProxyType({0.5: "p50_s", 0.95: "p95_s", 0.99: "p99_s"})
 
 
@@ -50,7 +51,7 @@ def _frontier(plan: Plan) -> list[Panel]:
         title="Latency as the load rises",
         x_label="arrivals, items/s",
         y_label=f"{name}, ms, as far as each can serve",
-        series=(*curves, *_objective_lines(plan, quantile, curves), *_chosen_point(plan, quantile)),
+        series=(*curves, *_objective_lines(plan, quantile, curves), *_chosen_point(plan, quantile, curves)),
         marks=(Mark(plan.rate, "the planned load"),),
         y_scale="log10",
     )
@@ -89,16 +90,19 @@ def _objective_lines(plan: Plan, quantile: float, curves: Sequence[LineSeries]) 
             yield LineSeries(label="objective", x=[min(rates), max(rates)], y=y, style="dashed")
 
 
-def _chosen_point(plan: Plan, quantile: float) -> Iterator[LineSeries]:
+def _chosen_point(plan: Plan, quantile: float, curves: Sequence[LineSeries]) -> Iterator[LineSeries]:
+    """Draw what is predicted of the plan, in the colour of its curve where it has one."""
     value = _latency(plan.prediction, quantile)
     if value.high < math.inf:
+        tone = next((number for number, curve in enumerate(curves) if curve.label == _PLAN), None)
         yield LineSeries(
-            label="the plan",
+            label=_PLAN if tone is None else "",
             x=[plan.rate],
             y=[MS * value.value],
             low=[MS * value.low],
             high=[MS * value.high],
             style="points",
+            tone=tone,
         )
 
 
@@ -131,7 +135,7 @@ def _distribution(row: WhatIfRow) -> LineSeries:
     values = row.prediction.latency_quantiles_s
     steps = len(values) - 1
     return LineSeries(
-        label="the plan" if row.chosen else row.name,
+        label=_PLAN if row.chosen else row.name,
         x=[MS * value for value in values],
         y=[PERCENT * number / steps for number in range(len(values))],
     )

@@ -144,6 +144,7 @@ def what_if_table(plan: Plan) -> Table:
 
 def _what_if_notes(plan: Plan) -> Iterator[str]:
     yield "Batch: mean size; busy: share of the workers' time in the model; memory: the most that one worker needs."
+    yield from _windows(plan)
     growing = [row.name for row in plan.what_if if row.prediction is not None and not row.prediction.stable]
     if growing:
         yield f"No latency: more arrives than can be served ({'; '.join(growing)}), so the queue grows without end."
@@ -154,6 +155,16 @@ def _what_if_notes(plan: Plan) -> Iterator[str]:
     price = plan.options.price_per_hour
     if price is not None:
         yield f"Cost: at {price:g} an hour for each worker, answered items alone counted."
+
+
+def _windows(plan: Plan) -> Iterator[str]:
+    """Say where the rows, the plan's among them, rest on other windows than what is predicted of the plan alone."""
+    found = next((row.prediction for row in plan.what_if if row.prediction is not None), plan.prediction)
+    if (found.num_runs, found.window_s) != (plan.prediction.num_runs, plan.prediction.window_s):
+        yield (
+            f"Every row is from the same {found.num_runs} windows of {format_duration(found.window_s)}, and so the "
+            "plan's row differs a little from what is predicted of it alone."
+        )
 
 
 def what_if_intervals(plan: Plan) -> Table:

@@ -83,7 +83,8 @@ def what_if(
     objectives: Sequence[Objective] = (),
     memory_limit_bytes: int | None = None,
     price_per_hour: float | None = None,
-    num_runs: int = 20,
+    window_s: float | None = None,
+    num_runs: int | None = None,
     seed: int = 0,
     transport_s: float = 0.0,
     watch: Callable[[str], object] = lambda _: None,
@@ -94,27 +95,31 @@ def what_if(
         subject: The measured model.
         workload: What arrives.
         chosen: The plan.
-        prediction: What it will do; the others are simulated in windows of the same length.
+        prediction: What it will do.
         objectives: Latencies that are promised.
         memory_limit_bytes: Most memory of one worker; None for what was allowed when it was measured.
         price_per_hour: Of one worker; None leaves costs out.
-        num_runs: Windows that each row is simulated in.
+        window_s: Seconds of the windows that every row is simulated in, the plan's too; None for the prediction's.
+        num_runs: How many of them; None for as many as are behind the prediction.
         seed: Draws them: that of the plan, so that rows differ by what they do.
         transport_s: Seconds that every request spends on its way to the batcher and back.
         watch: Told the name of each row before it is simulated.
     """
-    lengths = _typical_lengths(workload, prediction.window_s, seed)
+    window_s, num_runs = window_s or prediction.window_s, num_runs or prediction.num_runs
+    lengths = _typical_lengths(workload, window_s, seed)
     limit = subject.memory_limit_bytes if memory_limit_bytes is None else memory_limit_bytes
     foretell = partial(
         predict,
         subject,
         workload,
         objectives=objectives,
-        window_s=prediction.window_s,
+        window_s=window_s,
         num_runs=num_runs,
         seed=seed,
         transport_s=transport_s,
     )
+    if (window_s, num_runs) != (prediction.window_s, prediction.num_runs):
+        prediction = foretell(chosen)  # rows differ by what they do only where all meet the same windows
     rows, unchanged = [], ChangedCost(measured=subject.cost.clipped())
     for choice in choices(subject, chosen, lengths, limit):
         watch(choice.name)
