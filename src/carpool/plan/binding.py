@@ -77,7 +77,7 @@ def _missed(gap: Gap) -> Binding:
     return Binding(
         limit="objective",
         why=gap.sentence,
-        remedy="Allow more time, or take from the table below what brings the latency down.",
+        remedy="Allow more time, or take from what else could be done what brings the latency down.",
     )
 
 
@@ -152,8 +152,8 @@ def _arrivals(result: SearchResult, candidates: Candidates) -> Binding:
         limit="arrivals",
         why=f"Workers idle {1 - found.utilisation.value:.0%} of the time{held}: the load sets the pace.",
         remedy=(
-            f"The same setup carries up to {format_count(most)} items/s when its batches are full; until then neither "
-            "a faster device nor larger batches answer more items."
+            f"The same setup carries up to {format_count(most)} items/s{' with full batches' * (size > 1)}; until then "
+            "neither a faster device nor larger batches answer more items."
         ),
     )
 
@@ -193,12 +193,12 @@ def whether_batching_belongs(result: SearchResult, candidates: Candidates, rate:
         return Belongs(answer=False, why=_why_not(result, candidates, rate))
     if result.unbatched is None:
         most = candidates.capacity(candidates.of_size(1, result.chosen.num_workers))
-        workers = counted(result.chosen.num_workers, "worker")
+        workers = f"{result.chosen.num_workers} workers" if result.chosen.num_workers > 1 else "a worker"
         return Belongs(
             answer=True,
             why=(
-                f"Without batching {workers} carry at most about {format_count(most)} items/s, and "
-                f"{format_count(rate)}/s arrive: batching carries the rest."
+                f"{format_count(rate)} items/s arrive, and without batching {workers} can carry about "
+                f"{format_count(most)} at most: batching carries the rest."
             ),
         )
     return Belongs(answer=True, why=_what_it_buys(result.tried[0], result.unbatched))

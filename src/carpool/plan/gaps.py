@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _WORTH_NAMING = 0.05
 # More than this share of the latency spent waiting makes the wait the thing to shorten.
 _MOSTLY = 0.5
+# Workers that are busy for this share of their time have queues; batches larger than this could be smaller.
+_BUSY, _SOME = 0.8, 1.5
 
 
 def gaps(prediction: Prediction, tried: Sequence[Tried]) -> tuple[Gap, ...]:
@@ -63,24 +65,31 @@ def _distance(objective: Objective, found: Interval, share: Interval, verdict: V
 
 def _what_moves_it(prediction: Prediction, tried: Sequence[Tried], index: int) -> Iterator[str]:
     """Say where the latency comes from, and which of the knobs that were tried lowers it."""
-    mean_s, compute_s = prediction.mean_s.value, prediction.compute_s.value
-    waiting = prediction.queue_delay_s.value / mean_s if mean_s else 0.0
-    if waiting >= _MOSTLY:
-        yield (
-            f"{waiting:.0%} of the mean latency is waiting for a worker: more workers, a faster device or fewer items "
-            "move it."
-        )
-    else:
-        yield (
-            f"{1 - waiting:.0%} of the mean latency is the batch itself ({format_duration(compute_s)} on average): a "
-            "faster device, shorter items or smaller batches move it."
-        )
+    yield _where_it_comes_from(prediction)
     best = min(tried, key=lambda one: one.prediction.at_objectives_s[index].value, default=None)
     if best is None:
         return
-    now_s = tried[0].prediction.at_objectives_s[index].value
-    best_s = best.prediction.at_objectives_s[index].value
-    if best_s < (1 - _WORTH_NAMING) * now_s:
-        yield f"Of what was tried, {describe_setup(best.setup)} brings it lowest, to {format_duration(best_s)}."
+    lower = 1 - best.prediction.at_objectives_s[index].value / tried[0].prediction.at_objectives_s[index].value
+    if lower >= _WORTH_NAMING:
+        yield f"Of what was tried, {describe_setup(best.setup)}, has it lowest, {lower:.0%} lower."
     else:
         yield "No other batch size, wait, token budget or padding that was tried brings it lower."
+
+
+def _where_it_comes_from(prediction: Prediction) -> str:
+    busy, mean_s = prediction.utilisation.value, prediction.mean_s.value
+    waiting = prediction.queue_delay_s.value / mean_s if mean_s else 0.0
+    if busy >= _BUSY:
+        return (
+            f"Workers are busy {busy:.0%} of the time, so items queue and batches grow: more workers, a faster device "
+            "or fewer items move it."
+        )
+    if waiting >= _MOSTLY:
+        return (
+            f"{waiting:.0%} of the mean latency is waiting: more workers, a faster device or steadier arrivals move it."
+        )
+    smaller = "smaller batches, " if prediction.mean_batch_size.value > _SOME else ""
+    return (
+        f"{1 - waiting:.0%} of the mean latency is the batch itself ({format_duration(prediction.compute_s.value)} on "
+        f"average): {smaller}shorter items or a faster device move it."
+    )

@@ -168,12 +168,12 @@ def _least_speed(scene: Scene, setups: Sequence[Setup]) -> float | None:
 
 def _sentences(found: Nearest, scene: Scene, candidates: Candidates, max_workers: int) -> Iterator[str]:
     rate = f"{format_count(scene.load.rate)}/s"
-    allowed = counted(max_workers, "worker")
+    allowed = f"{'up to ' * (max_workers > 1)}{counted(max_workers, 'worker')}"
     if not scene.objectives:
-        yield f"No setup with up to {allowed} carries {rate}; {describe_setup(found.setup)} comes nearest."
+        yield f"No setup with {allowed} carries {rate}; {describe_setup(found.setup)} comes nearest."
     else:
         promised = " and ".join(map(str, scene.objectives))
-        yield f"No setup with up to {allowed} keeps {promised} at {rate}."
+        yield f"No setup with {allowed} keeps {promised} at {rate}."
         reached = ", ".join(
             f"p{one.quantile * 100:g} of {among(latency, format_duration)}"
             for one, latency in zip(scene.objectives, found.latencies_s, strict=True)

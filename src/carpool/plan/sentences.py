@@ -11,7 +11,7 @@ import numpy as np
 from carpool.plan.binding import Belongs, Binding
 from carpool.plan.candidates import Candidates
 from carpool.plan.nearest import Nearest
-from carpool.plan.race import SMALL_LATENCY
+from carpool.plan.race import SMALL_LATENCY, SMALL_SHARE
 from carpool.plan.search import SearchResult
 from carpool.plan.slo import Gap, Verdict
 from carpool.plan.what_if import WhatIfRow
@@ -21,6 +21,7 @@ from carpool.units import format_count, format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from carpool.core.policy import Policy
     from carpool.plan.predict import Prediction
     from carpool.plan.search import Tried
     from carpool.plan.simulate import Run
@@ -113,6 +114,12 @@ def _is_lower(one: Prediction, other: Prediction) -> bool:
 
 
 def _beside(one: Prediction, other: Prediction) -> str:
+    """Hold two setups against each other: by what they answer in time where that differs, else by their latency."""
+    if abs(one.attainment.value - other.attainment.value) >= SMALL_SHARE:
+        return (
+            f"{one.attainment.value:.1%} of what arrives is answered within every objective, and "
+            f"{other.attainment.value:.1%}"
+        )
     (name, one_s), (_, other_s) = _latency(one), _latency(other)
     if abs(other_s / one_s - 1) < SMALL_LATENCY:
         return f"{name} is {format_duration(one_s)}, and as good as that ({format_duration(other_s)})"
