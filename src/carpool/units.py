@@ -26,8 +26,7 @@ _NEXT_BYTES, _NEXT_COUNT = 1023.5, 999.5
 # The units that durations and sizes are written in, largest first.
 _WRITTEN_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _WRITTEN_BYTES = {unit: 1024.0**power for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB"), (0, "B"))}
-# From this share of a unit on, three digits round to a whole one. Of several values in one unit the smallest has to
-# show digits: at least so much of the unit.
+# From this share of a unit on, three digits round to a whole one; below the second share of it they show too little.
 _ROUNDS_UP, _LEAST_SHOWN = 0.9995, 0.01
 _ENDS_IN_ES = ("s", "x", "z", "ch", "sh")
 # Names that begin with the sound of a vowel: "an int", "an ndarray", but "a uint8".
@@ -97,7 +96,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_durations(*seconds: float) -> tuple[str, ...]:
-    """Write durations that are compared with one another in one unit: the largest that suits the smallest of them.
+    """Write durations that are compared in one unit: that of the largest, or the next one where the smallest needs it.
 
     >>> format_durations(7.11e-3, 267e-6), format_durations(2, 0.003)
     (('7.11 ms', '0.267 ms'), ('2,000 ms', '3 ms'))
@@ -109,8 +108,8 @@ def _in_one_unit(values: Sequence[float], units: Mapping[str, float]) -> tuple[s
     """Write values in one of several units, given from the largest to the smallest."""
     sizes = [abs(value) for value in values if value]
     largest, smallest = max(sizes, default=math.inf), min(sizes, default=math.inf)
-    suits = [unit for unit, scale in units.items() if largest >= _ROUNDS_UP * scale]
-    unit = next((unit for unit in suits if smallest / units[unit] >= _LEAST_SHOWN), [*units][-1])
+    own, *smaller = [unit for unit, scale in units.items() if largest >= _ROUNDS_UP * scale] or [*units][-1:]
+    unit = smaller[0] if smaller and smallest < _LEAST_SHOWN * units[own] else own
     return tuple(f"{format_count(value / units[unit])} {unit}" for value in values)
 
 

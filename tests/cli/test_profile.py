@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carpool.cli.main import main
+from carpool.cli.output import Output
+from carpool.cli.profile import show
 from carpool.profile.artefact import load_profile
+from tests.profile.made_up import findings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +59,43 @@ def test_json_is_one_document_and_progress_goes_elsewhere(
     printed = capsys.readouterr()
     assert json.loads(printed.out) == json.loads((tmp_path / "profile.json").read_text())
     assert "Profiling" in printed.err
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_profile_not_to_be_trusted_says_so_first(
+    as_json: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before any table stand the warning, its reasons and the remedy; in the document it is the first thing of all."""
+    found = findings()
+    found.other_load_cores = 3.0
+    assert show(found.profile(), tmp_path, Output(json=as_json)) == 0
+    printed = capsys.readouterr()
+    told = printed.err if as_json else printed.out
+    assert told.startswith(
+        "DO NOT TRUST THIS PROFILE:\n- other programs used 3.0 of 4 cores while it was timed\nTo mend that, close "
+        "other programs and run again, for longer: `carpool profile demo:model --budget 90s`.\n"
+    )
+    if as_json:
+        document = json.loads(printed.out)
+        assert list(document)[:2] == ["schema_version", "trust"]
+        assert document["trust"]["trusted"] is False
+        assert document["trust"]["reasons"] == ["other programs used 3.0 of 4 cores while it was timed"]
+        assert document["bound"] is None
+
+
+def test_trusted_profile_begins_with_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No warning where nothing speaks against it."""
+    show(findings().profile(), tmp_path, Output())
+    assert capsys.readouterr().out.startswith("model, items of 16 tokens\n")
+
+
+@pytest.mark.parametrize("target", ["demo:nul", "nowhere.py:model"])
+def test_target_that_is_not_there_is_told_by_its_error_alone(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No line of progress of work that never began."""
+    assert main(["profile", target, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith("Error: ")
 
 
 @pytest.mark.parametrize(

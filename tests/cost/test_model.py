@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -15,6 +16,9 @@ from carpool.core.cost import CostModel as SchedulerCost
 from carpool.cost.model import CostModel, Measurement, MemoryPoint, fit_cost_model
 from carpool.errors import ConfigError, OutOfRange
 from tests.cost.truths import LENGTHS, SIZES, encoder, linear, measure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MEMORY = [
     MemoryPoint(batch_size=size, length=length, peak_bytes=100_000_000 + size * (1000 + 50 * length))
@@ -73,6 +77,24 @@ def test_rows_are_chosen_where_no_formula_holds() -> None:
     assert model.kind.startswith("rows of ")
     assert model.scores_pct[model.kind] < model.scores_pct["encoder"]
     assert model.time_s(64, 96) == pytest.approx(floor(64, 96), rel=0.02)
+
+
+@pytest.mark.parametrize("lengths", [(1,), LENGTHS])
+@pytest.mark.parametrize("truth", [linear, encoder, lambda b, n: 3e-3 + max(5e-3, 4e-5 * b * n)])
+def test_the_largest_error_is_found_at_the_shape_that_does_not_fit_in(
+    truth: Callable[[int, int], float], lengths: tuple[int, ...]
+) -> None:
+    """One point that took a tenth of what its neighbours say is predicted ten times too slow, in every form of fit."""
+    points = measure(truth, lengths=lengths)
+    odd = (8, lengths[len(lengths) // 2])
+    moved = [
+        replace(one, time_s=time_s, low_s=time_s, high_s=time_s)
+        for one in points
+        for time_s in [(0.1 if (one.batch_size, one.length) == odd else 1.0) * one.time_s]
+    ]
+    model = fit_cost_model(moved, measured_on={})
+    assert model.worst_error_at == odd
+    assert model.worst_error_pct > 200.0
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.05])

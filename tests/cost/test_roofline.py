@@ -50,6 +50,13 @@ def test_the_reason_gives_the_figures_that_decided() -> None:
     assert [bound.mfu, bound.mbu, bound.intensity] == pytest.approx([0.6, 0.1, 60.0])
 
 
+def test_data_that_move_faster_than_a_copy_are_said_to_stay_in_caches() -> None:
+    """More than the whole of a peak is explained, not claimed."""
+    bound = name_bound(spent(compute=10), peaks=PEAKS, flops=1e9, num_bytes=3e9)
+    assert bound.kind == "memory"
+    assert "more than the peak bytes/s of a large copy, as much of it stays in caches (300%)" in bound.why
+
+
 def test_small_pieces_of_work_are_called_overhead_and_say_why() -> None:
     """A busy device that is near neither of its peaks is not limited by them."""
     bound = name_bound(spent(compute=10), peaks=PEAKS, flops=1e9, num_bytes=1e8)

@@ -173,8 +173,8 @@ def test_examples_of_a_length_are_made_or_chosen() -> None:
     [
         (None, "offers no items to measure with; give it `examples`"),
         ([], "is empty"),
-        ("text", "is str; it must be a list"),
-        ({}, "is dict"),
+        ("text", "is a str; it must be a list"),
+        ({}, "is a dict"),
     ],
     ids=["none", "empty", "text", "dict"],
 )

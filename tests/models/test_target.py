@@ -80,6 +80,13 @@ def test_edited_file_is_read_again(folder: Path) -> None:
     assert model.run(["a"]) == ["new"]
 
 
+@pytest.mark.parametrize("target", ["nofile.py:x", "side.py:x", "number.py"])
+def test_only_close_names_are_suggested(folder: Path, target: str) -> None:
+    """That two files end in .py, or share some letters, brings them no closer."""
+    (folder / "profile.py").touch()
+    assert "did you mean" not in refusal(target)
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [
@@ -89,7 +96,7 @@ def test_edited_file_is_read_again(folder: Path) -> None:
             "mine.py",
             "add the name of a function, class or module in it, as in mine.py:embed; it defines embed, Encoder",
         ),
-        ("mien.py:embed", "there is no file mien.py;"),
+        ("mien.py:embed", "has mine.py, beside.py (did you mean 'mine.py'?)"),
         ("nowhere/at/all.py:f", "has beside.py, mine.py"),
         ("mien.py", "no such file or directory in"),
         ("pakage.module:f", "there is no module 'pakage'; looked in"),

@@ -101,6 +101,19 @@ def test_launch_is_what_the_smallest_call_takes_beyond_its_work() -> None:
     assert smallest_launch_s(times, Work(flops=1e12), PEAKS) == 0.0
 
 
+def test_inferred_launch_leaves_the_time_that_the_work_takes_at_the_peaks() -> None:
+    """A launch that a disturbed smallest call overstates does not make the rest faster than the machine can be."""
+    time = VirtualTime()
+    times = StageTimer(StagedModel(time), {1: Pool([0])}, Host(clock=time), time).time(Shape(1))
+    work = Work(flops=3e6, num_bytes=2e6)
+    parts = take_apart(Shape(1), times, admit_s=0.0, launch_s=30e-3, least_s=PEAKS.least_s(work))
+    assert (parts.launch_s, parts.compute_s) == pytest.approx((6e-3, 3e-3))
+    assert parts.working_s == pytest.approx(9e-3)
+    assert parts.call_s == pytest.approx(parts.total_s)
+    none_left = take_apart(Shape(1), times, admit_s=0.0, launch_s=30e-3, least_s=1.0)
+    assert (none_left.launch_s, none_left.compute_s) == pytest.approx((0.0, 9e-3))
+
+
 def test_call_without_stages_takes_its_overhead_from_the_fit() -> None:
     """The fitted fixed cost is the launch, and never more than the call."""
     parts = whole_call(Shape(4), 10e-3, admit_s=1e-3, fixed_s=6e-3)

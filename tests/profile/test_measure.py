@@ -52,6 +52,18 @@ def test_known_cost_is_recovered_through_noise() -> None:
     assert model.error_pct < 5.0
 
 
+def test_the_scatter_of_single_calls_is_told_whatever_their_shape() -> None:
+    """Its quantiles are those of the noise, which is the same for all; a handful of calls tells nothing."""
+    noise = np.random.default_rng(2)
+    caller = VirtualCaller(VirtualTime(), lambda shape, _: linear(shape, 0.0) * float(noise.lognormal(0.0, 0.1)))
+    sweep = measure(caller, [Shape(size) for size in SIZES], budget_s=20.0)
+    spread = sweep.call_spread()
+    assert len(spread) == 101
+    assert [spread[q] for q in (5, 50, 95)] == pytest.approx(np.exp([-0.1645, 0.0, 0.1645]).tolist(), rel=0.03)
+    few = measure(caller, [Shape(1)], budget_s=0.02)
+    assert few.call_spread() == ()
+
+
 def test_samples_of_all_shapes_are_interleaved() -> None:
     """Among the first rounds no shape is visited a third time before every shape has been visited once."""
     caller = VirtualCaller(VirtualTime(), linear)

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from carpool.profile.peaks import MATRIX_SIZES, best_s, fastest_product, measure_peaks
+from carpool.profile.peaks import MATRIX_SIZES, MeasuredPeaks, best_s, fastest_product, measure_peaks
+from carpool.profile.work import Work
 from tests.profile.virtual import VirtualTime
 
 
@@ -47,6 +48,23 @@ def test_sizes_that_would_overrun_are_left_out() -> None:
 
     fastest_product(product, budget_s=1.0, clock=clock)  # type: ignore[arg-type]
     assert sizes == [MATRIX_SIZES[0]]
+
+
+def test_peak_that_the_model_passes_is_raised_and_by_how_much_is_kept() -> None:
+    """So that no share of a peak is above 1, and a product that was held up can be told."""
+    peaks = MeasuredPeaks(
+        flops_per_s=1e9,
+        matrix_size=512,
+        bytes_per_s=1e9,
+        to_device_bytes_per_s=None,
+        to_host_bytes_per_s=None,
+        dtype="float32",
+        library="torch",
+    )
+    raised = peaks.raised_to(1.2e9)
+    assert (raised.flops_per_s, raised.matrix_size, raised.model_over_product) == pytest.approx((1.2e9, 0, 1.2))
+    assert peaks.raised_to(0.5e9) == peaks
+    assert peaks.least_s(Work(flops=3e9, num_bytes=5e9)) == 5.0
 
 
 def test_real_peaks_are_measured() -> None:

@@ -85,7 +85,7 @@ def test_torch_module_is_profiled_from_end_to_end(tmp_path: Path) -> None:
     assert profile.quality is not None
     assert profile.quality.dependent_sizes == ()
     assert {parts.launch_is for parts in profile.breakdown} == {"smallest call"}
-    assert profile.bound is not None
+    assert (profile.bound is not None) == profile.trust.times_sure  # on a busy machine it is withheld
     written = write_report(profile, tmp_path / "out")
     assert {file.name for file in written} == {"profile.json", "report.html", "speed.png", "memory.png", "overhead.png"}
     assert load_profile(tmp_path / "out" / "profile.json") == profile
@@ -104,7 +104,7 @@ def test_too_few_results_are_named_with_both_counts() -> None:
     """A model that answers once for a batch says so at every size above 1."""
     profile = profile_target(Doubler(lambda batch: [0.0]), QUICK)
     assert [point.batch_size for point in profile.points] == [1]
-    assert "the model returned 1 results for 8 items" in errors(profile)[8]
+    assert "the model returned 1 result for 8 items" in errors(profile)[8]
     assert profile.cost_model is None
 
 
@@ -132,7 +132,7 @@ def test_dependence_on_batch_mates_is_said() -> None:
     profile = profile_target(Doubler(lambda batch: list(np.array(batch) - np.mean(batch))), QUICK)
     assert profile.quality is not None
     assert profile.quality.dependent_sizes == (2, 4, 8)
-    assert any("DEPENDS on its batch-mates at batch sizes 2, 4, 8" in sentence for sentence in profile.sentences)
+    assert any("DEPENDS on its batch-mates at batch sizes 2, 4 and 8" in sentence for sentence in profile.sentences)
 
 
 def test_object_that_cannot_be_pickled_is_profiled_without_memory() -> None:
@@ -154,7 +154,7 @@ def test_interrupt_keeps_the_sizes_before_it(monkeypatch: pytest.MonkeyPatch) ->
     profile = profile_target(Doubler(), QUICK, SilentProgress())
     assert not profile.complete
     assert sum(point.num_samples for point in profile.points) == 10
-    assert profile.sentences[0].startswith("It was stopped before its end")
+    assert any(sentence.startswith("It was stopped before its end") for sentence in profile.sentences)
     assert profile.cost_model is not None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 
@@ -107,3 +108,52 @@ def test_silent_progress_tells_nothing(capsys: pytest.CaptureFixture[str]) -> No
         told.note("x")
         told.expect(3)
     assert capsys.readouterr() == ("", "")
+
+
+def test_lines_of_a_budget_say_what_is_left_of_it() -> None:
+    """Loading that counts in no budget, and a phase that tells nothing for long, do not make the time left jump."""
+    clock, stream = Clock(), io.StringIO()
+    with LineProgress("profile", 45, unit="s", stream=stream, clock=clock) as told:
+        clock.now += 8.0  # loading
+        told.advance(0.25)
+        clock.now += 9.0  # one long phase
+        told.advance(9.0)
+        clock.now += 6.0
+        told.advance(6.0)
+    assert stream.getvalue().splitlines()[:3] == [
+        "profile:   1%, 0.25 of 45 s, 8 s elapsed, about 44.8 s left",
+        "profile:  21%, 9.25 of 45 s, 17 s elapsed, about 35.8 s left",
+        "profile:  34%, 15.2 of 45 s, 23 s elapsed, about 29.8 s left",
+    ]
+
+
+def test_bar_of_a_budget_counts_down_between_two_steps() -> None:
+    """What is left follows from the budget and the clock, not from the speed of the steps."""
+    clock, stream = Clock(), Terminal()
+    shown = []
+    with TerminalProgress("profile", 45, unit="s", stream=stream, clock=clock) as told:
+        for gone_s in (0.0, 4.0, 4.0, 30.0):  # since the step before
+            told.advance(gone_s)
+            clock.now += 4.0
+            told._bar.refresh()
+            text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", stream.getvalue())
+            shown.append(re.findall(r"left\s+([-:\d]+)", text)[-1])
+    assert shown == ["0:00:41", "0:00:37", "0:00:33", "0:00:03"]
+
+
+@pytest.mark.parametrize("kind", [TerminalProgress, LineProgress])
+def test_work_that_fails_before_it_begins_leaves_nothing_on_the_screen(
+    kind: type[TerminalProgress | LineProgress],
+) -> None:
+    """A target that is not there is told by its error alone: the bar is taken away, and no line written."""
+    stream = Terminal()
+    told = kind("profile", 45, unit="s", stream=stream)
+
+    def work() -> None:
+        with told:
+            raise ValueError("no such target")
+
+    with pytest.raises(ValueError, match="no such target"):
+        work()
+    # What a terminal shows in the end: everything after the last line that was erased.
+    assert re.sub(r"\x1b\[\??\d*[a-zA-Z]|\s", "", stream.getvalue().rpartition("\x1b[2K")[2]) == ""

@@ -112,7 +112,7 @@ def test_html_escapes_every_text() -> None:
 
 def test_row_of_wrong_width_is_refused() -> None:
     """The message counts both."""
-    with pytest.raises(ConfigError, match="row 0 of table 'Speed' has 1 cells, its columns are 3"):
+    with pytest.raises(ConfigError, match="row 0 of table 'Speed' has 1 cell, its columns are 3"):
         table(rows=((1,),))
 
 

@@ -101,7 +101,7 @@ def results_of(value: object) -> Callable[[list[int]], object]:
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        ([1], "returned 1 results for 2 items"),
+        ([1], "returned 1 result for 2 items"),
         (None, "returned a NoneType for 2 items"),
         ({"a": 1, "b": 2}, "returned a dict for 2 items"),
         ("ab", "returned a str for 2 items"),

@@ -42,7 +42,7 @@ def demo(target: str, budget: float, window: float, out: Path, output: Output) -
     from carpool.verify.demo import DemoOptions, compare_served, profile_and_report
 
     require_room(out)
-    with progress(f"1/2  Profiling {target}", budget) as bar:
+    with progress(f"1/2  Profiling {target}", budget, unit="s") as bar:
         profile = profile_and_report(target, ProfileOptions(budget_s=budget), out, bar)
     if not profile.complete or profile.failed:
         return show(profile, out, output)

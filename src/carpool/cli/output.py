@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from carpool.units import with_article
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -155,5 +157,5 @@ def _plain(value: Any) -> object:
         return str(value)
     if hasattr(value, "tolist"):
         return value.tolist()
-    message = f"a result holds a {type(value).__name__}, which JSON can't"
+    message = f"a result holds {with_article(type(value).__name__)}, which JSON can't"
     raise NotImplementedError(message)

@@ -70,7 +70,7 @@ def _measure(target: str, options: ProfileOptions) -> Profile:
     from carpool.profile.run import profile_target
     from carpool.report.progress import progress
 
-    with progress(f"Profiling {target}", options.budget_s) as bar:
+    with progress(f"Profiling {target}", options.budget_s, unit="s") as bar:
         return profile_target(target, options, bar)
 
 
@@ -88,9 +88,15 @@ def show(measured: Profile, out: Path, output: Output) -> int:
 
 
 def say(measured: Profile, output: Output) -> None:
-    """Print a profile: its tables, and what they mean in words."""
+    """Print a profile: first whether to believe it, then its tables, and what they mean in words."""
     from carpool.profile.report import tables
+    from carpool.profile.trust import headline
 
+    if not measured.trust.trusted:
+        output.say(click.style(f"{headline(measured.trust).upper()}:", fg="red", bold=True))
+        for reason in measured.trust.reasons:
+            output.say(f"- {reason}")
+        output.say(f"To mend that, {measured.trust.remedy}.\n")
     for table in tables(measured):
         output.table(table)
         output.say()

@@ -166,7 +166,10 @@ def _on_device(
     memory = mbu(num_bytes or 0.0, compute_s, peaks)
     if flops is None and num_bytes is None:
         return "compute", f"{why}; neither its FLOP nor its bytes are known"
-    reached = f"{why}, at {arithmetic:.0%} of the peak FLOP/s and {memory:.0%} of the peak bytes/s"
+    from_memory = f"{memory:.0%} of the peak bytes/s"
+    if memory > 1.0:  # what fits in a cache moves faster than a large copy
+        from_memory = f"more than the peak bytes/s of a large copy, as much of it stays in caches ({memory:.0%})"
+    reached = f"{why}, at {arithmetic:.0%} of the peak FLOP/s and {from_memory}"
     if max(arithmetic, memory) < REACHED:
         return "overhead", f"{reached}: both below {REACHED:.0%}, so many small pieces of work limit it, not a peak"
     return ("compute" if arithmetic >= memory else "memory"), reached

@@ -85,12 +85,18 @@ class Surface:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A fitted surface beside the errors it made on points that it had not seen (log ratios [n])."""
+    """A fitted surface beside the errors it made on points that it had not seen (log ratios [n]), and their shapes."""
 
     name: str
     surface: Surface
     held_out: Floats
+    held_out_shapes: tuple[tuple[int, int], ...]
     num_params: int
+
+    @property
+    def worst(self) -> tuple[int, int]:
+        """Batch size and length at which the error was largest; a prediction twice too high is worse than half."""
+        return self.held_out_shapes[int(np.argmax(np.abs(np.expm1(self.held_out))))]
 
     @property
     def score(self) -> float:
@@ -127,6 +133,11 @@ class _Row:
     times_s: Floats
     weights: Floats
 
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Batch size and length of each measurement."""
+        return tuple((int(batch_size), self.length) for batch_size in self.batch_sizes)
+
 
 def _rows(points: Sequence[Measurement]) -> list[_Row]:
     trust = weights(points)
@@ -146,6 +157,7 @@ def _curve_candidate(form: CurveForm, row: _Row) -> Candidate:
         name=form.kind,
         surface=Surface(kind="curve", lengths=(row.length,), curves=(curve,)),
         held_out=held_out_errors(form, row.batch_sizes, row.times_s, row.weights),
+        held_out_shapes=row.shapes,
         num_params=form.num_params,
     )
 
@@ -174,6 +186,9 @@ def _rows_candidate(form: CurveForm, rows: Sequence[_Row]) -> Candidate:
         name=f"rows of {form.kind}",
         surface=Surface(kind="rows", lengths=lengths, curves=curves),
         held_out=np.concatenate(errors),
+        held_out_shapes=tuple(
+            shape for row in (*(row for row in rows if len(row.batch_sizes) > 1), *rows[1:-1]) for shape in row.shapes
+        ),
         num_params=form.num_params * len(rows),
     )
 
@@ -201,7 +216,18 @@ def _encoder_candidates(points: Sequence[Measurement]) -> list[Candidate]:
         np.log(design[out] @ _fit_encoder(design[~out], times_s[~out], roots[~out]) / times_s[out]) for out in left_out
     ]
     surface = Surface(kind="encoder", terms=dict(zip(ENCODER_TERMS, terms.tolist(), strict=True)))
-    return [Candidate(name="encoder", surface=surface, held_out=np.concatenate(errors), num_params=len(ENCODER_TERMS))]
+    shapes = tuple(
+        (points[at].batch_size, points[at].length) for out in left_out for at in np.flatnonzero(out).tolist()
+    )
+    return [
+        Candidate(
+            name="encoder",
+            surface=surface,
+            held_out=np.concatenate(errors),
+            held_out_shapes=shapes,
+            num_params=len(ENCODER_TERMS),
+        )
+    ]
 
 
 def _fit_encoder(design: Floats, times_s: Floats, roots: Floats) -> Floats:

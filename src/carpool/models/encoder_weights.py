@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.utils import logging
 
 from carpool.errors import TargetError
+from carpool.units import counted
 
 # The formula below was checked for these: attention over all tokens, every linear layer once a token.
 _COUNTED = {"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet"}
@@ -61,7 +62,9 @@ def _require_all_weights(found: dict[str, Any], directory: Path) -> None:
     wrong = sorted(str(key[0]) for key in found["mismatched_keys"])
     for what, names in (("lack", missing), ("have other shapes than config.json says for", wrong)):
         if names:
-            raise TargetError(f"the weights in {directory} {what} {len(names)} tensors, such as {names[0]!r}")
+            raise TargetError(
+                f"the weights in {directory} {what} {counted(len(names), 'tensor')}, such as {names[0]!r}"
+            )
 
 
 @contextmanager

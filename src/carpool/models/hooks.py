@@ -6,6 +6,7 @@ from typing import Any
 
 from carpool.errors import ConfigError, InvalidItem
 from carpool.models.blame import calling, describe, text_of
+from carpool.units import with_article
 
 
 class Hooks:
@@ -112,7 +113,7 @@ def _callable(owner: object, name: str, target: str) -> Callable[[Any], Any] | N
     hook = getattr(owner, name, None)
     if hook is None or callable(hook):
         return hook
-    raise ConfigError(f"`{name}` of {target} is {type(hook).__name__}; it must be a function of one item")
+    raise ConfigError(f"`{name}` of {target} is {with_article(type(hook).__name__)}; it must be a function of one item")
 
 
 def _sequence(items: object, target: str) -> Sequence[Any]:
@@ -121,7 +122,8 @@ def _sequence(items: object, target: str) -> Sequence[Any]:
     if hasattr(items, "__len__") and hasattr(items, "__getitem__") and not isinstance(items, dict | str | bytes):
         return [items[i] for i in range(len(items))]
     raise ConfigError(
-        f"`examples` of {target} is {type(items).__name__}; it must be a list of items, or a function giving one"
+        f"`examples` of {target} is {with_article(type(items).__name__)}; "
+        "it must be a list of items, or a function giving one"
     )
 
 

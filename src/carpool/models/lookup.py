@@ -1,17 +1,21 @@
 """Find a name in a Python file or module, and say what is there when it is not."""
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import sys
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from carpool.errors import TargetError
 from carpool.models.blame import describe
+
+MOST_LISTED = 12
+# A name may have one slip for every so many of its letters, and be taken for another all the same.
+LETTERS_A_SLIP = 4
 
 
 def object_in_file(path: Path, name: str, target: str) -> Any:
@@ -101,7 +105,42 @@ def files_nearby(path: Path) -> str:
     parent = next(directory for directory in (path.parent, *path.absolute().parents) if directory.is_dir())
     entries = sorted(entry.name + "/" * entry.is_dir() for entry in parent.iterdir() if not entry.name.startswith("."))
     useful = [name for name in entries if name.endswith((".py", ".onnx", ".gguf", "/"))]
-    return f"{parent.absolute()} has {_listed(useful, near=path.name) or 'no Python file, model or directory'}"
+    # By their names alone: that both end in .py brings no two files closer.
+    close = closest(path.stem, [Path(name).stem for name in useful])
+    near = next((name for name in useful if Path(name).stem == close), "")
+    return f"{parent.absolute()} has {_listed(useful, near) or 'no Python file, model or directory'}"
+
+
+def closest(name: str, names: Iterable[str]) -> str:
+    """The name that another may have been meant for, but for one slip, or one for every four letters; else empty.
+
+    Args:
+        name: what was written.
+        names: what there is.
+
+    >>> closest("modle", ["model", "images"]), closest("nofile", ["profile", "file"])
+    ('model', '')
+    """
+    slips = {other: _num_slips(name, other) for other in names}
+    near = min(slips, key=lambda other: slips[other], default="")
+    return near if near and slips[near] <= max(1, len(name) // LETTERS_A_SLIP) else ""
+
+
+def _num_slips(one: str, other: str) -> int:
+    """How many letters were left out, added, changed or swapped with their neighbour between two names.
+
+    Source: optimal string alignment, the restricted form of Damerau, CACM 7(3), 1964.
+    """
+    above: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, start=1):
+        further, above, row = above, row, [i]
+        for j, theirs in enumerate(other, start=1):
+            slips = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (letter != theirs))
+            if i > 1 < j and (letter, one[i - 2]) == (other[j - 2], theirs):
+                slips = min(slips, further[j - 2] + 1)
+            row.append(slips)
+    return row[-1]
 
 
 def _put_on_path(directory: str) -> None:
@@ -119,7 +158,7 @@ def _named(module: ModuleType, name: str, target: str, *, where: str) -> Any:
     for part in name.split("."):
         if not hasattr(found, part):
             names = _callables(module)
-            offered = f"it has {_listed(names, near=name)}" if names else "it defines no function or class"
+            offered = f"it has {_listed(names, closest(name, names))}" if names else "it defines no function or class"
             raise TargetError(f"{target}: there is no {name!r} in {where}; {offered}")
         found = getattr(found, part)
     return found
@@ -132,12 +171,12 @@ def _callables(module: ModuleType) -> list[str]:
     return own or names
 
 
-def _listed(names: list[str], *, near: str, limit: int = 12) -> str:
-    close = difflib.get_close_matches(near, names, n=1)
-    ordered = close + [name for name in names if name not in close]
-    more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return ", ".join(ordered[:limit]) + more + hint
+def _listed(names: list[str], near: str) -> str:
+    """Some of the names, the one that was probably meant first."""
+    ordered = sorted(names, key=lambda name: name != near)
+    more = f" and {len(ordered) - MOST_LISTED} more" if len(ordered) > MOST_LISTED else ""
+    hint = f" (did you mean {near!r}?)" if near else ""
+    return ", ".join(ordered[:MOST_LISTED]) + more + hint
 
 
 def _remedy(error: BaseException) -> str:

@@ -1,6 +1,5 @@
 """TARGET: how a model is named, from a file's function to a directory of weights."""
 
-import difflib
 import importlib.util
 import json
 import re
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from carpool.errors import ConfigError, TargetError
 from carpool.models import demo
 from carpool.models.function import FunctionModel, refuse_options, require_no_arguments
-from carpool.models.lookup import files_nearby, names_in_source, object_in_file, object_in_module
+from carpool.models.lookup import closest, files_nearby, names_in_source, object_in_file, object_in_module
 from carpool.models.model import Model
+from carpool.units import with_article
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +103,8 @@ def wrap(
         return TorchModel(obj, name=name, target=target, device=device, dtype=dtype, num_threads=num_threads)
     if not callable(obj):
         raise TargetError(
-            f"{target} is {_article(obj)}, which can't be called; name a function, a class or an nn.Module"
+            f"{target} is {with_article(type(obj).__name__)}, which can't be called; "
+            "name a function, a class or an nn.Module"
         )
     refuse_options(target, device=device, dtype=dtype)
     return FunctionModel(obj, name=name, target=target, num_threads=num_threads)
@@ -126,11 +127,6 @@ def _is_module(obj: Any) -> bool:
     return any(base.__module__ == "torch.nn.modules.module" and base.__name__ == "Module" for base in made.__mro__)
 
 
-def _article(obj: Any) -> str:
-    kind = type(obj).__name__
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
-
-
 def _demo(target: str, options: dict[str, Any]) -> Model:
     known: dict[str, Callable[[], Model]] = {
         "null": lambda: _null(target, options),
@@ -138,8 +134,8 @@ def _demo(target: str, options: dict[str, Any]) -> Model:
     }
     name = target.removeprefix("demo:")
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" (did you mean demo:{close[0]}?)" if close else ""
+        close = closest(name, known)
+        hint = f" (did you mean demo:{close}?)" if close else ""
         raise TargetError(f"{target}: there is no such demo; there are {', '.join(f'demo:{n}' for n in known)}{hint}")
     return known[name]()
 

@@ -77,9 +77,9 @@ class Knee:
     Args:
         length: Padded tokens of each item.
         batch_size: The knee.
-        time_s: Seconds of such a batch, by the fit.
+        time_s: Seconds of such a batch: as measured, or by the fit where that size was not measured.
         items_per_s: Its throughput.
-        speedup: Beside single items.
+        speedup: Beside single items, as measured or by the fit.
         overhead_share: What is left of the call's own cost.
     """
 
@@ -124,10 +124,28 @@ class EnergyFound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """Whether the figures of a profile can be relied on.
+
+    Args:
+        trusted: Whether nothing speaks against it.
+        times_sure: Whether nothing speaks against what was measured; it may be sure where what the fit predicts is not.
+        reasons: What does, each with its figures; empty where it is trusted.
+        remedy: What to do about it; empty where it is trusted.
+    """
+
+    trusted: bool = True
+    times_sure: bool = True
+    reasons: tuple[str, ...] = ()
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """Everything that `carpool profile` found out about one model on one machine.
 
     Args:
+        trust: Whether to rely on it: look here first.
         target: The TARGET that was profiled.
         name: The model's short name.
         kind: `function`, `torch`, `encoder` or `onnx`.
@@ -140,14 +158,19 @@ class Profile:
         batch_sizes: Batch sizes that were asked for.
         lengths: Padded lengths that were measured.
         typical_length: The one nearest to the mean of the model's own examples; single figures are for it.
+        length_buckets: Lengths that batches are padded to, ascending; empty where items have no length.
+        example_lengths: Tokens of the model's own examples, in no order.
+        max_length: The most tokens that an item may have; None where there is no limit.
+        call_spread: How single calls scatter: quantiles, evenly spaced from 0 to 1, of a call's time over its shape's
+            median; empty where there were too few.
         points: The measured shapes, ascending by length and batch size.
         skipped: The others.
-        other_load_cores: Cores' worth of time that other programs used while it was timed.
+        other_load_cores: Cores' worth of time that other programs used while it was timed, in the busier phase.
         drift: How much slower the machine was in the later half of the samples: 0.02 is 2 %.
         cost_model: The fit; None where there were too few points.
         knees: One for each length of the fit.
         peaks: What the machine can do; None where it was broken off before.
-        bound: What limits a batch at the knee; None where it is not known.
+        bound: What limits a batch at the knee; None where it is not known, or the times are not sure.
         breakdown: Calls taken apart, at the typical length.
         memory: Peaks of memory.
         quality: Whether batching changes results; None where it was not looked at.
@@ -159,6 +182,7 @@ class Profile:
     MIGRATIONS: ClassVar[Migrations] = {}
 
     schema_version: int = 1
+    trust: Trust
     target: str
     name: str
     kind: str
@@ -185,6 +209,10 @@ class Profile:
     energy: EnergyFound
     mix: tuple[MixPoint, ...]
     sentences: tuple[str, ...]
+    length_buckets: tuple[int, ...] = ()
+    example_lengths: tuple[int, ...] = ()
+    max_length: int | None = None
+    call_spread: tuple[float, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -200,6 +228,10 @@ class Profile:
     def knee(self) -> Knee | None:
         """The knee at the typical length."""
         return next((knee for knee in self.knees if knee.length == self.typical_length), None)
+
+    def is_measured(self, batch_size: int, length: int) -> bool:
+        """Tell whether a shape was measured; what is said of any other is the fit's estimate."""
+        return any(point.batch_size == batch_size for point in self.at(length))
 
     def at(self, length: int) -> list[ProfilePoint]:
         """Return the points of one length, ascending by batch size."""

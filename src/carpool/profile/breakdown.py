@@ -12,7 +12,7 @@ Inferred from measurements:
                 of the shortest length), less what its arithmetic and its parameters take at the measured peaks. It
                 is what a call costs however little it computes: Python, dispatch, allocation, threads that wake up,
                 and that very small products run below the peak.
-                It is taken to be the same for every shape, and never more than the compute it is part of.
+                It is taken to be the same for every shape, and never so much that the rest would pass the peaks.
     elsewhere   the whole call less all parts: what lies between the stages
 A model without stages has admit, and its whole call; launch is then the `a` of the fitted `a + c b`, for the most part.
 """
@@ -74,6 +74,16 @@ class CallParts:
     def total_s(self) -> float:
         """Seconds of the batch, admission included."""
         return self.host_s + self.transfer_s + self.launch_s + self.compute_s
+
+    @property
+    def call_s(self) -> float:
+        """Seconds of the call alone, as a table of times has them."""
+        return self.total_s - self.admit_s
+
+    @property
+    def working_s(self) -> float:
+        """Seconds in which the device surely did all of the work: an inferred launch may hide some of it."""
+        return self.compute_s + (0.0 if self.launch_is == "events" else self.launch_s)
 
     @property
     def host_s(self) -> float:
@@ -170,12 +180,12 @@ def smallest_launch_s(times: StageTimes, work: Work, peaks: MeasuredPeaks) -> fl
         work: Of that shape.
         peaks: Of this machine.
     """
-    arithmetic_s = (work.flops or 0.0) / peaks.flops_per_s
-    reading_s = (work.num_bytes or 0.0) / peaks.bytes_per_s
-    return max(0.0, times.compute_s - max(arithmetic_s, reading_s))
+    return max(0.0, times.compute_s - peaks.least_s(work))
 
 
-def take_apart(shape: Shape, times: StageTimes, *, admit_s: float, launch_s: float | None) -> CallParts:
+def take_apart(
+    shape: Shape, times: StageTimes, *, admit_s: float, launch_s: float | None, least_s: float = 0.0
+) -> CallParts:
     """Put a shape's measured stages and the inferred launch together.
 
     Args:
@@ -183,9 +193,10 @@ def take_apart(shape: Shape, times: StageTimes, *, admit_s: float, launch_s: flo
         times: Its stages.
         admit_s: Seconds to admit one item.
         launch_s: What launching costs by the smallest call; None where events on an accelerator tell.
+        least_s: What its work takes at the machine's peaks: an inferred launch leaves that much of compute.
     """
     by_events = launch_s is None
-    launch = times.compute_s - times.compute_device_s if launch_s is None else min(launch_s, times.compute_s)
+    launch = times.compute_s - times.compute_device_s if launch_s is None else min(launch_s, times.compute_s - least_s)
     launch = max(0.0, launch)
     parts = times.collate_s + times.to_device_s + times.compute_s + times.to_host_s + times.finish_s
     return CallParts(

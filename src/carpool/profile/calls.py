@@ -14,6 +14,7 @@ from carpool.profile.energy import Meter
 from carpool.profile.shape import Shape
 from carpool.profile.worker import OneThread
 from carpool.runtime.execute import run_checked, translate
+from carpool.units import counted
 
 
 @dataclass(slots=True)
@@ -131,4 +132,4 @@ def refuse_failed_items(results: Sequence[Any]) -> None:
     """
     failed = [result for result in results if isinstance(result, CarpoolError)]
     if failed:
-        raise ModelError(f"{len(failed)} of {len(results)} items failed: {failed[0]}")
+        raise ModelError(f"{len(failed)} of {counted(len(results), 'item')} failed: {failed[0]}")

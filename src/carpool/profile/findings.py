@@ -11,7 +11,7 @@ from carpool.cost.model import CostModel, Measurement, fit_cost_model
 from carpool.cost.roofline import Bound, Peaks, mbu, mfu, name_bound
 from carpool.errors import CarpoolError
 from carpool.models.model import ModelInfo
-from carpool.profile.artefact import EnergyFound, Knee, MemoryFound, Profile, ProfilePoint, Skipped
+from carpool.profile.artefact import EnergyFound, Knee, MemoryFound, Profile, ProfilePoint, Skipped, Trust
 from carpool.profile.breakdown import CallParts
 from carpool.profile.calls import Energy
 from carpool.profile.energy import LEAST_SECONDS
@@ -24,6 +24,7 @@ from carpool.profile.peaks import MeasuredPeaks
 from carpool.profile.quality import Quality
 from carpool.profile.sentences import sentences_about
 from carpool.profile.shape import Shape
+from carpool.profile.trust import judge
 from carpool.profile.work import Work
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Findings:
         options: What was asked for.
         lengths: Padded lengths that are measured.
         typical_length: The one nearest to the mix's mean.
+        length_buckets: What batches are padded to.
+        example_lengths: Of the mix, in no order.
         work: Work of a shape; none is known at first.
         sweep: Times.
         memory: Peaks of memory.
@@ -55,7 +58,7 @@ class Findings:
         energy_counts: Joules by shape.
         complete: Whether every phase came to its end.
         took_s: Seconds of all of it.
-        other_load_cores: Cores that other programs used during the sweep.
+        other_load_cores: Cores that other programs used while it was timed, in the busier phase.
     """
 
     info: ModelInfo
@@ -63,6 +66,8 @@ class Findings:
     options: ProfileOptions
     lengths: tuple[int, ...]
     typical_length: int
+    length_buckets: tuple[int, ...] = ()
+    example_lengths: tuple[int, ...] = ()
     sweep: Sweep = field(default_factory=Sweep)
     memory: MemoryFound = field(default_factory=MemoryFound)
     energy: EnergyFound = field(default_factory=EnergyFound)
@@ -95,12 +100,17 @@ class Findings:
         if model is None or length not in model.lengths:
             return None
         size = model.knee(length)
+        measured_s = {timing.shape: timing.time_s for timing in self.sweep.timings()}
+        time_s, single_s = (
+            measured_s.get(Shape(size, length), model.time_s(size, length)),
+            measured_s.get(Shape(1, length)),
+        )
         return Knee(
             length=length,
             batch_size=size,
-            time_s=model.time_s(size, length),
-            items_per_s=model.throughput(size, length),
-            speedup=model.speedup(size, length) if 1 in model.batch_sizes else 1.0,
+            time_s=time_s,
+            items_per_s=size / time_s,
+            speedup=1.0 if single_s is None else size * single_s / time_s,
             overhead_share=model.overhead_share(size, length),
         )
 
@@ -112,6 +122,7 @@ class Findings:
             self.peaks = self.peaks.raised_to(self._best_flops_per_s())
         knees = [self.knee_at(length) for length in self.lengths]
         profile = Profile(
+            trust=Trust(),
             target=self.info.target,
             name=self.info.name,
             kind=self.info.kind,
@@ -124,6 +135,10 @@ class Findings:
             batch_sizes=tuple(sorted(set(self.options.batch_sizes))),
             lengths=self.lengths,
             typical_length=self.typical_length,
+            length_buckets=self.length_buckets,
+            example_lengths=self.example_lengths,
+            max_length=self.info.max_length,
+            call_spread=self.sweep.call_spread(),
             points=tuple(self._points()),
             skipped=tuple(self._skipped()),
             drift=self.sweep.drift(),
@@ -139,6 +154,8 @@ class Findings:
             mix=tuple(self.mix),
             sentences=(),
         )
+        trust = judge(profile)
+        profile = replace(profile, trust=trust, bound=profile.bound if trust.times_sure else None)
         return replace(profile, sentences=tuple(sentences_about(profile)))
 
     def _points(self) -> list[ProfilePoint]:
@@ -168,8 +185,9 @@ class Findings:
 
     def _best_flops_per_s(self) -> float:
         """Return the most FLOP/s of any batch: on a busy machine it may pass the peak that was measured apart."""
-        rates = [(self.work(timing.shape).flops or 0.0) / timing.time_s for timing in self.sweep.timings()]
-        return max(rates, default=0.0)
+        timed = [(timing.shape, timing.time_s) for timing in self.sweep.timings()]
+        timed += [(Shape(parts.batch_size, parts.length), parts.working_s) for parts in self.parts]
+        return max(((self.work(shape).flops or 0.0) / time_s for shape, time_s in timed if time_s > 0.0), default=0.0)
 
     def _peaks(self) -> Peaks | None:
         found = self.peaks

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from carpool.errors import CarpoolError, OutOfMemory
 from carpool.profile.shape import Shape, by_work
-from carpool.signals.figures import percentile_interval
-from carpool.units import format_duration
+from carpool.signals.figures import percentile, percentile_interval
+from carpool.units import format_durations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +36,7 @@ COLD_MATTERS_S = 0.02
 # A median is known well enough once its 95 % interval is within this, relative to it.
 NARROW = 0.03
 CONFIDENCE = 0.95
+NUM_QUANTILES = 101
 
 DropKind = Literal["budget", "memory", "error"]
 
@@ -63,7 +64,7 @@ class Samples:
         estimate_s: Seconds of its last call while warming up: what it is taken to cost.
         least: Samples that it must have.
         samples_s: One for each visit, in order.
-        num_calls: Timed calls in all.
+        calls_s: Every timed call.
         num_warm_ups: Calls before the first that was timed.
     """
 
@@ -71,8 +72,13 @@ class Samples:
     estimate_s: float
     least: int
     samples_s: list[float] = field(default_factory=list)
-    num_calls: int = 0
+    calls_s: list[float] = field(default_factory=list)
     num_warm_ups: int = 0
+
+    @property
+    def num_calls(self) -> int:
+        """Timed calls in all."""
+        return len(self.calls_s)
 
     @property
     def calls_per_visit(self) -> int:
@@ -152,6 +158,21 @@ class Sweep:
             if half:
                 ratios.append(median(point.samples_s[-half:]) / median(point.samples_s[:half]))
         return median(ratios) - 1.0 if ratios else 0.0
+
+    def call_spread(self) -> tuple[float, ...]:
+        """Return quantiles, evenly spaced from 0 to 1, of the time of single calls over the median of their shape.
+
+        Empty where there are too few calls to tell.
+        """
+        ratios = [
+            call_s / median(point.calls_s)
+            for point in self.points
+            if len(point.calls_s) >= LEAST_SAMPLES
+            for call_s in point.calls_s
+        ]
+        if len(ratios) < NUM_QUANTILES:
+            return ()
+        return tuple(round(percentile(ratios, q), 4) for q in range(NUM_QUANTILES))
 
     def drop(self, shape: Shape, kind: DropKind, reason: str) -> None:
         """Note that a shape is not measured."""
@@ -234,8 +255,8 @@ def _admit(shape: Shape, caller: Caller, sweep: Sweep, clock: Callable[[], float
     spare_s = until - clock() - sum(point.outstanding_s for point in sweep.points)
     least = next((n for n in (LEAST_SAMPLES, FEWEST_SAMPLES) if predicted_s * (n + 1) <= spare_s), None)
     if least is None and sweep.points:
-        needed = format_duration(predicted_s * (FEWEST_SAMPLES + 1))
-        left = format_duration(spare_s) if spare_s > 0.0 else "nothing"
+        needed, left = format_durations(predicted_s * (FEWEST_SAMPLES + 1), max(0.0, spare_s))
+        left = left if spare_s > 0.0 else "nothing"
         sweep.drop(shape, "budget", f"skipped: would take {needed}, and {left} of the budget was left; raise --budget")
         return
     try:
@@ -332,4 +353,4 @@ def _visit(point: Samples, caller: Caller, sweep: Sweep) -> None:
         return
     point.samples_s.append(median(times_s))
     point.estimate_s = median(point.samples_s)
-    point.num_calls += len(times_s)
+    point.calls_s += times_s

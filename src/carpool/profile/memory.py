@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from carpool.cost.memory import fit_memory
 from carpool.cost.points import MemoryPoint
 from carpool.profile.shape import Shape, by_work
-from carpool.units import format_bytes, format_duration
+from carpool.units import counted, format_bytes, format_durations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -135,11 +135,11 @@ class Search:
     def _unaffordable(self, shape: Shape) -> str:
         """Say why a shape is not probed for want of time; empty where it can be."""
         if self._deaths >= MOST_DEATHS:
-            return f"{self._deaths} processes had died of other shapes"
+            return f"{counted(self._deaths, 'process')} had died of other shapes"
         left_s, needed_s = self._until - self._clock(), self._slowest_s_per_token * shape.num_tokens
         if left_s <= 0.0 or needed_s > left_s:
-            left = format_duration(max(0.0, left_s))
-            return f"would take {format_duration(needed_s)}, and {left} was left; raise --budget"
+            needed, left = format_durations(needed_s, max(0.0, left_s))
+            return f"would take {needed}, and {left} was left; raise --budget"
         return ""
 
     def _ask(self, shape: Shape) -> None:

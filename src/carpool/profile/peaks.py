@@ -16,6 +16,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from carpool.profile.work import Work
+
 MATRIX_SIZES = (512, 1024, 2048, 4096)
 # Far beyond any last-level cache, so that the copy is of memory.
 COPY_BYTES = 256 * 1024**2
@@ -35,6 +37,7 @@ class MeasuredPeaks:
         to_host_bytes_per_s: Best copy back; None on a CPU.
         dtype: Numbers of the matrix product.
         library: `torch` or `numpy`.
+        model_over_product: What the model itself reached over what the best matrix product did; 1 where that was more.
     """
 
     flops_per_s: float
@@ -44,6 +47,7 @@ class MeasuredPeaks:
     to_host_bytes_per_s: float | None
     dtype: str
     library: str
+    model_over_product: float = 1.0
 
     def best_of(self, other: MeasuredPeaks) -> MeasuredPeaks:
         """Return the higher of two measurements of each peak: interference only ever lowers them."""
@@ -59,7 +63,11 @@ class MeasuredPeaks:
         """Return the same with a rate that the model itself reached as the peak, where that is higher."""
         if flops_per_s <= self.flops_per_s:
             return self
-        return replace(self, flops_per_s=flops_per_s, matrix_size=0)
+        return replace(self, flops_per_s=flops_per_s, matrix_size=0, model_over_product=flops_per_s / self.flops_per_s)
+
+    def least_s(self, work: Work) -> float:
+        """Return the seconds that work takes at the peaks, whichever limits it."""
+        return max((work.flops or 0.0) / self.flops_per_s, (work.num_bytes or 0.0) / self.bytes_per_s)
 
 
 def _higher(one: float | None, other: float | None) -> float | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from carpool.profile.gains import still_grows
 from carpool.report.plot import LineSeries, Mark, Panel, Picture, figure
+from carpool.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +47,7 @@ def _rows(profile: Profile) -> Iterator[tuple[int, int, list[ProfilePoint]]]:
 
 
 def _label(profile: Profile, length: int) -> str:
-    return f"{length} tokens" if profile.has_lengths else "measured"
+    return counted(length, "token") if profile.has_lengths else "measured"
 
 
 def _sizes(points: Sequence[ProfilePoint]) -> list[int]:
@@ -60,10 +62,11 @@ def _sizes(points: Sequence[ProfilePoint]) -> list[int]:
 
 def _marks(profile: Profile) -> tuple[Mark, ...]:
     knee = profile.knee
-    if knee is None:
+    if knee is None or not profile.trust.trusted:
         return ()
-    at = f" at {knee.length} tokens" if profile.has_lengths else ""
-    return (Mark(knee.batch_size, f"knee {knee.batch_size}{at}"),)
+    at = f" at {counted(knee.length, 'token')}" if profile.has_lengths else ""
+    about = "" if profile.is_measured(knee.batch_size, knee.length) else "about "
+    return (Mark(knee.batch_size, f"knee {about}{knee.batch_size}{at}"),)
 
 
 def _speed(profile: Profile) -> list[Panel]:
@@ -85,10 +88,9 @@ def _speed(profile: Profile) -> list[Panel]:
             )
         )
         latency += _fitted(profile, tone, length, points, throughput=False)
-    knee = profile.knee
     return [
         Panel(
-            title=f"Throughput levels off at {knee.batch_size}" if knee else "Throughput",
+            title=_title(profile),
             x_label="batch size",
             y_label="items/s",
             series=tuple(throughput),
@@ -105,6 +107,24 @@ def _speed(profile: Profile) -> list[Panel]:
             y_scale="log10",
         ),
     ]
+
+
+def _title(profile: Profile) -> str:
+    """Say what the picture shows: a finding where there is one to trust, and whether it was measured."""
+    knee = profile.knee
+    if not profile.trust.trusted:
+        return f"Throughput: {_what_to_doubt(profile)}"
+    if knee is None:
+        return "Throughput"
+    points = profile.at(knee.length)
+    if still_grows(knee, points):
+        return f"Throughput still grows at {points[-1].batch_size}"
+    about = "" if profile.is_measured(knee.batch_size, knee.length) else "about "
+    return f"Throughput levels off at {about}{knee.batch_size}"
+
+
+def _what_to_doubt(profile: Profile) -> str:
+    return f"do not trust {'the lines' if profile.trust.times_sure else 'it'}"
 
 
 def _throughput_series(
@@ -161,7 +181,7 @@ def _overhead(profile: Profile) -> list[Panel]:
             )
         )
     panel = Panel(
-        title="Overhead shrinks as batches grow",
+        title="Overhead shrinks as batches grow" if profile.trust.trusted else f"Overhead: {_what_to_doubt(profile)}",
         x_label="batch size",
         y_label="% of the time",
         series=tuple(series),
@@ -181,7 +201,7 @@ def _memory(profile: Profile) -> list[Panel]:
         here = [probe for probe in fits if probe.length == length]
         series.append(
             LineSeries(
-                label=f"{length} tokens" if profile.has_lengths else "probed",
+                label=counted(length, "token") if profile.has_lengths else "probed",
                 x=[probe.batch_size for probe in here],
                 y=[(probe.peak_bytes or 0) / MIB for probe in here],
                 style="points",

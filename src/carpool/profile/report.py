@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from carpool.profile.artefact import save_profile
+from carpool.profile.gains import fastest
 from carpool.profile.plots import page_pictures, pictures
 from carpool.profile.tables import (
     breakdown_table,
@@ -15,8 +16,10 @@ from carpool.profile.tables import (
     point_tables,
     quality_table,
 )
+from carpool.profile.trust import headline
+from carpool.profile.wording import capitalised, of_tokens
 from carpool.report.page import Details, KeyFigure, KeyFigures, Page, Section, Text, Verdict
-from carpool.units import format_bytes, format_count, format_duration
+from carpool.units import counted, format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +34,7 @@ PAYS = 1.15
 def tables(profile: Profile) -> Iterator[Table]:
     """Every table that the profile has figures for, the most important first."""
     yield from point_tables(profile)
-    if profile.knees and profile.has_lengths:
+    if profile.knees and profile.has_lengths and profile.trust.trusted:
         yield knee_table(profile)
     if profile.mix:
         yield mix_table(profile)
@@ -72,57 +75,102 @@ def build_page(profile: Profile) -> Page:
     machine = profile.machine
     return Page(
         title=f"Profile of {profile.name}",
-        lead=profile.sentences[0] if profile.sentences else "",
+        lead=_lead(profile),
         sections=tuple(_sections(profile)),
         footer=(
-            f"{profile.target} on {machine.device_name}, {machine.num_cores} cores, {machine.platform}, "
+            f"{profile.target} on {machine.device_name}, {counted(machine.num_cores, 'core')}, {machine.platform}, "
             f"{profile.created_at}; carpool {machine.versions['carpool']}"
         ),
     )
 
 
+def _lead(profile: Profile) -> str:
+    """Return the sentence to remember: what was found, or not to believe it."""
+    if not profile.trust.trusted:
+        return f"{capitalised(headline(profile.trust))}."
+    return profile.sentences[0] if profile.sentences else ""
+
+
 def _sections(profile: Profile) -> Iterator[Section]:
+    trusted = profile.trust.trusted
+    if not trusted:
+        yield from _doubt(profile)
     yield from _figures(profile)
     yield from _verdict(profile)
     drawn = page_pictures(profile)
     yield from drawn[:1]
-    yield Text("What larger batches buy and cost", profile.sentences)
+    # The first two sentences of a profile that is not to be trusted say so, as the top of the page does already.
+    yield Text("What larger batches buy and cost", profile.sentences[0 if trusted else 2 :])
     yield from drawn[1:]
     yield from tables(profile)
     yield Details("Memory probes, quality and the machine", tuple(more_tables(profile)))
 
 
+def _doubt(profile: Profile) -> Iterator[Section]:
+    """Say above all else why the page is not to be trusted, and what to do."""
+    trust = profile.trust
+    text = "Do not rely on what the fit predicts." if trust.times_sure else "Do not rely on these figures."
+    details = (*(f"{capitalised(reason)}." for reason in trust.reasons), f"To mend that, {trust.remedy}.")
+    yield Verdict(text, "warning" if trust.times_sure else "bad", details, label="Not to be trusted")
+
+
 def _figures(profile: Profile) -> Iterator[Section]:
-    knee, model = profile.knee, profile.cost_model
-    if knee is None or model is None:
-        return
-    length = f"items of {knee.length} tokens" if profile.has_lengths else "one item"
-    figures = [
-        KeyFigure("Knee", str(knee.batch_size), "items", f"{format_duration(knee.time_s)} a batch, {length}"),
-        KeyFigure("Speed-up there", f"{knee.speedup:.2f}", "times", f"{format_count(knee.items_per_s)} items/s"),
-        KeyFigure("Fit is off by", f"{model.error_pct:.1f}", "%", f"median on unseen shapes, {model.kind}"),
-    ]
+    """Show the numbers that matter; where they are not to be trusted, only how far off they are."""
+    model = profile.cost_model
+    figures = list(_knee_figures(profile)) if profile.trust.trusted else []
+    if model is not None:
+        figures.append(
+            KeyFigure("Fit is off by", f"{model.error_pct:.1f}", "%", f"median on unseen shapes, {model.kind}")
+        )
     if profile.bound is not None:
         reached = "" if profile.bound.mfu is None else f"{profile.bound.mfu:.0%} of the peak FLOP/s"
         figures.append(KeyFigure("Limited by", profile.bound.kind, "", reached))
     peaks = [point.memory_bytes for point in profile.points if point.memory_bytes is not None]
     if peaks:
         figures.append(KeyFigure("Memory", format_bytes(max(peaks)), "", "at the largest measured batch"))
-    yield KeyFigures(tuple(figures))
+    if figures:
+        yield KeyFigures(tuple(figures))
+
+
+def _knee_figures(profile: Profile) -> Iterator[KeyFigure]:
+    knee = profile.knee
+    if knee is None:
+        return
+    length = f"items{of_tokens(profile, knee.length)}" if profile.has_lengths else "one item"
+    yield KeyFigure(
+        "Knee", str(knee.batch_size), "items", f"{format_duration(knee.time_s)} a batch{_by_fit(profile)}, {length}"
+    )
+    if profile.is_measured(1, knee.length):
+        rate = f"{format_count(knee.items_per_s)} items/s{_by_fit(profile)}"
+        yield KeyFigure("Speed-up there", f"{knee.speedup:.2f}", "times", rate)
+
+
+def _by_fit(profile: Profile) -> str:
+    """Say of the knee's figures that they are an estimate, where they are."""
+    knee = profile.knee
+    return "" if knee is None or profile.is_measured(knee.batch_size, knee.length) else ", by the fit"
 
 
 def _verdict(profile: Profile) -> Iterator[Section]:
     """Say in one line whether batching pays, and warn of what spoils it."""
-    quality, knee = profile.quality, profile.knee
+    quality = profile.quality
     if quality is not None and quality.dependent_sizes:
         yield Verdict("Batching changes this model's results.", "bad", label="Mind the results")
     if profile.failed:
         failed = [one for one in profile.skipped if one.kind == "error"]
         yield Verdict(f"The model failed at {len(failed)} of the shapes.", "warning", (failed[0].reason,))
-    if knee is None:
+    if profile.trust.times_sure and profile.is_measured(1, profile.typical_length):
+        yield from _whether_it_pays(profile)
+
+
+def _whether_it_pays(profile: Profile) -> Iterator[Section]:
+    """Conclude from the knee, or where the fit is in doubt from the fastest size that was measured."""
+    chosen = profile.knee if profile.trust.trusted else fastest(profile.at(profile.typical_length))
+    if chosen is None or chosen.speedup is None:
         return
-    if knee.speedup >= PAYS:
-        pays = f"Up to {knee.batch_size} items a batch, batching pays: {knee.speedup:.2f} times the throughput."
-        yield Verdict(pays, "good")
+    by = _by_fit(profile) if profile.trust.trusted else ", as measured"
+    if chosen.speedup >= PAYS:
+        size = chosen.batch_size
+        yield Verdict(f"Batching pays: batches of {size} have {chosen.speedup:.2f} times the throughput{by}.", "good")
     else:
-        yield Verdict(f"Batching gains at most {knee.speedup:.2f} times here.", "bad")
+        yield Verdict(f"Batching gains at most {chosen.speedup:.2f} times here{by}.", "bad")

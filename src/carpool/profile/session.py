@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from carpool.core import Policy
 from carpool.errors import CarpoolError, ModelError
 from carpool.models.model import Model
 from carpool.profile.artefact import EnergyFound, MemoryFound
@@ -38,6 +40,8 @@ from carpool.profile.shape import Shape
 from carpool.profile.work import WorkCounter
 from carpool.report.progress import Progress
 from carpool.runtime.execute import run_checked
+from carpool.runtime.fit_policy import fit_policy
+from carpool.units import counted
 
 if TYPE_CHECKING:
     from carpool.profile.artefact import Profile
@@ -99,6 +103,8 @@ class Session:
             options=options,
             lengths=items.lengths,
             typical_length=items.typical_length,
+            length_buckets=fit_policy(Policy(), model).length_buckets,
+            example_lengths=tuple(one.length for one in items.mix),
             energy=EnergyFound(source=meter.source)
             if not isinstance(meter, Unreadable)
             else EnergyFound(unavailable=meter.reason),
@@ -123,12 +129,14 @@ class Session:
             if self.options.budget_s >= PEAKS_TWICE_FROM_S:
                 self._peaks()
             self._work()
-            self._sweep()
+            with self._watching_load():
+                self._sweep()
             self.found.fit()
-            self._quality()
-            self._mix()
-            self._peaks()
-            self._breakdown()
+            with self._watching_load():
+                self._quality()
+                self._mix()
+                self._peaks()
+                self._breakdown()
             self.found.complete = True
         except KeyboardInterrupt:
             if not self.found.sweep.timings() and not self.found.memory.probes:
@@ -139,13 +147,22 @@ class Session:
         self._tell("")
         return self.found.profile()
 
+    @contextmanager
+    def _watching_load(self) -> Iterator[None]:
+        """Note what other programs use meanwhile; the busier phase counts."""
+        others = OtherLoad()
+        try:
+            yield
+        finally:
+            self.found.other_load_cores = max(self.found.other_load_cores, others.cores())
+
     def _until(self, share: float) -> float:
         return self.begun_at + share * self.options.budget_s
 
     def _tell(self, what: str) -> None:
         """Move the progress to the seconds that have gone, never beyond the budget."""
         most_s = self.options.budget_s
-        gone_s = min(float(int(self.clock() - self.begun_at)), most_s) if what else most_s
+        gone_s = min(self.clock() - self.begun_at, most_s) if what else most_s
         self.progress.advance(gone_s - self.told_s)
         self.told_s = gone_s
         self.progress.note(what)
@@ -212,27 +229,24 @@ class Session:
                 sweep.drop(shape, "memory", reason)
             else:
                 fitting.append(shape)
-        until, others = self._until(SWEEP_UNTIL), OtherLoad()
-        try:
-            explore(
-                fitting,
-                self.caller,
-                sweep=sweep,
-                clock=self.clock,
-                until=until,
-                watch=lambda _: self._tell("warming up"),
-            )
-            rng = np.random.default_rng(self.options.seed)
-            timed: dict[str, Any] = {"sweep": sweep, "clock": self.clock, "until": until, "watch": self._tell_samples}
-            repeat(self.caller, rng=rng, only_promised=True, **timed)
-            reconsider(self.caller, **timed)
-            repeat(self.caller, rng=rng, **timed)
-        finally:
-            self.found.other_load_cores = others.cores()
+        until = self._until(SWEEP_UNTIL)
+        explore(
+            fitting,
+            self.caller,
+            sweep=sweep,
+            clock=self.clock,
+            until=until,
+            watch=lambda _: self._tell("warming up"),
+        )
+        rng = np.random.default_rng(self.options.seed)
+        timed: dict[str, Any] = {"sweep": sweep, "clock": self.clock, "until": until, "watch": self._tell_samples}
+        repeat(self.caller, rng=rng, only_promised=True, **timed)
+        reconsider(self.caller, **timed)
+        repeat(self.caller, rng=rng, **timed)
 
     def _tell_samples(self, sweep: Sweep) -> None:
         num_samples = sum(len(point.samples_s) for point in sweep.points)
-        self._tell(f"timing: {len(sweep.points)} shapes, {num_samples} samples")
+        self._tell(f"timing: {counted(len(sweep.points), 'shape')}, {counted(num_samples, 'sample')}")
 
     def _mix(self) -> None:
         """Measure mixed lengths, at 1 item and a few sizes up to the largest that was measured."""
@@ -312,4 +326,6 @@ class Session:
             launch_s = smallest_launch_s(times[smallest], self.found.work(smallest), self.found.peaks)
         for shape in shapes:
             if shape in times:
-                self.found.parts.append(take_apart(shape, times[shape], admit_s=admit_s, launch_s=launch_s))
+                least_s = self.found.peaks.least_s(self.found.work(shape))
+                parts = take_apart(shape, times[shape], admit_s=admit_s, launch_s=launch_s, least_s=least_s)
+                self.found.parts.append(parts)

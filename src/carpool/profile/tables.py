@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from carpool.profile.wording import of_tokens
 from carpool.report.table import Cell, Column, Table
-from carpool.units import format_bytes, format_duration
+from carpool.units import counted, format_bytes, format_durations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,9 +56,10 @@ def point_tables(profile: Profile) -> Iterator[Table]:
 
 
 def _point_table(profile: Profile, length: int, points: list[ProfilePoint]) -> Table:
-    title = f"{profile.name}, items of {length} tokens" if profile.has_lengths else profile.name
+    title = f"{profile.name}, items{of_tokens(profile, length)}" if profile.has_lengths else profile.name
     columns = [one for one in POINT_COLUMNS if any(one[1](point) is not None for point in points)]
-    knee = next((knee.batch_size for knee in profile.knees if knee.length == length), None)
+    knees = profile.knees if profile.trust.trusted else ()
+    knee = next((knee.batch_size for knee in knees if knee.length == length), None)
     sizes = [point.batch_size for point in points]
     return Table(
         title,
@@ -75,6 +77,8 @@ def _point_notes(profile: Profile, points: list[ProfilePoint]) -> Iterator[str]:
         sizes = ", ".join(str(point.batch_size) for point in weak)
         least = min(point.confidence for point in weak)
         yield f"At batch {sizes} there are few samples: the interval is their whole range ({least:.0%} confidence)."
+    if any(point.mbu is not None and point.mbu > 1.0 for point in points):
+        yield "An MBU above 100 % is of data that stay in caches, faster than the memory that it is held against."
     skipped = [one for one in profile.skipped if one.length == points[0].length]
     if skipped:
         listed = ", ".join(str(one.batch_size) for one in skipped)
@@ -83,6 +87,7 @@ def _point_notes(profile: Profile, points: list[ProfilePoint]) -> Iterator[str]:
 
 def knee_table(profile: Profile) -> Table:
     """What the fit says of the knee at every length."""
+    is_measured = [profile.is_measured(knee.batch_size, knee.length) for knee in profile.knees]
     return Table(
         "The knee: smallest batch within 5 % of the best throughput, by the fit",
         (
@@ -92,6 +97,7 @@ def knee_table(profile: Profile) -> Table:
             Column("items/s", spec=",.0f"),
             Column("speed-up", spec=".2f"),
             Column("overhead left", "%", spec=".0f"),
+            Column("figures"),
         ),
         tuple(
             (
@@ -101,8 +107,9 @@ def knee_table(profile: Profile) -> Table:
                 knee.items_per_s,
                 knee.speedup,
                 100.0 * knee.overhead_share,
+                "measured" if measured else "estimated",
             )
-            for knee in profile.knees
+            for knee, measured in zip(profile.knees, is_measured, strict=True)
         ),
     )
 
@@ -125,7 +132,7 @@ def breakdown_table(profile: Profile) -> Table:
     ]
     rows.append(("whole call", *(MS * one.total_s / one.batch_size for one in parts)))
     rows.append(("overhead", *(MS * one.overhead_s / one.batch_size for one in parts)))
-    length = f", items of {parts[0].length} tokens" if profile.has_lengths else ""
+    length = f", items{of_tokens(profile, parts[0].length)}" if profile.has_lengths else ""
     return Table(
         f"Where the time of a call goes, ms per item{length}",
         (Column("part"), *(Column(f"batch {one.batch_size}", spec=".3f") for one in parts)),
@@ -145,7 +152,7 @@ def _launch(how: str) -> str:
 def mix_table(profile: Profile) -> Table:
     """Items of mixed lengths, in order of arrival and sorted."""
     return Table(
-        f"Items as they come, lengths mixed ({profile.mix[0].num_items} of them)",
+        f"Items as they come, lengths mixed ({counted(profile.mix[0].num_items, 'item')})",
         (
             Column("batch"),
             Column("by arrival", "items/s", spec=",.0f"),
@@ -221,6 +228,7 @@ def _tolerance(tolerance: Tolerance) -> str:
 def machine_table(profile: Profile) -> Table:
     """What the figures hold for."""
     machine, peaks = profile.machine, profile.peaks
+    took, budget = format_durations(profile.took_s, profile.budget_s)
     rows: list[tuple[Cell, ...]] = [
         ("device", f"{machine.device}: {machine.device_name}"),
         ("cores, threads", f"{machine.num_cores}, {machine.num_threads or 'unknown'}"),
@@ -228,7 +236,7 @@ def machine_table(profile: Profile) -> Table:
         ("dtype", machine.dtype or "the target's own"),
         ("versions", ", ".join(f"{name} {version}" for name, version in machine.versions.items())),
         ("system", machine.platform),
-        ("took", f"{format_duration(profile.took_s)} of {format_duration(profile.budget_s)}, loading not counted"),
+        ("took", f"{took} of {budget}, loading not counted"),
     ]
     if peaks is not None:
         rows.append(("peak arithmetic", f"{peaks.flops_per_s / 1e9:,.0f} GFLOP/s ({_how_found(peaks)})"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from carpool.errors import ConfigError
+from carpool.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,8 +79,8 @@ class Table:
         for number, row in enumerate(self.rows):
             if len(row) != len(self.columns):
                 raise ConfigError(
-                    f"row {number} of table {self.title!r} has {len(row)} cells, its columns are {len(self.columns)}: "
-                    "give one cell a column, None for an empty one"
+                    f"row {number} of table {self.title!r} has {counted(len(row), 'cell')}, "
+                    f"its columns are {len(self.columns)}: give one cell a column, None for an empty one"
                 )
         if self.highlight is not None and not 0 <= self.highlight < len(self.rows):
             raise ConfigError(

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["label", "place", "positions"]
 
-MOST_TICKS = 9
-FEWEST_DECADES = 2
+MOST_TICKS, FEWEST_TICKS = 9, 3
+# Where ticks stand in a decade, from the closest on: the first of these that gives few enough is taken.
+DIGITS = ((1, 2, 5), (1, 3), (1,))
 
 
 def place(axis: Axis, limits: tuple[float, float], scale: Scale) -> None:
@@ -47,7 +48,13 @@ def positions(limits: tuple[float, float], scale: Scale) -> list[float]:
     if scale == "log2":
         return _thin([2.0**power for power in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)])
     if scale == "log10":
-        return _decades(low, high)
+        decades = _decades(low, high)
+        # Within less than a decade there may be hardly any round number: then the scale is nearly a linear one.
+        return decades if len(decades) >= FEWEST_TICKS else [tick for tick in _steps(low, high) if tick > 0.0]
+    return _steps(low, high)
+
+
+def _steps(low: float, high: float) -> list[float]:
     step = _step((high - low) / 6)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{step * number:.12g}") for number in range(first, last + 1)]
@@ -70,8 +77,11 @@ def _step(least: float) -> float:
 
 def _decades(low: float, high: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    digits = (1, 2, 5) if math.log10(high / low) < FEWEST_DECADES else (1,)
-    return _thin([tick for power in powers for digit in digits if low <= (tick := float(f"{digit}e{power}")) <= high])
+    every = [
+        [tick for power in powers for digit in digits if low <= (tick := float(f"{digit}e{power}")) <= high]
+        for digits in DIGITS
+    ]
+    return next((found for found in every if len(found) <= MOST_TICKS), _thin(every[-1]))
 
 
 def _thin(found: Sequence[float]) -> list[float]:

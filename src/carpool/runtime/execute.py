@@ -5,6 +5,7 @@ from typing import Any
 
 from carpool.errors import CarpoolError, ModelError, OutOfMemory, WrongResultCount
 from carpool.models.blame import text_of
+from carpool.units import counted, with_article
 
 Run = Callable[[Sequence[Any]], Any]
 
@@ -62,9 +63,9 @@ def _one_line(error: BaseException) -> str:
 def _checked(results: Any, rows: list[Any]) -> list[Any]:
     count = _count(results)
     if count != len(rows):
-        found = f"{count} results" if count is not None else f"a {type(results).__name__}"
+        found = with_article(type(results).__name__) if count is None else counted(count, "result")
         raise WrongResultCount(
-            f"the model returned {found} for {len(rows)} items: return a list with one result an item"
+            f"the model returned {found} for {counted(len(rows), 'item')}: return a list with one result an item"
         )
     if hasattr(results, "dtype") and not _has_nan(results):
         return list(results)

@@ -15,6 +15,7 @@ from carpool.errors import ModelError
 from carpool.serve.datatypes import BYTES, NUMPY, Array, datatype_of, shortened
 from carpool.serve.faults import bad_request
 from carpool.serve.signature import Field, Shape, take_apart, to_array
+from carpool.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,7 +102,7 @@ def _flat(tensor: JsonTensor, shape: tuple[int, ...]) -> list[Any]:
             values = list(chain.from_iterable(values))
     if len(values) != math.prod(shape):
         raise bad_request(
-            f"{_name(tensor)} has {len(values):,} values, and its shape {_short(tensor.shape)} means "
+            f"{_name(tensor)} has {counted(len(values), 'value')}, and its shape {_short(tensor.shape)} means "
             f"{_short(math.prod(shape))}: make them agree"
         )
     return values

@@ -18,6 +18,7 @@ from carpool.profile.other_load import OtherLoad
 from carpool.profile.report import write_report
 from carpool.profile.run import profile_target
 from carpool.signals.objective import Objective
+from carpool.units import counted
 from carpool.verify.compare import Comparison, Trial
 from carpool.verify.scrape import between, read_counts
 from carpool.verify.server import serving
@@ -71,7 +72,7 @@ def batch_limit(profile: Profile) -> int:
     """
     if profile.knee is None:
         raise CarpoolError(
-            f"the profile of {profile.target} has {len(profile.points)} points, too few to find the knee: "
+            f"the profile of {profile.target} has {counted(len(profile.points), 'point')}, too few to find the knee: "
             "give it more time (--budget)"
         )
     return 1 << max(1, (profile.knee.batch_size - 1).bit_length())

@@ -1,0 +1,146 @@
+"""Whether a profile is to be trusted: signs that the machine was disturbed, and parts of it that contradict others.
+
+Signs that the times are wrong:
+    load    other programs used more than a quarter of the cores while it was timed
+    drift   the later half of the samples was slower or faster than the earlier by more than a quarter
+    spread  half of the times are known no better than to a quarter
+    peaks   the model's own batches beat the best matrix product (on a processor), or moved data that no cache holds
+            faster than the best copy: then those were held up, or the work is counted wrongly
+    parts   a call that was taken apart took more than twice as long as the table says, or less than half
+Signs that the fit is wrong, however sure the times are:
+    fit     half of its predictions of shapes that it had not seen were off by more than a fifth
+    mix     its prediction of items as they come was off by more than a half
+
+On a quiet machine all of these are far from their limits. Everything here follows from figures that the profile holds.
+"""
+
+from __future__ import annotations
+
+import shlex
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING
+
+from carpool.profile.artefact import Trust
+from carpool.profile.peaks import COPY_BYTES
+from carpool.profile.wording import at_shape
+from carpool.units import format_durations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from carpool.profile.artefact import Profile
+    from carpool.profile.breakdown import CallParts
+
+MOST_LOAD, MOST_DRIFT, MOST_SPREAD, MOST_RATIO = 0.25, 0.25, 0.25, 2.0
+# A matrix product of another size than those tried may be a little faster.
+MOST_OF_PEAK = 1.05
+MOST_FIT_ERROR_PCT, MOST_MIX_ERROR_PCT = 20.0, 50.0
+
+
+def judge(profile: Profile) -> Trust:
+    """Look for what speaks against a profile, and say what to do about it.
+
+    Args:
+        profile: Whole but for its own trust and sentences, which are not looked at.
+    """
+    of_times, of_fit = tuple(_doubts_of_times(profile)), tuple(_doubts_of_fit(profile))
+    if not of_times and not of_fit:
+        return Trust()
+    if of_times:
+        remedy = f"close other programs and run again, for longer: {_command(profile, ())}"
+    else:
+        remedy = f"measure more batch sizes, for longer: {_command(profile, _sizes_between(profile))}"
+    return Trust(trusted=False, times_sure=not of_times, reasons=of_times + of_fit, remedy=remedy)
+
+
+def headline(trust: Trust) -> str:
+    """Return the warning that a profile which is not to be trusted begins with."""
+    return (
+        "do not trust what the fit predicts, though the times that were measured are sure"
+        if trust.times_sure
+        else "do not trust this profile"
+    )
+
+
+def _doubts_of_times(profile: Profile) -> Iterator[str]:
+    """Say why the measured times may be wrong, each reason with its figures."""
+    num_cores = profile.machine.num_cores
+    if profile.other_load_cores > MOST_LOAD * num_cores:
+        yield f"other programs used {profile.other_load_cores:.1f} of {num_cores} cores while it was timed"
+    if abs(profile.drift) > MOST_DRIFT:
+        word = "slower" if profile.drift > 0 else "faster"
+        yield f"the machine became {abs(profile.drift):.0%} {word} while it was timed"
+    yield from _spread(profile)
+    yield from _beaten_peaks(profile)
+    yield from _parts(profile)
+
+
+def _spread(profile: Profile) -> Iterator[str]:
+    spreads = [(point.high_s - point.low_s) / (2.0 * point.time_s) for point in profile.points]
+    if spreads and median(spreads) > MOST_SPREAD:
+        yield f"repeats differed so much that half of the times are known to no better than {median(spreads):.0%}"
+
+
+def _beaten_peaks(profile: Profile) -> Iterator[str]:
+    """Say which peaks the model passed; on an accelerator, convolutions may use faster arithmetic than the product."""
+    peaks = profile.peaks
+    if peaks is None:
+        return
+    if profile.machine.device == "cpu" and peaks.model_over_product > MOST_OF_PEAK:
+        yield f"the model reached {peaks.model_over_product:.0%} of the FLOP/s of the machine's best matrix product"
+    moved = [
+        point.mbu for point in profile.points if point.mbu and point.mbu * peaks.bytes_per_s * point.time_s > COPY_BYTES
+    ]
+    if moved and max(moved) > MOST_OF_PEAK:
+        yield f"the model moved {max(moved):.0%} of the bytes/s of the machine's best copy"
+
+
+def _parts(profile: Profile) -> Iterator[str]:
+    """Hold calls that were taken apart against the median of the same call in the table."""
+    times_s = {(point.batch_size, point.length): point.time_s for point in profile.points}
+    both = [
+        (parts, times_s[parts.batch_size, parts.length])
+        for parts in profile.breakdown
+        if (parts.batch_size, parts.length) in times_s
+    ]
+    worst = max(both, key=_ratio, default=None)
+    if worst is None or _ratio(worst) <= MOST_RATIO:
+        return
+    alone, in_table = format_durations(worst[0].call_s, worst[1])
+    size = worst[0].batch_size
+    yield f"batches of {size} took {in_table} when they were timed and {alone} when they were taken apart"
+
+
+def _ratio(both: tuple[CallParts, float]) -> float:
+    parts, time_s = both
+    return max(parts.call_s / time_s, time_s / max(parts.call_s, 1e-9))
+
+
+def _doubts_of_fit(profile: Profile) -> Iterator[str]:
+    """Say why what the fit predicts may be wrong."""
+    model = profile.cost_model
+    if model is not None and model.error_pct > MOST_FIT_ERROR_PCT:
+        yield (
+            f"the fit misses shapes that it has not seen by {model.error_pct:.0f} % at the median and by "
+            f"{model.worst_error_pct:.0f} % at {at_shape(profile, *model.worst_error_at)}"
+        )
+    errors = [point.predicted_error_pct for point in profile.mix if point.predicted_error_pct is not None]
+    if errors and max(errors) > MOST_MIX_ERROR_PCT:
+        yield f"what the fit predicts of items as they come is off by {max(errors):.0f} %"
+
+
+def _command(profile: Profile, sizes: Sequence[int]) -> str:
+    """Return how to measure again with twice the time, and other batch sizes where there are any."""
+    budget_s = 2.0 * profile.budget_s
+    if not any(mark in profile.target for mark in ":/\\."):  # a live object, which has no name on the command line
+        asked = f"batch_sizes={tuple(sizes)}, " if sizes else ""
+        return f"`ProfileOptions({asked}budget_s={budget_s:g})`"
+    asked = f" --batch-sizes {','.join(map(str, sizes))}" if sizes else ""
+    return f"`carpool profile {shlex.quote(profile.target)}{asked} --budget {budget_s:g}s`"
+
+
+def _sizes_between(profile: Profile) -> list[int]:
+    """Return the measured batch sizes and those halfway between them."""
+    measured = sorted({point.batch_size for point in profile.points})
+    return sorted({*measured, *((low + high) // 2 for low, high in pairwise(measured))})
