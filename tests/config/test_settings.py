@@ -230,3 +230,73 @@ def test_the_reference_page_has_every_key_with_its_default_and_meaning() -> None
         default = list(leaf.default) if isinstance(leaf.default, tuple) else leaf.default
         shown = "none" if default is None else f"`{default}`"
         assert f"| `{leaf.key}` | {shown} | {leaf.description} |" in page
+
+
+WORKLOAD = """
+profile_sha256 = "{sha}"
+[model]
+num_workers = 3
+[workload]
+rate = 400
+arrivals = "gamma"
+burstiness = 2.5
+lengths = [16, 16, 64]
+deadline = "200ms"
+priorities = {{ 0 = 0.9, "5" = 0.1 }}
+"""
+
+
+def test_a_workload_is_read_with_its_units(tmp_path: Path) -> None:
+    """Durations are seconds, priorities whole numbers; what was not told is None."""
+    settings = load_settings(written(tmp_path, WORKLOAD.format(sha="0a" * 32)))
+    workload = settings.workload
+    assert (workload.rate, workload.arrivals, workload.burstiness, workload.speed) == (400.0, "gamma", 2.5, None)
+    assert (workload.lengths, workload.deadline_s, workload.patience_s) == ((16, 16, 64), 0.2, None)
+    assert workload.priorities == {0: 0.9, 5: 0.1}
+    assert (settings.profile_sha256, settings.model.num_workers) == ("0a" * 32, 3)
+
+
+def test_files_that_a_file_names_are_sought_beside_it(tmp_path: Path) -> None:
+    """Those that the command line names, and absolute ones, are left as they are."""
+    path = written(tmp_path, 'profile = "p.json"\n[workload]\ntrace = "/data/t.csv"\n')
+    settings = load_settings(path)
+    assert (settings.profile, settings.workload.trace) == (tmp_path / "p.json", Path("/data/t.csv"))
+    assert load_settings(path, flags={"profile": "p.json"}).profile == Path("p.json")
+
+
+@pytest.mark.parametrize(
+    ("flags", "left"),
+    [
+        ({"rate": 5}, {"rate": 5.0, "arrivals": "gamma", "burstiness": 2.5}),
+        ({"arrivals": "poisson"}, {"rate": 400.0, "arrivals": "poisson", "burstiness": None}),
+        ({"trace": "t.csv"}, {"rate": 400.0, "arrivals": None, "burstiness": None, "trace": Path("t.csv")}),
+        ({"trace": "t.csv", "speed": 2}, {"rate": None, "arrivals": None, "speed": 2.0}),
+    ],
+)
+def test_a_stronger_layer_displaces_what_has_no_meaning_beside_it(
+    tmp_path: Path, flags: dict[str, Any], left: dict[str, Any]
+) -> None:
+    """Other arrivals take away the shape of those before; a rate and a speed take away each other."""
+    path = written(tmp_path, WORKLOAD.format(sha="0" * 64))
+    workload = load_settings(path, flags={f"workload.{key}": value for key, value in flags.items()}).workload
+    assert {key: getattr(workload, key) for key in left} == left
+    assert workload.deadline_s == 0.2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("profile_sha256 = 'abc'\n", "profile_sha256 is 'abc'; it must be text"),
+        ("[model]\nnum_workers = 0\n", "model.num_workers is 0; it must be a whole number of at least 1"),
+        ("[workload]\nrate = 0\n", "workload.rate is 0; it must be a number above 0"),
+        ("[workload]\narrivals = 'often'\n", "workload.arrivals is 'often'; it must be one of"),
+        ("[workload]\npeak_to_mean = 3\n", "workload.peak_to_mean is 3; it must be a number from 1 to 2"),
+        ("[workload]\non = '0s'\n", "workload.on: '0s' is no time at all; it must be above 0"),
+        ("[workload]\nlengths = [0]\n", "workload.lengths is [0]; it must be a list, each part a whole number of at"),
+        ("[workload]\npriorities = { high = 1 }\n", "workload.priorities: 'high' is no priority; it must be a whole"),
+        ("[workload]\nburstness = 3\n", "unknown key 'workload.burstness': did you mean 'burstiness'?"),
+    ],
+)
+def test_a_workload_that_is_none_is_named_with_its_key(tmp_path: Path, text: str, message: str) -> None:
+    """As are a hash that is none, and no workers."""
+    assert message in refusal(path=written(tmp_path, text))

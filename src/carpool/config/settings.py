@@ -30,6 +30,15 @@ _POLICY_NAMES = {
     "ageing": "ageing_s",
     "memory_limit": "memory_limit_bytes",
 }
+# What a key that is given leaves without meaning, and so displaces where a weaker layer gave it: other arrivals need no
+# burstiness of the ones before.
+_SHAPES = ("burstiness", "on", "off", "peak_to_mean", "period", "trace_start", "trace_duration", "speed")
+_DISPLACED = {
+    "workload.arrivals": tuple(f"workload.{key}" for key in ("trace", *_SHAPES)),
+    "workload.trace": tuple(f"workload.{key}" for key in ("arrivals", *_SHAPES)),
+    "workload.rate": ("workload.speed",),
+    "workload.speed": ("workload.rate",),
+}
 # The keys of [workload] whose values are seconds.
 _WORKLOAD_SECONDS = ("on", "off", "period", "trace_start", "trace_duration", "deadline", "patience")
 
@@ -151,7 +160,8 @@ def load_settings(
     """
     known = {leaf.key: leaf for leaf in leaves()}
     given = [_from_flags(flags or {}, known), _from_environment(environ or {}, known), _from_file(path, known)]
-    values = tuple(_setting(leaf, given) for leaf in known.values())
+    left = _displaced(given)
+    values = tuple(_setting(leaf, left) for leaf in known.values())
     return _assemble(values)
 
 
@@ -216,6 +226,16 @@ def _from_file(path: Path | str | None, known: Mapping[str, Leaf]) -> dict[str, 
 def _beside(directory: Path, name: Any) -> Any:
     """Seek a file where the file that names it is, so that both can be moved and used from anywhere."""
     return str(directory / name) if isinstance(name, str) else name
+
+
+def _displaced(layers: list[dict[str, _Given]]) -> list[dict[str, _Given]]:
+    """Take out of each layer what a stronger one displaces."""
+    gone: set[str] = set()
+    left = []
+    for layer in layers:
+        left.append({key: given for key, given in layer.items() if key not in gone})
+        gone |= {key for given in layer for key in _DISPLACED.get(given, ())}
+    return left
 
 
 def _flatten(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -120,7 +120,8 @@ class Workload:
             return self, ""
         said = (
             f"The model takes at most {counted(max_length, 'token')}: {num_longer:,} of the workload's "
-            f"{counted(len(known), 'length')} ({num_longer / len(known):.1%}), up to {max(known):,}, were cut to that."
+            f"{counted(len(known), 'length')} ({num_longer / len(known):.1%}), up to {max(known):,}, "
+            f"{'was' if num_longer == 1 else 'were'} cut to that."
         )
         arrivals = self.arrivals
         if isinstance(arrivals, Replay) and arrivals.trace.lengths is not None:
