@@ -73,9 +73,7 @@ _SHAPE = {
         help="Of daily arrivals: the highest rate over the mean.  [default: 1.5]",
     ),
     "period": click.option("--period", type=DURATION, help="Of daily arrivals: how long a day is.  [default: 24h]"),
-    "trace": click.option(
-        "--trace", type=TRACE, help="Arrivals as recorded: CSV, JSONL or Carpool's events."
-    ),
+    "trace": click.option("--trace", type=TRACE, help="Arrivals as recorded: CSV, JSONL or Carpool's events."),
     "trace_start": click.option("--trace-start", type=WAIT, help="Begin this far into the trace."),
     "speed": click.option("--speed", type=RATE, help="Play the trace this many times as fast.  [default: 1]"),
 }
