@@ -12,6 +12,8 @@ from carpool.plan.subject import Subject
 from carpool.plan.workload import Workload
 from carpool.plan.workload_table import arrivals_of, from_settings
 from carpool.profile.artefact import Profile
+from carpool.profile.machine import describe_machine
+from carpool.profile.validity import machine_differences
 from carpool.signals.objective import Objective
 from carpool.verify.again import profile_of
 from carpool.verify.site import on_loopback
@@ -31,6 +33,7 @@ class Check:
         profile: what was predicted from.
         measured_again: whether that was measured for this check.
         changed: whether it is another profile than the plan was made from.
+        differences: between the machine that it was measured on and this one, one a line.
         workload: what arrived.
         cut: what was cut of it to fit the model, as a sentence; empty for nothing.
         have_lengths: whether the requests had the lengths of the workload.
@@ -44,6 +47,7 @@ class Check:
     profile: Profile
     measured_again: bool
     changed: bool
+    differences: tuple[str, ...]
     workload: Workload
     cut: str
     have_lengths: bool
@@ -102,6 +106,7 @@ def check_plan(
                 profile=profile,
                 measured_again=again_s is not None,
                 changed=again_s is None and _changed(settings, path),
+                differences=_differences(settings, profile),
                 workload=workload,
                 cut=cut,
                 have_lengths=site.bodies.have_lengths,
@@ -123,3 +128,10 @@ def _changed(settings: ServeSettings, profile: Path) -> bool:
     """Tell whether a profile is another one than the plan says that it was made from."""
     planned = settings.profile_sha256
     return planned is not None and hashlib.sha256(profile.read_bytes()).hexdigest() != planned
+
+
+def _differences(settings: ServeSettings, profile: Profile) -> tuple[str, ...]:
+    """Say in what the machine that was profiled differs from this one, as the plan is served on it."""
+    profiled, model = profile.machine, settings.model
+    here = describe_machine(model.device or profiled.device, model.dtype or profiled.dtype, model.num_threads)
+    return machine_differences(profiled, here)

@@ -7,8 +7,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from carpool.loadgen.stats import summarise
-from carpool.profile.machine import describe_machine
-from carpool.profile.validity import machine_differences
 from carpool.units import counted, format_count, format_duration
 from carpool.verify.beside import KINDS
 from carpool.verify.compare import QUIET_CORES
@@ -49,7 +47,8 @@ def verdict(rows: Sequence[Beside]) -> tuple[Tone, str]:
     over = missed(rows)
     if not over:
         return "good", f"What was predicted is what was measured: errors of {errors}; {held}."
-    names = " and ".join(row.kind.label for row in over)
+    *others, last = (row.kind.label for row in over)
+    names = f"{', '.join(others)} and {last}" if others else last
     return "warning", f"The prediction is off in {names}: errors of {errors}; {held}."
 
 
@@ -126,13 +125,9 @@ def _about_profile(check: Check) -> Iterator[str]:
         yield "The profile is another than the plan was made from, so the plan may not be the best for it: plan again."
     if not check.profile.trust.trusted:
         yield f"The profile itself is in doubt: {' '.join(check.profile.trust.reasons)}"
-    profiled = check.profile.machine
-    here = describe_machine(profiled.device, profiled.dtype, profiled.num_threads)
-    differences = machine_differences(profiled, here)
-    if differences:
-        yield (
-            f"The profile was measured elsewhere ({'; '.join(differences)}): measure it here, with --profile-again 30s."
-        )
+    if check.differences:
+        differences = "; ".join(check.differences)
+        yield f"The profile was measured elsewhere ({differences}): measure it here, with --profile-again 30s."
 
 
 def _about_load(check: Check) -> Iterator[str]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ALONE_SHARE, LEAST_ALONE_S, MOST_ALONE_S = 0.1, 0.5, 5.0
 # Windows that are simulated: as many as take about half a minute, within bounds.
-ITEMS_SIMULATED, FEWEST_WINDOWS, MOST_WINDOWS = 2_000_000, 20, 60
+ITEMS_SIMULATED, FEWEST_WINDOWS, MOST_WINDOWS = 2_000_000, 20, 40
 OF_CHECKS = 1  # sets the streams that are sent apart from those that are simulated
 
 

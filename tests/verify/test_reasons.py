@@ -1,0 +1,100 @@
+"""What a check amounts to in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from carpool.profile.artefact import Trust
+from carpool.verify.check_report import rows_of
+from carpool.verify.reasons import doubts, reasons, verdict
+from tests.verify.checks import check
+
+if TYPE_CHECKING:
+    from carpool.verify.check import Check
+    from carpool.verify.window import Window
+
+
+def in_first_window(found: Check, window: Window) -> Check:
+    """The same check with another first window."""
+    first, *others = found.findings.observed
+    return replace(found, findings=replace(found.findings, observed=(replace(first, window=window), *others)))
+
+
+def test_a_prediction_that_came_true_is_told_with_its_errors() -> None:
+    """And needs no reasons."""
+    found = check(num_windows=3)
+    tone, said = verdict(rows_of(found))
+    assert tone == "good"
+    assert said.startswith("What was predicted is what was measured: errors of throughput ")
+    assert "measured values lie in their 90 % intervals" in said
+    assert reasons(found, rows_of(found)) == ()
+    assert doubts(found) == ()
+
+
+def test_a_prediction_that_is_off_is_taken_apart() -> None:
+    """Slow batches are named as the cause, with how slow they are, and what used the processor."""
+    found = check(pace=1.5)
+    tone, said = verdict(rows_of(found))
+    assert tone == "warning"
+    assert "The prediction is off in p50, p99 and mean batch" in said
+    told = reasons(found, rows_of(found))
+    assert any(
+        one.startswith("P99 was ") and "to batches that took 1.50 times as long as the profile says" in one
+        for one in told
+    )
+    assert any(
+        one.startswith("Already with a single client batches took 1.50 times") and "--profile-again 30s" in one
+        for one in told
+    )
+    assert told[-1].endswith("the server used 0.80, the load generator 0.10 and other programs 0.00.")
+
+
+def test_after_measuring_again_there_is_no_use_in_doing_so_once_more() -> None:
+    """The remedy is another."""
+    found = check(pace=1.5, again=True)
+    assert not any("--profile-again" in one for one in reasons(found, rows_of(found)))
+
+
+def test_a_long_way_is_told_beside_the_short_one_of_a_single_client() -> None:
+    """In the sentence about the figure that it moved."""
+    found = check(loaded_s=0.02)
+    (p50,) = (one for one in reasons(found, rows_of(found)) if one.startswith("P50"))
+    assert "to the way to the server and back (20 ms, 2 ms for one client)" in p50
+
+
+def test_another_profile_or_one_in_doubt_is_told() -> None:
+    """The plan may then not be the best."""
+    found = check()
+    assert "plan again" in doubts(replace(found, changed=True))[0]
+    doubted = replace(found.profile, trust=Trust(trusted=False, reasons=("it was measured in a storm",), remedy=""))
+    assert doubts(replace(found, profile=doubted)) == ("The profile itself is in doubt: it was measured in a storm",)
+
+
+def test_a_profile_of_another_machine_is_told_with_the_differences() -> None:
+    """Name by name."""
+    (said,) = doubts(replace(check(), differences=("threads: 64 in the profile, 1 here",)))
+    assert "measured elsewhere (threads: 64 in the profile, 1 here)" in said
+
+
+def test_what_was_cut_and_what_failed_is_told() -> None:
+    """With the first failure's own words."""
+    found = check()
+    window = found.findings.observed[0].window
+    outcome = window.load.outcome.astype("<U32")
+    outcome[:3] = "http 503"
+    load = replace(window.load, outcome=outcome, details={"http 503": "the queue is full"})
+    told = doubts(replace(in_first_window(found, replace(window, load=load)), cut="Some were cut."))
+    assert told == ("Some were cut.", "3 requests failed, the first of them so: http 503, the queue is full")
+
+
+def test_a_busy_machine_and_a_late_generator_are_told() -> None:
+    """Neither is the server's doing."""
+    found = check()
+    window = found.findings.observed[0].window
+    late = replace(window.load, sent_at=window.load.intended_at + np.full(len(window.load.outcome), 0.5))
+    busy, limited = doubts(in_first_window(found, replace(window, load=late, other_load_cores=1.5)))
+    assert busy.startswith("Other programs used up to 1.5 cores meanwhile: do not trust this")
+    assert "The load generator shares the machine with the server" in limited
