@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from carpool.plan.slo import Gap, Verdict
-from carpool.plan.words import among
+from carpool.plan.words import among, changed
 from carpool.units import counted, format_count, format_duration
 
 if TYPE_CHECKING:
@@ -224,14 +224,14 @@ def _why_not(result: SearchResult, candidates: Candidates, rate: float) -> str:
 
 
 def _what_it_buys(chosen: Tried, unbatched: Tried) -> str:
-    """Hold the chosen setup against no batching, both in the same windows."""
-    with_it, without = chosen.prediction, unbatched.prediction
-    name, now_s, then_s = _latency(with_it, without)
-    more = with_it.goodput.value / without.goodput.value - 1 if without.goodput.value else float("inf")
-    goodput = f" and {more:.0%} more goodput" if _SMALL_LOSS < more < float("inf") else ""
+    """Hold no batching against the chosen setup, both in the same windows."""
+    now, without = chosen.prediction, unbatched.prediction
+    name, now_s, other_s = _latency(now, without)
+    lost = 1 - without.goodput.value / now.goodput.value if now.goodput.value else 0.0
+    goodput = f", goodput {lost:.0%} lower" if lost >= _SMALL_LOSS else ""
     return (
-        f"With it {name} is {format_duration(now_s)} rather than {format_duration(then_s)} without{goodput}, and "
-        f"workers are busy {with_it.utilisation.value:.0%} of the time rather than {without.utilisation.value:.0%}."
+        f"Without it {name} would be {changed(now_s, other_s)}{goodput}, and workers busy "
+        f"{without.utilisation.value:.0%} of the time rather than {now.utilisation.value:.0%}."
     )
 
 

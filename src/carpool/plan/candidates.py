@@ -8,9 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from carpool.core.budget import Budget
+from carpool.core.collate import round_up
 from carpool.core.policy import Policy
 from carpool.errors import ConfigError
 from carpool.plan.predict import fitted
+from carpool.plan.scatter import Scatter
 from carpool.plan.setup import Setup
 from carpool.plan.subject import Subject
 from carpool.plan.what_if import coarse_buckets
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 Cap = Literal["measured", "memory", "asked"]
 
 # Waits that are tried, as shares of the time of a single item.
-_WAITS = (0.5, 2.0)
+_WAITS = (0.2, 1.0)
 # With a budget of tokens, so many times as many short items may go together.
 _MORE_SHORT = 4
 
@@ -113,10 +115,16 @@ class Candidates:
         name = min(limits, key=lambda cap: limits[cap])
         return max(1, limits[name]), name
 
-    def memory_limit_for(self, size: int) -> int | None:
-        """Return the limit that a policy needs for batches of a size; None where none of them can pass it."""
+    def _limited(self, policy: Policy) -> Policy:
+        """Return the policy with the limit of memory, where a batch of the longest items could pass it."""
         limit = self._safe_bytes
-        return limit if limit is not None and self._memory.memory_bytes(size, self.longest) > limit else None
+        if limit is None or self._memory.memory_bytes(policy.max_batch_size, self._longest(policy)) <= limit:
+            return replace(policy, memory_limit_bytes=None)
+        return replace(policy, memory_limit_bytes=limit)
+
+    def _longest(self, policy: Policy) -> int:
+        """Return what the longest item is padded to under a policy."""
+        return round_up(self.lengths[-1], fitted(policy, self.subject).length_buckets)
 
     # ------------------------------------------------------------------------------------------------ setups
 
@@ -138,15 +146,14 @@ class Candidates:
 
     def of_size(self, size: int, num_workers: int) -> Setup:
         """Return the setup that takes what is there, up to so many items."""
-        policy = Policy(max_batch_size=size, memory_limit_bytes=self.memory_limit_for(size))
-        return Setup(policy=policy, num_workers=num_workers)
+        return Setup(policy=self._limited(Policy(max_batch_size=size)), num_workers=num_workers)
 
     def variants(self, setup: Setup) -> list[Setup]:
         """Return the setup with one knob turned that it leaves alone."""
         if setup.policy.max_batch_size == 1:
             return []
         turned = [*self._waits(setup.policy), *self._token_budgets(setup.policy), *self._length_buckets(setup.policy)]
-        return [replace(setup, policy=policy) for policy in turned]
+        return [replace(setup, policy=self._limited(policy)) for policy in turned]
 
     def _waits(self, policy: Policy) -> Iterator[Policy]:
         if policy.max_wait_s:
@@ -161,17 +168,22 @@ class Candidates:
         """Bound the tokens of a batch at what it has of typical items, as it is and with more of the short ones."""
         if self._shortest == self.longest or policy.token_budget is not None:
             return
-        tokens = max(policy.max_batch_size * self.typical, self.longest)
+        tokens = max(policy.max_batch_size * self.typical, self._longest(policy))
         yield replace(policy, token_budget=tokens)
         most = min(_MORE_SHORT * policy.max_batch_size, self.largest(self._shortest)[0])
         if most > policy.max_batch_size:
-            memory_limit = self.memory_limit_for(most)
-            yield replace(policy, token_budget=tokens, max_batch_size=most, memory_limit_bytes=memory_limit)
+            yield replace(policy, token_budget=tokens, max_batch_size=most)
 
     def _length_buckets(self, policy: Policy) -> Iterator[Policy]:
+        """Pad to fewer lengths than the model does, where the longest item still fits and budgets still hold it."""
         coarse = coarse_buckets(self.lengths, self.subject.length_buckets)
-        if not policy.length_buckets and len(coarse) > 1 and coarse != self.subject.length_buckets:
-            yield replace(policy, length_buckets=coarse)
+        if policy.length_buckets or len(coarse) <= 1 or coarse == self.subject.length_buckets:
+            return
+        turned = replace(policy, length_buckets=coarse)
+        longest = self._longest(turned)
+        fits = self._safe_bytes is None or self._fits(longest) >= 1
+        if fits and (policy.token_budget is None or policy.token_budget >= longest):
+            yield turned
 
     # ----------------------------------------------------------------------------------------------- capacity
 
@@ -190,7 +202,7 @@ class Candidates:
             if padded not in item_s:
                 item_s[padded] = _cheapest_item_s(budget, padded)
             total_s += item_s[padded]
-        return setup.num_workers * len(self.lengths) / total_s
+        return setup.num_workers * len(self.lengths) / (total_s * Scatter.of(self.subject.call_spread).mean)
 
 
 def _cheapest_item_s(budget: Budget, padded: int) -> float:

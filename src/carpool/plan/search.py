@@ -16,7 +16,7 @@ import numpy as np
 
 from carpool.plan.candidates import Candidates
 from carpool.plan.predict import Prediction
-from carpool.plan.race import SMALL_SHARE, Contender, Race, half_width, strain, surely
+from carpool.plan.race import ROUNDS, SMALL_SHARE, Contender, Race, half_width, strain, surely
 from carpool.plan.scene import Scene
 from carpool.plan.setup import Setup
 from carpool.plan.slo import Verdict, verdict_of
@@ -43,7 +43,7 @@ class Tried:
 
     Args:
         setup: The policy and the workers.
-        prediction: What it would do in short windows, as many as it took to tell.
+        prediction: What it would do in a few short windows, the same for everything that was tried.
         verdict: Whether every objective is kept.
         tie: Whether it is as good as the best with as many workers, as far as the windows can tell.
     """
@@ -243,7 +243,7 @@ def _rank(contender: Contender, objectives: Sequence[Objective]) -> tuple[float,
 
 
 def _tried(scene: Scene, contender: Contender, *, tie: bool) -> Tried:
-    prediction = scene.together(contender.figures)
+    prediction = scene.together(contender.figures[: ROUNDS[0]])
     return Tried(setup=contender.setup, prediction=prediction, verdict=verdict_of(prediction), tie=tie)
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from carpool.plan.binding import Belongs, Binding
 from carpool.plan.candidates import Candidates
 from carpool.plan.nearest import Nearest
-from carpool.plan.race import SMALL_LATENCY, SMALL_SHARE
+from carpool.plan.race import SMALL_SHARE
 from carpool.plan.search import SearchResult
 from carpool.plan.slo import Gap, Verdict
 from carpool.plan.what_if import WhatIfRow
-from carpool.plan.words import among, describe_setup
+from carpool.plan.words import among, changed, describe_setup
 from carpool.units import format_count, format_duration
 
 if TYPE_CHECKING:
@@ -98,35 +98,32 @@ def _knobs(result: SearchResult) -> Iterator[str]:
         name = f"{knob[:1].upper()}{knob[1:]}"
         without = _without(policy, knob)
         if without != policy:
-            other = next((one for one in result.tried if one.setup.policy == without), None)
+            other = next((one for one in result.tried if one.setup == replace(chosen.setup, policy=without)), None)
             if other is not None:
-                yield f"{name} pays here: {_beside(chosen.prediction, other.prediction)} without it."
+                yield f"{name} pays here: without it {_beside(chosen.prediction, other.prediction)}."
             continue
         turned = [one for one in result.tried if _without(one.setup.policy, knob) != one.setup.policy]
-        best = min(turned, key=lambda one: _latency(one.prediction)[1], default=None)
+        best = min(turned, key=lambda one: (-one.prediction.attainment.value, _latency(one)[1]), default=None)
         if best is not None:
-            known = "can't be told to pay" if _is_lower(best.prediction, chosen.prediction) else "does not pay"
-            yield f"{name} {known}: {_beside(chosen.prediction, best.prediction)} with {describe_setup(best.setup)}."
+            known = "can't be told to pay" if _latency(best)[1] < _latency(chosen)[1] else "does not pay"
+            yield f"{name} {known}: with {describe_setup(best.setup)}, {_beside(chosen.prediction, best.prediction)}."
 
 
-def _is_lower(one: Prediction, other: Prediction) -> bool:
-    return _latency(one)[1] < (1 - SMALL_LATENCY) * _latency(other)[1]
+def _beside(now: Prediction, other: Prediction) -> str:
+    """Hold a setup against the one now: by what it answers in time where that differs, else by its latency."""
+    more = other.attainment.value - now.attainment.value
+    if abs(more) >= SMALL_SHARE:
+        word = "more" if more > 0 else "less"
+        return f"{abs(more):.1%} {word} of what arrives would be answered in time"
+    (name, now_s), (_, other_s) = _latency_of(now), _latency_of(other)
+    return f"{name} would be {changed(now_s, other_s)}"
 
 
-def _beside(one: Prediction, other: Prediction) -> str:
-    """Hold two setups against each other: by what they answer in time where that differs, else by their latency."""
-    if abs(one.attainment.value - other.attainment.value) >= SMALL_SHARE:
-        return (
-            f"{one.attainment.value:.1%} of what arrives is answered within every objective, and "
-            f"{other.attainment.value:.1%}"
-        )
-    (name, one_s), (_, other_s) = _latency(one), _latency(other)
-    if abs(other_s / one_s - 1) < SMALL_LATENCY:
-        return f"{name} is {format_duration(one_s)}, and as good as that ({format_duration(other_s)})"
-    return f"{name} is {format_duration(one_s)}, and {format_duration(other_s)}"
+def _latency(tried: Tried) -> tuple[str, float]:
+    return _latency_of(tried.prediction)
 
 
-def _latency(found: Prediction) -> tuple[str, float]:
+def _latency_of(found: Prediction) -> tuple[str, float]:
     """Return the latency that objectives are about: that of the strictest percentile, or the mean."""
     if not found.objectives:
         return "the mean latency", found.mean_s.value

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from carpool.plan.setup import Setup
 
 _FEW = 6
+# A change below this is none; from twice as high on, it is said in times.
+_SAME, _MANIFOLD = 0.03, 2.0
 
 
 def describe_setup(setup: Setup) -> str:
@@ -49,3 +51,17 @@ def among(found: Interval, form: Callable[[float], str]) -> str:
     '31 ms (27 ms to 36 ms)'
     """
     return f"{form(found.value)} ({form(found.low)} to {form(found.high)})"
+
+
+def changed(now: float, other: float) -> str:
+    """Say how another value compares with the one now.
+
+    >>> changed(100.0, 101.0), changed(100.0, 112.0), changed(100.0, 70.0), changed(100.0, 350.0)
+    ('about the same', '12% higher', '30% lower', '3.5 times as high')
+    """
+    ratio = other / now if now else 1.0
+    if abs(ratio - 1) < _SAME:
+        return "about the same"
+    if ratio >= _MANIFOLD:
+        return f"{ratio:.2g} times as high"
+    return f"{abs(ratio - 1):.0%} {'higher' if ratio > 1 else 'lower'}"
