@@ -128,6 +128,26 @@ def test_failures_are_a_message_and_an_exit_code(
     assert found["message"].startswith(message)
 
 
+@pytest.mark.parametrize("arguments", [["serve"], ["serve", "--json"]])
+def test_a_server_that_is_stopped_before_it_serves_has_not_failed(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was to go on until it is stopped: exit code 0, a sentence, and no document of an error."""
+
+    @click.command()
+    @json_option
+    def serve(output: Output) -> None:
+        """Be stopped while loading."""
+        raise KeyboardInterrupt
+
+    module = types.ModuleType("carpool.cli.serve")
+    module.__dict__["serve"] = serve
+    monkeypatch.setitem(sys.modules, "carpool.cli.serve", module)
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.strip()) == ("", "stopped before the model was ready")
+
+
 def test_a_traceback_is_shown_to_those_who_ask(
     install: Callable[[Callable[[Output], int | None]], None],
     capsys: pytest.CaptureFixture[str],

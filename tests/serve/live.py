@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from carpool.serve.app import create_app
-from carpool.serve.server import listen, run_server
+from carpool.serve.server import Ending, listen, run_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +32,11 @@ def visit(served: Served, client: Callable[[str], T], *, drain_timeout_s: float 
         client: is given the server's URL, on a thread of its own.
         drain_timeout_s: how long accepted requests may take to finish.
     """
+    return visit_to_the_end(served, client, drain_timeout_s=drain_timeout_s)[0]
+
+
+def visit_to_the_end(served: Served, client: Callable[[str], T], *, drain_timeout_s: float = 30.0) -> tuple[T, Ending]:
+    """Do as `visit` does; return also how the server ended."""
     listening = listen("127.0.0.1", 0)
     visits: list[Future[T]] = []
 
@@ -42,14 +47,14 @@ def visit(served: Served, client: Callable[[str], T], *, drain_timeout_s: float 
             stop()
 
     with _signals_ignored(), ThreadPoolExecutor(1) as pool:
-        run_server(
+        ending = run_server(
             create_app({served.name: served}),
             served,
             listening,
             drain_timeout_s=drain_timeout_s,
             on_ready=lambda: visits.append(pool.submit(use, listening.url)),
         )
-    return visits[0].result(60)
+    return visits[0].result(60), ending
 
 
 @contextmanager

@@ -17,9 +17,9 @@ import pytest
 
 from carpool.errors import ModelError
 from carpool.serve.app import create_app
-from carpool.serve.server import CannotListen, listen, run_server
+from carpool.serve.server import CannotListen, Ending, listen, run_server
 from tests.serve.fakes import Doubler, embed, offer, request
-from tests.serve.live import stop, visit
+from tests.serve.live import stop, visit, visit_to_the_end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ def test_what_was_accepted_is_answered_before_it_stops() -> None:
             model.gate.set()
             return accepted.result()[0], refused
 
-    assert visit(offer(model), client) == (200, True)
+    assert visit_to_the_end(offer(model), client) == ((200, True), Ending.ANSWERED)
 
 
 def _is_refused(url: str) -> bool:
@@ -94,10 +94,70 @@ def test_what_takes_longer_than_the_drain_timeout_is_given_up() -> None:
             return accepted.result()
 
     try:
-        status, answer = visit(offer(model), client, drain_timeout_s=0.0)
+        (status, answer), ending = visit_to_the_end(offer(model), client, drain_timeout_s=0.0)
     finally:
         model.gate.set()
+    assert ending is Ending.CUT_SHORT
     assert (status, answer["error"]) == (503, "the server is stopping and has given this up: ask again")
+
+
+class Watched:
+    """A model on offer that says when it is closed, and how long that may take."""
+
+    def __init__(self, served: Any) -> None:
+        self.closing = threading.Event()
+        self.allowed_s: list[float] = []
+        self._close = served.close
+        served.close = self.close
+
+    def close(self, timeout_s: float) -> None:
+        """Note it, and close."""
+        self.allowed_s.append(timeout_s)
+        self.closing.set()
+        self._close(timeout_s)
+
+
+def test_the_time_to_finish_is_given_once() -> None:
+    """A model that outlasts it does not get as much again once its requests have been given up."""
+    model = Doubler()
+    served = offer(model)
+    watched = Watched(served)
+
+    def client(url: str) -> int:
+        with ThreadPoolExecutor(1) as pool:
+            held_by(model)
+            accepted = pool.submit(infer, url, request([1, 2], shape=[1, 2]))
+            model.entered.acquire()
+            stop()
+            return accepted.result()[0]
+
+    try:
+        assert visit(served, client, drain_timeout_s=0.5) == 503
+    finally:
+        model.gate.set()
+    assert watched.allowed_s == [0.0]
+
+
+def test_a_second_signal_ends_the_wait_for_a_model_whose_clients_have_left() -> None:
+    """Nobody wants its answer any more, so that nothing is given up."""
+    model = Doubler()
+    served = offer(model)
+    watched = Watched(served)
+
+    def client(url: str) -> None:
+        held_by(model)
+        with closing(connect(url)) as connection:
+            connection.request("POST", "/v2/models/m/infer", json.dumps(request([1, 2], shape=[1, 2])))
+            model.entered.acquire()
+        stop()
+        watched.closing.wait(30)
+
+    try:
+        _, ending = visit_to_the_end(served, client, drain_timeout_s=3600.0)
+        assert not model.gate.is_set()
+    finally:
+        model.gate.set()
+    assert ending is Ending.ANSWERED
 
 
 def test_a_connection_that_breaks_takes_its_items_with_it() -> None:
@@ -203,10 +263,11 @@ def test_a_stop_overtakes_a_load() -> None:
     stopper = threading.Thread(target=stop_while_loading)
     stopper.start()
     ready: list[bool] = []
-    run_server(create_app({"m": served}), served, listening, drain_timeout_s=1.0, on_ready=lambda: ready.append(True))
+    app = create_app({"m": served})
+    ending = run_server(app, served, listening, drain_timeout_s=1.0, on_ready=lambda: ready.append(True))
     stopper.join()
     release.set()
-    assert ready == []
+    assert (ready, ending) == ([], Ending.EARLY)
 
 
 def test_a_port_in_use_is_told_with_a_remedy() -> None:

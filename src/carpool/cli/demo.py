@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 def demo(target: str, budget: float, window: float, out: Path, output: Output) -> int:
     """Profile TARGET, serve it with batching off and on under the same load, and say whether batching helped.
 
-    TARGET is a model that the load generator has inputs for: one that takes texts or vectors. The last line printed is
-    one line of JSON with the figures that matter.
+    TARGET is a model that the load generator has inputs for: one that takes texts or vectors, such as demo:minilm (real
+    weights) or demo:null (only waits). The last line printed is one line of JSON with the figures that matter.
 
     Exits 0 when all was measured, 1 when the model or a server failed, 2 on wrong use, 130 when stopped, results kept.
     """

@@ -1,8 +1,9 @@
 """The command line's frame: finds a command by name, and turns every way to fail into an exit code.
 
-Exit codes: 0 done; 1 the work failed; 2 wrong use (a bad option, argument or file); 130 stopped by Ctrl-C or SIGTERM,
-with what was measured kept. With `--json`, a failure is the one JSON document on standard output, and the code is kept:
-`{"error": {"type": ..., "message": ..., "exit_code": ...}}`. A command returns None for 0, or its exit code.
+Exit codes: 0 done, or a server stopped; 1 the work failed; 2 wrong use (a bad option, argument or file); 130 a
+measurement stopped by Ctrl-C or SIGTERM, with what was measured kept. With `--json`, a failure is the one JSON document
+on standard output, and the code is kept: `{"error": {"type": ..., "message": ..., "exit_code": ...}}`. A command gives
+None for 0, or its exit code.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import threading
 import traceback
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -26,7 +27,7 @@ from carpool.cli.output import Output
 from carpool.errors import CarpoolError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 INTERRUPTED = 130
 
@@ -39,11 +40,20 @@ class Entry:
         target: Where it is, as `module:attribute`.
         summary: The line that `carpool --help` shows.
         extra: The optional dependencies that it needs (`pip install 'carpool[extra]'`).
+        until_stopped: Whether it goes on until it is stopped, so that a stop is no failure.
     """
 
     target: str
     summary: str
     extra: str
+    until_stopped: bool = False
+
+    @property
+    def when_stopped(self) -> tuple[str, int]:
+        """What to say of a stop that the command itself does not see to, and the exit code."""
+        if self.until_stopped:
+            return "stopped before the model was ready", 0
+        return "stopped before there was anything to keep", INTERRUPTED
 
 
 COMMANDS: Mapping[str, Entry] = MappingProxyType(
@@ -51,7 +61,9 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "profile": Entry(
             "carpool.cli.profile:profile", "Measure what batching buys on a model and this machine.", "torch"
         ),
-        "serve": Entry("carpool.cli.serve:serve", "Serve a model over HTTP, requests batched.", "serve"),
+        "serve": Entry(
+            "carpool.cli.serve:serve", "Serve a model over HTTP, requests batched.", "serve", until_stopped=True
+        ),
         "bench": Entry("carpool.cli.bench:bench", "Load a server and report rate, latency and goodput.", "serve"),
         "verify": Entry("carpool.cli.verify:verify", "Serve a plan and hold its prediction against reality.", "all"),
         "demo": Entry(
@@ -121,11 +133,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if arguments is None else arguments)
     # Read before parsing, because a parse that fails must already answer in JSON.
     output = Output(json="--json" in args)
+    owns_process = arguments is None
     _stand_in_for_closed_streams()
-    with _terminate_like_interrupt():
+    with _stops(_entry(args), owns_process=owns_process):
         with output.holding_stdout():
             code = _run(args, output)
-        return _flush(code)
+        code = _flush(code)
+        if owns_process and _still_runs():
+            _leave(code)
+        return code
+
+
+def _entry(args: list[str]) -> Entry | None:
+    """Return the command that the arguments name; None where they name none."""
+    return next((COMMANDS[word] for word in args if word in COMMANDS), None)
 
 
 def _stand_in_for_closed_streams() -> None:
@@ -144,20 +165,28 @@ def _run(args: list[str], output: Output) -> int:
     except ModuleNotFoundError as error:
         return _missing(error, args, output)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (a user must see a message, whatever failed)
-        return _failed(error, output)
+        return _failed(error, args, output)
     return returned if isinstance(returned, int) else 0
 
 
-def _failed(error: BaseException, output: Output) -> int:
+def _failed(error: BaseException, args: list[str], output: Output) -> int:
     """Turn what a command raised into one message."""
     kind = type(error).__name__
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        return _fail(output, "Interrupted", "stopped before there was anything to keep", INTERRUPTED)
+        return _stopped(_entry(args), output)
     if isinstance(error, click.ClickException):
         return _fail(output, kind, error.format_message(), error.exit_code)
     if isinstance(error, CarpoolError):
         return _fail(output, kind, str(error), 2 if isinstance(error, ConfigError) else 1)
     return _unexpected(error, output)
+
+
+def _stopped(entry: Entry | None, output: Output) -> int:
+    message, code = entry.when_stopped if entry else ("stopped", INTERRUPTED)
+    if code:
+        return _fail(output, "Interrupted", message, code)
+    output.note(message)
+    return code
 
 
 def _fail(output: Output, kind: str, message: str, exit_code: int) -> int:
@@ -176,7 +205,7 @@ def _wrong_use(error: click.UsageError, output: Output) -> int:
 def _missing(error: ModuleNotFoundError, args: list[str], output: Output) -> int:
     """Explain an optional dependency that is not installed."""
     root = (error.name or "").partition(".")[0]
-    entry = next((COMMANDS[word] for word in args if word in COMMANDS), None)
+    entry = _entry(args)
     if root in ("", "carpool") or entry is None:
         return _unexpected(error, output)
     message = f"this command needs the package {root!r}, which is not installed: pip install 'carpool[{entry.extra}]'"
@@ -204,19 +233,57 @@ def _flush(code: int) -> int:
     return code
 
 
+def _still_runs() -> bool:
+    """Whether a thread of ours is left: it would be cut off when the interpreter is taken apart.
+
+    Cut off amid PyTorch's native code it aborts the process, and to wait for it may take for ever.
+    """
+    return any(thread.name.startswith("carpool-") for thread in threading.enumerate())
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without taking the interpreter apart."""
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    os._exit(code)
+
+
 @contextlib.contextmanager
-def _terminate_like_interrupt() -> Iterator[None]:
+def _stops(entry: Entry | None, *, owns_process: bool) -> Iterator[None]:
     """Let SIGTERM stop a command as Ctrl-C does: cleanly, keeping what was measured."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    # A shell starts background jobs with SIGINT ignored, and then asyncio would not turn it into a clean stop.
-    if before[signal.SIGINT] is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    if entry is not None and entry.until_stopped and owns_process:
+        for number in before:
+            signal.signal(number, _stop_at_once(entry))
+    else:
+        _interrupt_on_both()
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _interrupt_on_both() -> None:
+    # A shell starts background jobs with SIGINT ignored, and then asyncio would not turn it into a clean stop.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+
+
+def _stop_at_once(entry: Entry) -> Callable[[int, object], NoReturn]:
+    """Return a handler for as long as the command has none of its own, when there is nothing yet to finish.
+
+    It raises nothing, because what is imported at that time may swallow an exception, or abort on it.
+    """
+    message, code = entry.when_stopped
+
+    def stop(_number: int, _frame: object) -> NoReturn:
+        with contextlib.suppress(OSError):  # standard error may be closed
+            os.write(2, f"{message}\n".encode())
+        os._exit(code)
+
+    return stop

@@ -53,7 +53,8 @@ _NAMES = MappingProxyType(
 def profile(target: str, out: Path, output: Output, **given: Any) -> int:
     """Measure TARGET over batch sizes and lengths: time, memory, where the time goes, and whether results change.
 
-    TARGET is file.py:name, package.module:name, a Hugging Face directory, a .onnx file, or demo:minilm.
+    TARGET is file.py:name, package.module:name, a Hugging Face directory, a .onnx file, demo:minilm (real weights) or
+    demo:null (only waits).
 
     Exits 0 when all was measured, 1 when the model failed, 2 on wrong use, 130 when stopped, results kept.
     """

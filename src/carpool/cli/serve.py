@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from carpool.cli.options import LENGTHS, json_option
-from carpool.errors import ConfigError
+from carpool.errors import ConfigError, TargetError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from carpool.cli.output import Output
     from carpool.config.settings import ServeSettings
-    from carpool.core import TimeModel
+    from carpool.profile.artefact import Profile
     from carpool.serve.served import Served
 
 # Flags that are settings under another name, by the name of the flag's argument.
@@ -63,28 +66,37 @@ _SETTINGS = {
 def serve(target: str | None, output: Output, **given: Any) -> int:
     """Serve TARGET over HTTP, or what a carpool.toml says.
 
-    TARGET is a file.py:name, a package.module:name, a model's directory, an .onnx file or demo:minilm. The server
-    speaks the Open Inference Protocol (/v2), OpenAI's embeddings (/v1/embeddings) and Prometheus (/metrics). Every
-    option is also a key of carpool.toml and an environment variable such as CARPOOL_SERVER_PORT; options win.
+    TARGET is a file.py:name, a package.module:name, a model's directory, an .onnx file, demo:minilm (real weights) or
+    demo:null (only waits). The server speaks the Open Inference Protocol (/v2), OpenAI's embeddings (/v1/embeddings)
+    and Prometheus (/metrics). Every option is also a key of carpool.toml and an environment variable such as
+    CARPOOL_SERVER_PORT; options win.
 
     With --json, one JSON document says where it listens as soon as it is ready; it then serves on. SIGTERM or Ctrl-C
-    stops it once what was accepted is answered. Exits 0 when stopped so, 1 when it could not serve, 2 on wrong use.
+    stops it once what was accepted is answered, or at once while it loads. Exits 0 when stopped so, 1 when it could
+    not serve, 2 on wrong use.
     """
     settings = _settings(target, given)
     from carpool.serve.app import create_app
     from carpool.serve.server import listen, run_server
 
-    served = _served(settings)
+    profile = _profile(settings)
+    served = _served(settings, profile)
     listening = listen(settings.server.host, settings.server.port)
     output.note(f"loading {settings.model.target} for {listening.url}")
-    run_server(
+
+    def announce() -> None:
+        if profile is not None:
+            _warn_of_another_machine(output, served, profile, settings)
+        _announce(output, served, listening.url)
+
+    ending = run_server(
         create_app({served.name: served}, max_body_bytes=settings.server.max_body_bytes),
         served,
         listening,
         drain_timeout_s=settings.server.drain_timeout_s,
-        on_ready=lambda: _announce(output, served, listening.url),
+        on_ready=announce,
     )
-    output.note("stopped: what was accepted has been answered")
+    output.note(ending.value)
     return 0
 
 
@@ -107,32 +119,61 @@ def _settings(target: str | None, given: dict[str, Any]) -> ServeSettings:
     return settings
 
 
-def _served(settings: ServeSettings) -> Served:
+def _profile(settings: ServeSettings) -> Profile | None:
+    """Read the profile that the settings name."""
+    path = settings.profile
+    if path is None:
+        return None
+    from carpool.profile.artefact import load_profile
+
+    with _naming(settings, "profile"):
+        if not path.exists():
+            out = path.parent if path.name == "profile.json" else "DIR"
+            remedy = f"measure one by `carpool profile {settings.model.target} --out {out}`, name another"
+            raise ConfigError(f"there is no file {path.absolute()}: {remedy}, or leave it out")
+        profile = load_profile(path)
+        if profile.cost_model is None:
+            raise ConfigError(f"{path} holds no cost model: profile at least two batch sizes, or leave it out")
+    return profile
+
+
+@contextlib.contextmanager
+def _naming(settings: ServeSettings, key: str, kind: type[ConfigError] = ConfigError) -> Iterator[None]:
+    """Let errors of a kind say where the setting that they are about was given: by an option, a variable or a file."""
+    from carpool.config.settings import COMMAND_LINE
+
+    setting = settings.setting(key)
+    try:
+        yield
+    except kind as error:
+        if setting.origin == COMMAND_LINE and key == "model.target":  # it is no option, and the message names it
+            raise
+        named = f"--{key}" if setting.origin == COMMAND_LINE else setting.named
+        raise type(error)(f"{named}: {error}") from error
+
+
+def _served(settings: ServeSettings, profile: Profile | None) -> Served:
     """Find the model, and put it behind a batcher that is not yet started."""
     from carpool.models.target import load_target
     from carpool.serve.served import Served
 
-    model = settings.model
-    assert model.target is not None, "checked with the settings"
+    given = settings.model
+    assert given.target is not None, "checked with the settings"
+    with _naming(settings, "model.target", TargetError):
+        model = load_target(given.target, device=given.device, dtype=given.dtype, num_threads=given.num_threads)
+    if profile is not None and settings.profile is not None:
+        from carpool.profile.validity import require_target
+
+        with _naming(settings, "profile"):
+            require_target(profile, model.info.target, path=settings.profile, directory=Path.cwd())
     return Served(
-        load_target(model.target, device=model.device, dtype=model.dtype, num_threads=model.num_threads),
-        name=model.name,
+        model,
+        name=given.name,
         policy=settings.policy,
-        cost_model=_cost_model(settings.profile),
-        num_workers=model.num_workers,
+        cost_model=profile.cost_model.clipped() if profile and profile.cost_model else None,
+        num_workers=given.num_workers,
         request_timeout_s=settings.server.request_timeout_s,
     )
-
-
-def _cost_model(profile: Path | None) -> TimeModel | None:
-    if profile is None:
-        return None
-    from carpool.profile.artefact import load_profile
-
-    cost_model = load_profile(profile).cost_model
-    if cost_model is None:
-        raise ConfigError(f"{profile} holds no cost model: profile at least two batch sizes, or leave --profile out")
-    return cost_model.clipped()
 
 
 def _announce(output: Output, served: Served, url: str) -> None:
@@ -155,3 +196,16 @@ def _announce(output: Output, served: Served, url: str) -> None:
             "num_workers": served.num_workers,
         }
     )
+
+
+def _warn_of_another_machine(output: Output, served: Served, profile: Profile, settings: ServeSettings) -> None:
+    """Say in what the machine of the profile differs from this one."""
+    from carpool.profile.validity import machine_differences
+
+    assert served.machine is not None, "it is known once the model is loaded"
+    differences = machine_differences(profile.machine, served.machine)
+    if differences:
+        output.note(f"warning: {settings.profile} was measured under other conditions, so its times may be wrong here:")
+        for difference in differences:
+            output.note(f"  {difference}")
+        output.note(f"  measure here by `carpool profile {settings.model.target} --out DIR`, or leave the profile out")

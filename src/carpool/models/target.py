@@ -16,7 +16,7 @@ from carpool.units import with_article
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORMS = "file.py:name, package.module:name, a Hugging Face directory, a .onnx file, or demo:minilm"
+FORMS = "file.py:name, package.module:name, a Hugging Face directory, a .onnx file, demo:minilm or demo:null"
 _MOST_SHOWN = 12
 _GENERATOR = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from carpool.errors import CarpoolError, ConfigError
+from carpool.profile.machine import describe_machine
 from carpool.runtime.batcher import Batcher
 from carpool.serve.exchange import settle
 from carpool.serve.faults import UNAVAILABLE, Fault, bad_request, to_fault
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from carpool.core import Policy, TimeModel
     from carpool.models.model import Admitted, Model
+    from carpool.profile.machine import Machine
     from carpool.serve.exchange import Receive
 
 NUM_EXAMPLES = 4
@@ -58,6 +60,7 @@ class Served:
             model, policy=policy, cost_model=cost_model, num_workers=num_workers, warm_up=self._warm_up
         )
         self.signature = Signature()
+        self.machine: Machine | None = None  # known once the model is loaded
         self._request_timeout_s = request_timeout_s or None
 
     def start(self) -> None:
@@ -70,6 +73,8 @@ class Served:
 
     def _warm_up(self, model: Model) -> Iterator[Sequence[Any]]:
         """Run on the worker's thread, once the model is loaded: nothing of this is counted as traffic."""
+        info = model.info
+        self.machine = describe_machine(info.device, info.dtype, info.num_threads)
         self.signature = learn_signature(model)
         yield from warm_batches(model, self.batcher.policy)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import gc
 import importlib.util
 import math
@@ -11,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,12 +87,51 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
     return family, address
 
 
+class Ending(enum.Enum):
+    """How a server came to its end."""
+
+    EARLY = "stopped before the model was ready"
+    ANSWERED = "stopped: what was accepted has been answered"
+    CUT_SHORT = "stopped: some of what was accepted has been given up"
+
+
 class _Server(uvicorn.Server):
     """uvicorn, with the signals left to us: its own handling ends the process by the signal, not by an exit code."""
+
+    is_ready = False
+    is_over = False  # what is left is to let the model go
+    gave_up = False
+    asked_at: float | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def stop(self, *_: object) -> None:
+        """Stop on the first signal; on a second one, without waiting for what was accepted."""
+        if self.is_over:
+            raise KeyboardInterrupt
+        self.asked_at = self.asked_at or time.monotonic()
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See whether anything is left that it stops waiting for."""
+        await super().shutdown(sockets)
+        self.gave_up = bool(self.server_state.tasks)
+
+    @property
+    def ending(self) -> Ending:
+        """How it ended."""
+        if not self.is_ready:
+            return Ending.EARLY
+        return Ending.CUT_SHORT if self.gave_up else Ending.ANSWERED
+
+    def left_s(self, drain_timeout_s: float) -> float:
+        """Return how much of the time to finish is left since it was asked to stop."""
+        if self.force_exit or self.asked_at is None:
+            return 0.0
+        return max(0.0, self.asked_at + drain_timeout_s - time.monotonic())
 
 
 def run_server(
@@ -100,8 +141,10 @@ def run_server(
     *,
     drain_timeout_s: float,
     on_ready: Callable[[], None],
-) -> None:
+) -> Ending:
     """Serve until SIGTERM or Ctrl-C, then finish what was accepted.
+
+    A model that still loads, or runs what has been given up, is not waited for: its thread is left to itself.
 
     Args:
         app: answers the requests; it is live at once.
@@ -116,14 +159,18 @@ def run_server(
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     server = _server(app, drain_timeout_s)
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(server, served, listening, on_ready))
-    finally:
-        gc.unfreeze()
-        sys.setswitchinterval(before)
-        served.close(0.0 if server.force_exit else drain_timeout_s)
-        listening.socket.close()
+    with _stopping_on_signals(server):
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(_serve(server, served, listening, on_ready))
+        finally:
+            gc.unfreeze()
+            sys.setswitchinterval(before)
+            listening.socket.close()
+            server.is_over = True
+            with contextlib.suppress(KeyboardInterrupt):
+                served.close(server.left_s(drain_timeout_s))
+    return server.ending
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -153,20 +200,20 @@ def _server(app: Starlette, drain_timeout_s: float) -> _Server:
 
 
 async def _serve(server: _Server, served: Served, listening: Listening, on_ready: Callable[[], None]) -> None:
-    with _stopping_on_signals(server):
-        serving = asyncio.create_task(server.serve(sockets=[listening.socket]))
-        loading = _run_aside(served.start)
-        await asyncio.wait((serving, loading), return_when=asyncio.FIRST_COMPLETED)
-        if loading.done():
-            server.should_exit = server.should_exit or loading.exception() is not None
-            if not server.should_exit:
-                # What lives this long lives on: the collector need not look through it while requests wait.
-                gc.collect()
-                gc.freeze()
-                on_ready()
-        await serving
-        if loading.done():
-            loading.result()
+    serving = asyncio.create_task(server.serve(sockets=[listening.socket]))
+    loading = _run_aside(served.start)
+    await asyncio.wait((serving, loading), return_when=asyncio.FIRST_COMPLETED)
+    if loading.done():
+        server.should_exit = server.should_exit or loading.exception() is not None
+        if not server.should_exit:
+            # What lives this long lives on: the collector need not look through it while requests wait.
+            gc.collect()
+            gc.freeze()
+            server.is_ready = True
+            on_ready()
+    await serving
+    if loading.done():
+        loading.result()
 
 
 def _run_aside(load: Callable[[], None]) -> asyncio.Future[None]:
@@ -195,13 +242,7 @@ def _run_aside(load: Callable[[], None]) -> asyncio.Future[None]:
 
 @contextlib.contextmanager
 def _stopping_on_signals(server: _Server) -> Iterator[None]:
-    """Stop on the first signal; on a second one, without waiting for what was accepted."""
-
-    def stop(*_: object) -> None:
-        server.force_exit = server.should_exit
-        server.should_exit = True
-
-    before = {number: signal.signal(number, stop) for number in _STOP_SIGNALS}
+    before = {number: signal.signal(number, server.stop) for number in _STOP_SIGNALS}
     try:
         yield
     finally:
