@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import carpool
+from carpool.units import counted
 
 NUM_CLASSES = 10
 SHAPE = (3, 64, 64)  # channels, height, width
@@ -68,7 +69,8 @@ def main() -> None:
     with carpool.Batcher(network, max_batch_size=16) as batcher:
         scores = batcher.map(network.examples(24))
         totals = batcher.metrics.totals()
-    print(f"{len(scores)} images in {totals.num_batches} batches; classes (random weights, so without meaning):")
+    batches = counted(totals.num_batches, "batch")
+    print(f"{len(scores)} images in {batches}; classes (random weights, so without meaning):")
     print(" ".join(str(int(row.argmax())) for row in scores))
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import carpool
+from carpool.units import counted
 
 WIDTH, NUM_ROWS = 128, 50_000
 TABLE = np.random.default_rng(0).standard_normal((NUM_ROWS, WIDTH), dtype=np.float32)
@@ -61,7 +62,8 @@ async def main() -> None:
         except carpool.InvalidItem as error:
             print(f"refused: {error}")
         totals = batcher.metrics.totals()
-    print(f"{len(rows)} queries in {totals.num_batches} batches; all found themselves: {rows == list(range(200))}")
+    batches = counted(totals.num_batches, "batch")
+    print(f"{len(rows)} queries in {batches}; all found themselves: {rows == list(range(200))}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ Another encoder is another directory: ``EncoderModel("path/to/a/hugging-face/dir
 import carpool
 from carpool.models.demo import minilm_directory
 from carpool.models.embed import EncoderModel
+from carpool.units import counted
 
 model = EncoderModel(minilm_directory(), name="MiniLM")
 
@@ -34,7 +35,7 @@ def main() -> None:
         *vectors, asked = batcher.map([*SENTENCES, question])
         totals = batcher.metrics.totals()
     cosines = [float(asked @ vector) for vector in vectors]
-    print(f"{len(SENTENCES) + 1} texts in {totals.num_batches} batches, {len(asked)} dimensions each")
+    print(f"{len(SENTENCES) + 1} texts in {counted(totals.num_batches, 'batch')}, {len(asked)} dimensions each")
     for cosine, sentence in sorted(zip(cosines, SENTENCES, strict=True), reverse=True):
         print(f"{cosine:6.3f}  {sentence}")
 

@@ -97,6 +97,17 @@ def test_only_sizes_that_were_compared_are_vouched_for(fails_at: int, said: str)
     assert not any("was not checked" in sentence for sentence in sentences)
 
 
+def test_short_time_leaves_all_sizes_unchecked_and_says_so() -> None:
+    """Where not one batch could be compared, no result is called unchanged."""
+    found = findings()
+    found.quality = compare_batches(lambda batch: batch, [1, 2], SIZES, dtype="float32", may_go_on=lambda _: False)
+    said = " ".join(found.profile().sentences)
+    assert (
+        "Whether batching changes results at batch sizes 2, 4, 8, 16 and 32, which were timed, was not checked" in said
+    )
+    assert "does not change" not in said
+
+
 def test_tables_name_units_and_mark_the_knee(profile: Profile) -> None:
     """Every table can be written as text; the tables of points come first, one for each length."""
     texts = [table.to_text() for table in (*tables(profile), *more_tables(profile))]

@@ -109,7 +109,7 @@ def test_disturbed_machine_is_told_first_and_verdicts_are_withheld(
     assert profile.sentences[1] == (
         "To mend that, close other programs and run again, for longer: `carpool profile demo:model --budget 90s`."
     )
-    assert profile.sentences[2].startswith("So no verdict is given on whether batching pays. At face value")
+    assert profile.sentences[2].startswith("No verdict is given on whether batching pays. At face value")
     assert profile.bound is None
     said = " ".join(profile.sentences)
     assert not any(

@@ -68,7 +68,7 @@ def _at_face_value(profile: Profile, points: Sequence[ProfilePoint]) -> Iterator
     if single is None or best is None:
         return
     yield (
-        "So no verdict is given on whether batching pays. At face value single items"
+        "No verdict is given on whether batching pays. At face value single items"
         f"{of_tokens(profile, single.length)} ran at {format_count(single.items_per_s)} a second, and the fastest "
         f"batches that were measured, of {best.batch_size}, at {format_count(best.items_per_s)}."
     )
