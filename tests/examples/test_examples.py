@@ -12,9 +12,9 @@ from carpool.models.target import load_target
 ROOT = Path(__file__).parents[2]
 EXAMPLES = {"text_embeddings.py": "model", "images.py": "SmallConvNet", "plain_function.py": "nearest"}
 SAYS = {
-    "text_embeddings.py": r"6 texts in (1 batch|\d+ batches), 384 dimensions each\n 0\.\d+  How do I reset my password\?",
-    "images.py": r"24 images in (1 batch|\d+ batches); classes \(random weights",
-    "plain_function.py": r"refused: nearest refuses this item: .*\n200 queries in (1 batch|\d+ batches); all found",
+    "text_embeddings.py": r"6 texts in \d+ batch(es)?, 384 dimensions each\n 0\.\d+  How do I reset my password\?",
+    "images.py": r"24 images in \d+ batch(es)?; classes \(random weights",
+    "plain_function.py": r"refused: nearest refuses this item: .*\n200 queries in \d+ batch(es)?; all found",
 }
 
 
