@@ -83,7 +83,7 @@ def test_a_queue_that_grows_without_end_has_no_latency() -> None:
     assert column(table, "p99")[0] is None
     assert column(table, "answered")[0] is not None
     assert column(what_if_intervals(replace(plan(), what_if=rows)), "p99")[0] is None
-    assert any("more arrives than can be served (no batching)" in note for note in table.notes)
+    assert any("more arrives than can be served" in note for note in table.notes)
 
 
 def test_a_choice_that_cannot_be_simulated_says_why() -> None:
@@ -102,19 +102,32 @@ def test_the_same_rows_are_given_with_their_intervals() -> None:
 
 
 def test_what_was_compared_marks_the_plan() -> None:
-    """Its verdict and its intervals stand beside it."""
+    """Its verdict and its intervals stand beside it; knobs that nothing turned have no column."""
     table = tried_table(plan())
-    assert (table.highlight, table.rows[0][:2]) == (0, ("batches of up to 8, on 1 worker", "met"))
+    assert table.highlight == 0
+    assert [one.title for one in table.columns] == [
+        "batches up to", "workers", "objectives", "goodput", "p99", "windows", "as good",
+    ]  # fmt: skip
+    assert (table.rows[0][0], table.rows[0][2], table.rows[0][-1]) == (8, "met", "yes")
+
+
+def test_knobs_that_were_turned_have_a_column() -> None:
+    """Wait, token budget and buckets; a dash where one is left alone."""
+    tried = plan().tried[0]
+    other = replace(tried, setup=Setup(policy=Policy(max_wait_s=0.002, token_budget=512, length_buckets=(16, 64))))
+    table = tried_table(replace(plan(), tried=(tried, other)))
+    assert column(table, "waiting up to") == [None, 2.0]
+    assert column(table, "token budget") == [None, 512]
+    assert column(table, "padded to") == [None, "16, 64"]
 
 
 def test_only_the_best_of_many_candidates_are_listed() -> None:
     """The others are counted."""
     tried = plan().tried[0]
-    others = [replace(tried, setup=Setup(policy=Policy(max_batch_size=size)), tie=True) for size in range(9, 29)]
+    others = [replace(tried, setup=Setup(policy=Policy(max_batch_size=size))) for size in range(9, 29)]
     table = tried_table(replace(plan(), tried=(tried, *others)))
     assert len(table.rows) == 12
-    assert table.notes == ("9 more were dropped earlier.",)
-    assert str(table.rows[1][0]).endswith(", as good")
+    assert table.notes[-1] == "9 more were compared."
 
 
 def test_memory_is_shown_in_both_directions() -> None:
@@ -198,6 +211,13 @@ def test_a_missed_objective_comes_with_what_is_nearest(verdict: Verdict, label: 
     html = page_of(replace(plan(), verdict=verdict, nearest=nearest))
     assert label in html
     assert "With two workers it would be kept." in html
+
+
+def test_a_load_that_is_too_high_is_said_without_any_objective() -> None:
+    """There is nothing to promise, and still something to say first."""
+    html = page_of(replace(plan(), objectives=(), gaps=(), verdict=Verdict.MISSED))
+    assert "The load is too high" in html
+    assert "The load is too high" not in page_of(replace(plan(), objectives=(), gaps=()))
 
 
 def test_the_page_and_its_pictures_are_written(tmp_path: Path) -> None:

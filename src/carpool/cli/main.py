@@ -61,6 +61,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "profile": Entry(
             "carpool.cli.profile:profile", "Measure what batching buys on a model and this machine.", "torch"
         ),
+        "plan": Entry("carpool.cli.plan:plan", "Choose how to serve a measured model under a load.", "all"),
         "serve": Entry(
             "carpool.cli.serve:serve", "Serve a model over HTTP, requests batched.", "serve", until_stopped=True
         ),

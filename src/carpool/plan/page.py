@@ -77,7 +77,7 @@ def _sections(plan: Plan, drawn: Mapping[str, Picture]) -> Iterator[Section]:
         yield drawn["plan-latency"]
     yield Text("What else could be done")
     yield what_if_table(plan)
-    yield Text("What this means", plan.sentences)
+    yield from _rest(plan)
     yield from _memory(plan, drawn)
     yield Details("Every figure with its interval", (prediction_table(plan), what_if_intervals(plan)))
     yield Details("What was compared", (tried_table(plan),))
@@ -110,15 +110,29 @@ def _latency(name: str, value: Interval) -> KeyFigure:
 
 def _verdicts(plan: Plan) -> Iterator[Section]:
     """Say whether the objectives are kept, whether batching belongs here, and what to doubt."""
+    tone = _TONES[plan.verdict]
     if plan.objectives:
-        promised = ", ".join(map(str, plan.objectives))
-        details = (*(gap.sentence for gap in plan.gaps), *(plan.nearest.sentences if plan.nearest else ()))
-        yield Verdict(f"Promised: {promised}.", _TONES[plan.verdict], details, label=_LABELS[plan.verdict])
+        promised = f"Promised: {', '.join(map(str, plan.objectives))}."
+        yield Verdict(promised, tone, _about_objectives(plan), label=_LABELS[plan.verdict])
+    elif plan.verdict is not Kept.MET:
+        yield Verdict("Not all that arrives is answered.", tone, _about_objectives(plan), label="The load is too high")
     belongs = plan.belongs
     label = "Batching belongs here" if belongs.answer else "Batching does not belong here"
     yield Verdict(belongs.why, "good" if belongs.answer else "neutral", label=label)
     if plan.doubts:
         yield Verdict("These figures are less sure than they look.", "warning", plan.doubts, label="Mind this")
+
+
+def _rest(plan: Plan) -> Iterator[Text]:
+    """Give the sentences that no verdict has said."""
+    said = (*_about_objectives(plan), plan.belongs.why)
+    rest = tuple(sentence for sentence in plan.sentences if not any(known in sentence for known in said))
+    if rest:
+        yield Text("What this means", rest)
+
+
+def _about_objectives(plan: Plan) -> tuple[str, ...]:
+    return (*(gap.sentence for gap in plan.gaps), *(plan.nearest.sentences if plan.nearest else ()))
 
 
 def _memory(plan: Plan, drawn: Mapping[str, Picture]) -> Iterator[Section]:

@@ -104,11 +104,13 @@ def _comment(plan: Plan) -> str:
     """Say what the file is, and what was predicted."""
     found = plan.prediction
     lines = [
-        f"A plan for {plan.workload.rstrip('.')}.",
+        f"A plan for this load: {plan.workload}",
         f"{describe_setup(plan.chosen).capitalize()}.",
-        f"Predicted: {among(found.throughput, format_count)} items/s answered,",
-        f"in batches of {among(found.mean_batch_size, format_count)} on average;",
+        "Predicted, and where nine measurements in ten should lie:",
+        f"  items/s answered   {among(found.throughput, format_count)}",
+        f"  mean batch         {among(found.mean_batch_size, format_count)}",
     ]
     if found.stable:
-        lines.append(f"p50 {among(found.p50_s, format_duration)}, p99 {among(found.p99_s, format_duration)};")
-    return "\n".join([*lines, "in brackets: where nine measurements in ten should lie."])
+        lines.append(f"  median latency     {among(found.p50_s, format_duration)}")
+        lines.append(f"  p99                {among(found.p99_s, format_duration)}")
+    return "\n".join(lines)

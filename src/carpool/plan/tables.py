@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from carpool.plan.memory_trade import MemoryTrade
     from carpool.plan.plan import Plan
     from carpool.plan.predict import Interval, Prediction
+    from carpool.plan.search import Tried
     from carpool.plan.what_if import WhatIfRow
 
 MS, PERCENT = 1e3, 100.0
@@ -92,7 +93,7 @@ def _figure(name: str, factor: float = 1.0) -> Callable[[WhatIfRow], Cell]:
 
     def read(row: WhatIfRow) -> Cell:
         value = _interval_of(row, name)
-        return None if value is None else value.value * factor
+        return None if value is None else format_count(value.value * factor)
 
     return read
 
@@ -110,20 +111,20 @@ def _memory(row: WhatIfRow) -> Cell:
 
 
 def _cost(row: WhatIfRow) -> Cell:
-    return None if row.cost_per_million is None else row.cost_per_million.value
+    return None if row.cost_per_million is None else format_count(row.cost_per_million.value)
 
 
 _WHAT_IF: tuple[_CellOf, ...] = (
     (Column("workers"), lambda row: row.setup.num_workers),
-    (Column("answered", "1/s", spec=",.0f"), _figure("throughput")),
-    (Column("goodput", "1/s", spec=",.0f"), _figure("goodput")),
-    (Column("p50", "ms"), _figure("p50_s", MS)),
-    (Column("p95", "ms"), _figure("p95_s", MS)),
-    (Column("p99", "ms"), _figure("p99_s", MS)),
-    (Column("batch", spec=".2f"), _figure("mean_batch_size")),
-    (Column("busy", "%", spec=".0f"), _figure("utilisation", PERCENT)),
+    (Column("answered", "1/s", align="right"), _figure("throughput")),
+    (Column("goodput", "1/s", align="right"), _figure("goodput")),
+    (Column("p50", "ms", align="right"), _figure("p50_s", MS)),
+    (Column("p95", "ms", align="right"), _figure("p95_s", MS)),
+    (Column("p99", "ms", align="right"), _figure("p99_s", MS)),
+    (Column("batch", align="right"), _figure("mean_batch_size")),
+    (Column("busy", "%", align="right"), _figure("utilisation", PERCENT)),
     (Column("memory", align="right"), _memory),
-    (Column("cost", "a million", spec=",.3g"), _cost),
+    (Column("cost", "a million", align="right"), _cost),
 )
 
 
@@ -145,9 +146,8 @@ def what_if_table(plan: Plan) -> Table:
 def _what_if_notes(plan: Plan) -> Iterator[str]:
     yield "Batch: mean size; busy: share of the workers' time in the model; memory: the most that one worker needs."
     yield from _windows(plan)
-    growing = [row.name for row in plan.what_if if row.prediction is not None and not row.prediction.stable]
-    if growing:
-        yield f"No latency: more arrives than can be served ({'; '.join(growing)}), so the queue grows without end."
+    if any(row.prediction is not None and not row.prediction.stable for row in plan.what_if):
+        yield "Where there is no latency, more arrives than can be served, and the queue grows without end."
     for row in plan.what_if:
         said = row.why_not or row.assumes
         if said:
@@ -199,30 +199,45 @@ def what_if_intervals(plan: Plan) -> Table:
 # ---------------------------------------------------------------------------------- what the search compared
 
 
+# A column of the table of what was compared, and what an entry has in it; None everywhere leaves the column out.
+_TriedCellOf = tuple[Column, "Callable[[Tried], Cell]"]
+
+
+def _wait(one: Tried) -> Cell:
+    return one.setup.policy.max_wait_s * MS or None
+
+
+def _buckets(one: Tried) -> Cell:
+    return ", ".join(map(str, one.setup.policy.length_buckets)) or None
+
+
+_TRIED: tuple[_TriedCellOf, ...] = (
+    (Column("batches up to"), lambda one: one.setup.policy.max_batch_size),
+    (Column("waiting up to", "ms"), _wait),
+    (Column("token budget"), lambda one: one.setup.policy.token_budget),
+    (Column("padded to", align="right"), _buckets),
+    (Column("workers"), lambda one: one.setup.num_workers),
+    (Column("objectives", align="right"), lambda one: str(one.verdict)),
+    (Column("goodput", "1/s", align="right"), lambda one: _range(one.prediction.goodput, 1.0)),
+    (Column("p99", "ms", align="right"), lambda one: _range(one.prediction.p99_s, MS)),
+    (Column("windows"), lambda one: one.prediction.num_runs),
+    (Column("as good", align="right"), lambda one: "yes" if one.tie else None),
+)
+
+
 def tried_table(plan: Plan) -> Table:
-    """What the search compared, the best first."""
+    """What the search compared, the plan first."""
     tried = plan.tried[:_MOST_TRIED]
+    columns = [one for one in _TRIED if any(one[1](entry) is not None for entry in tried)]
     left_out = len(plan.tried) - len(tried)
     return Table(
         "What was compared, the best first",
-        (
-            Column("how"),
-            Column("objectives"),
-            Column("goodput", "1/s", align="right"),
-            Column("p99", "ms", align="right"),
-            Column("runs"),
+        tuple(column for column, _ in columns),
+        tuple(tuple(cell(entry) for _, cell in columns) for entry in tried),
+        notes=(
+            "As good: as far as these short windows can tell; the simpler one is then taken.",
+            *((f"{left_out} more were compared.",) if left_out else ()),
         ),
-        tuple(
-            (
-                describe_setup(one.setup) + (", as good" if one.tie and one.setup != plan.chosen else ""),
-                str(one.verdict),
-                _range(one.prediction.goodput, 1.0),
-                _range(one.prediction.p99_s, MS),
-                one.prediction.num_runs,
-            )
-            for one in tried
-        ),
-        notes=(f"{left_out} more were dropped earlier.",) if left_out else (),
         highlight=next((number for number, one in enumerate(tried) if one.setup == plan.chosen), None),
         highlight_label="the plan",
     )

@@ -1,0 +1,179 @@
+"""`carpool plan`: choose how to serve a measured model under a load, and say what that will do."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from carpool.cli.options import BYTES, DURATION, Parsed, json_option, parse_rate, require_room
+from carpool.cli.workload_options import workload_options
+from carpool.errors import ConfigError
+
+if TYPE_CHECKING:
+    from carpool.cli.output import Output
+    from carpool.cli.plan_source import Source
+    from carpool.plan.plan import Plan, PlanOptions
+    from carpool.plan.subject import Subject
+    from carpool.plan.workload import Workload
+    from carpool.signals.objective import Objective
+
+NUM_STEPS = 16  # about: what a plan looks at depends on what it finds
+
+
+def parse_price(text: str) -> float:
+    """Read a price, finite and above 0."""
+    try:
+        return parse_rate(text)
+    except ConfigError:
+        raise ConfigError(f"{text!r} is not a price: give a number above 0, such as 1.20 an hour") from None
+
+
+@click.command(epilog="Example: carpool plan out/profile.json --rate 400 --slo p99=50ms --out carpool.toml")
+@click.argument("profile", type=click.Path(path_type=Path))
+@workload_options
+@click.option("--slo", multiple=True, metavar="p99=50ms", help="A latency to keep: p50, p95 or p99. May be repeated.")
+@click.option(
+    "--max-workers", type=click.IntRange(1, 4096), default=1, show_default=True, help="Most workers that may be used."
+)
+@click.option("--max-batch-size", type=click.IntRange(min=1), help="Most items in a batch.  [default: as measured]")
+@click.option(
+    "--memory", type=BYTES, help="Memory of one worker, such as 8GiB.  [default: what the profile was allowed]"
+)
+@click.option("--price", type=Parsed("price", parse_price), help="Of one worker for an hour, in any currency.")
+@click.option("--window", type=DURATION, default="60s", show_default=True, help="How long a measurement would last.")
+@click.option("--runs", type=click.IntRange(1, 1000), default=20, show_default=True, help="Windows behind each figure.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same plan.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The carpool.toml to write; plan.html comes beside it.  [default: beside the profile]",
+)
+@json_option
+def plan(
+    profile: Path, out: Path | None, workload: dict[str, Any], slo: tuple[str, ...], output: Output, **given: Any
+) -> int:
+    """Choose how to serve the model of PROFILE (a profile.json) under a load, by simulating the server's own policy.
+
+    Says with which batch size and wait, on how many workers, what latency and cost that gives, what limits it, and what
+    else could be done; and writes a carpool.toml that `carpool serve` runs as it is.
+
+    Exits 0 when the plan keeps every objective, 1 when none does (the nearest is written), 2 on wrong use.
+    """
+    from carpool.cli.plan_source import read_source
+    from carpool.plan.slo import Verdict, read_objectives
+
+    out = profile.parent / "carpool.toml" if out is None else out
+    require_file(out)
+    objectives, options = read_objectives(slo), _options(given)
+    source = read_source(profile)
+    load = _load(workload, source.subject)
+    made = make(source, load, objectives, options)
+    say(made, output)
+    output.result(made)
+    written = write(made, source, load, out)
+    output.say(
+        f"Written to {out.parent}: {', '.join(path.name for path in written)}; serve it with carpool serve {out}"
+    )
+    return 1 if made.verdict is Verdict.MISSED else 0
+
+
+def _options(given: dict[str, Any]) -> PlanOptions:
+    from carpool.plan.plan import PlanOptions
+
+    return PlanOptions(
+        max_workers=given["max_workers"],
+        max_batch_size=given["max_batch_size"],
+        memory_limit_bytes=given["memory"],
+        price_per_hour=given["price"],
+        window_s=given["window"],
+        num_runs=given["runs"],
+        seed=given["seed"],
+    )
+
+
+def require_file(out: Path) -> None:
+    """Refuse a place that no carpool.toml can be written to, before anything is worked out.
+
+    Raises:
+        ConfigError: It is a directory, has another ending, or its directory can't be made or filled.
+    """
+    if out.suffix != ".toml":
+        example = out.with_suffix(".toml") if out.suffix and not out.is_dir() else out / "carpool.toml"
+        raise ConfigError(f"--out {out} must name a file that ends in .toml, such as {example}")
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a directory: name a file in it, such as {out / 'carpool.toml'}")
+    require_room(out.parent)
+
+
+def _load(given: dict[str, Any], subject: Subject) -> Workload:
+    """Settle what arrives: as told, of lengths as told or as the model's own examples have them."""
+    from carpool.config.settings import load_settings
+    from carpool.plan.workload_table import from_settings
+
+    settings = load_settings(flags=given, environ=os.environ).workload
+    if settings.rate is None and settings.trace is None:
+        raise ConfigError("nothing says how many items arrive: give --rate, such as --rate 200, or a --trace")
+    return from_settings(settings, lengths=subject.example_lengths)
+
+
+def make(
+    source: Source, load: Workload, objectives: tuple[Objective, ...], options: PlanOptions, *, step: str = ""
+) -> Plan:
+    """Make the plan with a progress bar on standard error, and add what speaks against its figures."""
+    from carpool.cli.plan_source import doubts_about
+    from carpool.plan.plan import make_plan
+    from carpool.report.progress import progress
+
+    with progress(f"{step}Planning for {source.subject.name}", NUM_STEPS, unit="steps") as bar:
+        steps = 0
+
+        def watch(what: str) -> None:
+            nonlocal steps
+            steps += 1
+            bar.expect(max(NUM_STEPS, steps + 1))
+            bar.note(what)
+            bar.advance()
+
+        made = make_plan(source.subject, load, objectives, options, watch=watch)
+        bar.expect(steps)
+    return replace(made, doubts=(*doubts_about(source), *made.doubts))
+
+
+def say(made: Plan, output: Output) -> None:
+    """Print a plan: what it will do, what else could be done, and what that means in words."""
+    from carpool.plan.tables import prediction_table, what_if_table
+
+    for table in (prediction_table(made), what_if_table(made)):
+        output.table(table)
+        output.say()
+    for sentence in made.sentences:
+        output.say(f"- {sentence}")
+    for doubt in made.doubts:
+        output.say(f"- Mind: {doubt}")
+
+
+def write(made: Plan, source: Source, load: Workload, out: Path) -> list[Path]:
+    """Write the settings, and the page beside them.
+
+    Raises:
+        ConfigError: They can't be written there.
+    """
+    from carpool.cli.plan_source import origin_of
+    from carpool.config.atomic import write_bytes
+    from carpool.plan.page import write_pages
+    from carpool.plan.settings_file import settings_text
+
+    write_bytes(out, settings_text(made, origin_of(source, load, out.parent)).encode())
+    machine = source.profile.machine
+    footer = (
+        f"Simulated from {source.path.name}, measured on {machine.device_name}, {machine.num_cores} cores, "
+        f"{machine.platform}, {source.profile.created_at}."
+    )
+    try:
+        return [out, *write_pages(made, out.parent, footer)]
+    except OSError as error:
+        raise ConfigError(f"the page can't be written beside {out} ({error}): name another place with --out") from None
