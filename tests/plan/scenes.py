@@ -69,20 +69,30 @@ def poisson(rate: float, lengths: tuple[int, ...] = (1,)) -> Workload:
     return Workload(arrivals=Poisson(rate=rate), lengths=lengths)
 
 
-def scene(subject: Subject, load: Workload | Groups, *objectives: str, items: int = 600, cost: None = None) -> Scene:
+def scene(subject: Subject, load: Workload | Groups, *objectives: str, items: int = 600) -> Scene:
     """Return short windows of so many items."""
     return Scene(
         subject=subject,
         load=load,
         objectives=tuple(map(Objective.parse, objectives)),
         window_s=items / load.rate,
-        cost=cost,
     )
 
 
-def candidates(subject: Subject, lengths: tuple[int, ...] = (1,), **limits: int) -> Candidates:
+def candidates(
+    subject: Subject,
+    lengths: tuple[int, ...] = (1,),
+    *,
+    max_batch_size: int | None = None,
+    memory_limit_bytes: int | None = None,
+) -> Candidates:
     """Return what may be tried for items of such lengths."""
-    return Candidates(subject=subject, lengths=sorted(lengths), **limits)
+    return Candidates(
+        subject=subject,
+        lengths=sorted(lengths),
+        max_batch_size=max_batch_size,
+        memory_limit_bytes=memory_limit_bytes,
+    )
 
 
 def search(
@@ -92,9 +102,10 @@ def search(
     lengths: tuple[int, ...] = (1,),
     max_workers: int = 1,
     items: int = 600,
-    **limits: int,
+    max_batch_size: int | None = None,
+    memory_limit_bytes: int | None = None,
 ) -> SearchResult:
     """Search in short windows, and predict in the same."""
     seen = scene(subject, load, *objectives, items=items)
-    tried = candidates(subject, lengths, **limits)
+    tried = candidates(subject, lengths, max_batch_size=max_batch_size, memory_limit_bytes=memory_limit_bytes)
     return Search(scene=seen, full=seen, candidates=tried, max_workers=max_workers, num_runs=8).run()

@@ -126,9 +126,11 @@ def _load(result: SearchResult, candidates: Candidates) -> Binding:
     if busy < _BUSY and result.prediction.stable:
         return _arrivals(result, candidates)
     share = _overhead_share(result.prediction, candidates)
+    size, held = result.chosen.policy.max_batch_size, result.prediction.mean_batch_size.value
+    batches = f"batches hold {held:.2g} of up to {size}" if size > 1 else "each runs alone"
     said = (
         f"Workers are busy {busy:.0%} of the time, and {share:.0%} of it is overhead that the items of a batch share "
-        f"(batches hold {result.prediction.mean_batch_size.value:.2g} of up to {result.chosen.policy.max_batch_size})."
+        f"({batches})."
     )
     most = candidates.capacity(candidates.of_size(candidates.sizes()[-1], result.chosen.num_workers))
     if share >= _HALF:

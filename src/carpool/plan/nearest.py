@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import TYPE_CHECKING
 
+from carpool.plan.candidates import Candidates
 from carpool.plan.changed_cost import ChangedCost
 from carpool.plan.predict import Interval
+from carpool.plan.scene import Scene
 from carpool.plan.setup import Setup
 from carpool.plan.slo import Verdict, verdict_of
 from carpool.plan.words import among, describe_setup
 from carpool.units import counted, format_count, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
-    from carpool.plan.candidates import Candidates
     from carpool.plan.figures import Figures
-    from carpool.plan.scene import Scene
     from carpool.plan.search import SearchResult
 
 # Windows of which every one has to keep the objectives.
@@ -69,11 +70,11 @@ def nearest(
         max_workers: Most workers that it was allowed.
         watch: Told what is being looked at.
     """
-    setups = _setups(candidates, result)
+    probe = _Probe(scene=scene, candidates=candidates, setups=_setups(candidates, result))
     watch("the highest rate that keeps the objectives")
-    rate, rate_setup = _highest_rate(scene, setups)
+    rate, rate_setup = probe.highest_rate()
     watch("how many workers would keep the objectives")
-    num_workers = _fewest_workers(scene, candidates, setups, max_workers)
+    num_workers = probe.fewest_workers(max_workers)
     watch("how fast a device would keep the objectives")
     found = Nearest(
         setup=result.chosen,
@@ -81,7 +82,7 @@ def nearest(
         rate=rate,
         rate_setup=rate_setup,
         num_workers=num_workers,
-        speed=_least_speed(scene, setups),
+        speed=probe.least_speed(),
         sentences=(),
     )
     return replace(found, sentences=tuple(_sentences(found, scene, candidates, max_workers)))
@@ -99,68 +100,75 @@ def _setups(candidates: Candidates, result: SearchResult) -> Sequence[Setup]:
 
 
 def keeps(scene: Scene, setup: Setup) -> bool:
-    """Tell whether every one of some windows keeps every objective."""
+    """Tell whether every one of some windows keeps every objective, and the queue has an end in most of them."""
     figures: list[Figures] = []
     for number in range(_NUM_RUNS):
         figures.append(scene.figures(setup, number))
-        if verdict_of(scene.together(figures)) is not Verdict.MET:
+        if verdict_of(replace(scene.together(figures), stable=True)) is not Verdict.MET:
             return False
-    return True
+    return scene.together(figures).stable
 
 
-def _first_that_keeps(scene: Scene, setups: Sequence[Setup]) -> Setup | None:
-    return next((setup for setup in setups if keeps(scene, setup)), None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Probe:
+    """Tries the same setups with another load, other workers or another device."""
 
+    scene: Scene
+    candidates: Candidates
+    setups: Sequence[Setup]
 
-def _highest_rate(scene: Scene, setups: Sequence[Setup]) -> tuple[float | None, Setup | None]:
-    """Bisect the share of the load that can be kept."""
-    low, high = _LEAST_SHARE, 1.0
-    best = _first_that_keeps(scene.scaled(low), setups)
-    if best is None:
-        return None, None
-    while high / low > _APART:
-        middle = sqrt(low * high)
-        kept = _first_that_keeps(scene.scaled(middle), setups)
-        low, high = (middle, high) if kept else (low, middle)
-        best = kept or best
-    return low * scene.load.rate, best
+    def keeper(self, *, share: float = 1.0, speed: float = 1.0, num_workers: int | None = None) -> Setup | None:
+        """Return the first setup that keeps the objectives; None where none does.
 
+        Args:
+            share: Of the load.
+            speed: How many times as fast the device is.
+            num_workers: Workers instead of the setup's own.
+        """
+        scene = self.scene if share == 1 else self.scene.scaled(share)
+        if speed != 1:
+            cost = ChangedCost(measured=scene.subject.cost.clipped(), time_factor=1 / speed)
+            scene = replace(scene, cost=cost)
+        setups = (replace(one, num_workers=num_workers or one.num_workers) for one in self.setups)
+        able = (one for one in setups if scene.load.rate <= speed * self.candidates.capacity(one))
+        return next((one for one in able if keeps(scene, one)), None)
 
-def _fewest_workers(scene: Scene, candidates: Candidates, setups: Sequence[Setup], max_workers: int) -> int | None:
-    """Double the workers until the objectives are kept, then bisect between the last two numbers."""
+    def highest_rate(self) -> tuple[float | None, Setup | None]:
+        """Bisect the share of the load that can be kept."""
+        low, high = _LEAST_SHARE, 1.0
+        best = self.keeper(share=low)
+        if best is None:
+            return None, None
+        while high / low > _APART:
+            middle = sqrt(low * high)
+            kept = self.keeper(share=middle)
+            low, high = (middle, high) if kept else (low, middle)
+            best = kept or best
+        return low * self.scene.load.rate, best
 
-    def enough(num: int) -> bool:
-        more = [replace(setup, num_workers=num) for setup in setups]
-        able = [setup for setup in more if scene.load.rate <= candidates.capacity(setup)]
-        return _first_that_keeps(scene, able) is not None
+    def fewest_workers(self, max_workers: int) -> int | None:
+        """Double the workers until the objectives are kept, then bisect between the last two numbers."""
+        low, high = max_workers, 2 * max_workers
+        while self.keeper(num_workers=high) is None:
+            low, high = high, 2 * high
+            if high > _MOST_TIMES * max_workers:
+                return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.keeper(num_workers=middle) else (middle, high)
+        return high
 
-    low, high = max_workers, 2 * max_workers
-    while not enough(high):
-        low, high = high, 2 * high
-        if high > _MOST_TIMES * max_workers:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
-
-
-def _least_speed(scene: Scene, setups: Sequence[Setup]) -> float | None:
-    """Double the speed until the objectives are kept, then bisect between the last two."""
-
-    def enough(times: float) -> bool:
-        cost = ChangedCost(measured=scene.subject.cost.clipped(), time_factor=1 / times)
-        return _first_that_keeps(replace(scene, cost=cost), setups) is not None
-
-    low, high = 1.0, 2.0
-    while not enough(high):
-        low, high = high, 2 * high
-        if high > _MOST_TIMES:
-            return None
-    while high / low > _APART:
-        middle = sqrt(low * high)
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    def least_speed(self) -> float | None:
+        """Double the speed until the objectives are kept, then bisect between the last two."""
+        low, high = 1.0, 2.0
+        while self.keeper(speed=high) is None:
+            low, high = high, 2 * high
+            if high > _MOST_TIMES:
+                return None
+        while high / low > _APART:
+            middle = sqrt(low * high)
+            low, high = (low, middle) if self.keeper(speed=middle) else (middle, high)
+        return high
 
 
 # ----------------------------------------------------------------------------------------------- sentences

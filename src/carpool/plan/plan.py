@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _ITEMS_TO_COMPARE, _ITEMS_OF_BURSTS = 2_000, 10_000
 _CYCLES_TO_COMPARE = 10
 # A prediction rests on so many items in a window at least, and on so many in all windows at most.
-_LEAST_ITEMS, _MOST_ITEMS = 100, 300_000
+_LEAST_ITEMS, _MOST_ITEMS = 100, 200_000
 _MOST_ITEMS_IN_A_ROW = 80_000  # of the table of what else could be done
 _LEAST_RUNS = 5
 _NUM_LENGTHS = 5_000

@@ -102,7 +102,8 @@ def _knobs(result: SearchResult) -> Iterator[str]:
             if other is not None:
                 yield f"{name} pays here: without it {_beside(chosen.prediction, other.prediction)}."
             continue
-        turned = [one for one in result.tried if _without(one.setup.policy, knob) != one.setup.policy]
+        alike = [one for one in result.tried if one.setup.num_workers == chosen.setup.num_workers]
+        turned = [one for one in alike if _without(one.setup.policy, knob) != one.setup.policy]
         best = min(turned, key=lambda one: (-one.prediction.attainment.value, _latency(one)[1]), default=None)
         if best is not None:
             known = "can't be told to pay" if _latency(best)[1] < _latency(chosen)[1] else "does not pay"
