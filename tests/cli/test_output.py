@@ -42,7 +42,7 @@ def test_documents_hold_what_commands_have_at_hand() -> None:
 
 def test_what_can_not_be_written_is_named() -> None:
     """A value of some other kind is a fault of the command, said by name."""
-    with pytest.raises(NotImplementedError, match="a result holds a object, which JSON can't"):
+    with pytest.raises(NotImplementedError, match="a result holds an object, which JSON can't"):
         to_json({"x": object()})
 
 
