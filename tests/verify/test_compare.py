@@ -7,9 +7,20 @@ import pytest
 
 from carpool.loadgen.records import LoadResult
 from carpool.loadgen.stats import summarise
+from carpool.plan.predict import Interval
 from carpool.signals.objective import Objective
-from carpool.verify.compare import Comparison, Trial, ceiling, cost_at_low_load, doubts, verdict
-from carpool.verify.report import picture, side_by_side, write_page
+from carpool.verify.beside import KINDS, Beside
+from carpool.verify.compare import (
+    PREDICTED,
+    Comparison,
+    Trial,
+    ceiling,
+    cost_at_low_load,
+    doubts,
+    prediction_held,
+    verdict,
+)
+from carpool.verify.report import picture, predicted_beside_measured, sentences, side_by_side, write_page
 from carpool.verify.scrape import BatchFigures
 
 OBJECTIVE = Objective(0.99, 0.050)
@@ -43,6 +54,47 @@ def compare(off_ms: tuple[float, ...], on_ms: tuple[float, ...], **options: floa
         off=tuple(trial(rate, ms, batching=False, **options) for rate, ms in zip(rates, off_ms, strict=True)),
         on=tuple(trial(rate, ms, batching=True, **options) for rate, ms in zip(rates, on_ms, strict=True)),
     )
+
+
+def predicted(comparison: Comparison, *, off: float, on: float) -> Comparison:
+    """The same, of which so many times the measured figures had been predicted, give or take a tenth."""
+
+    def add(trial: Trial, factor: float) -> Trial:
+        rows = [
+            Beside(
+                name=name,
+                kind=KINDS[name],
+                predicted=Interval(value=factor * value, low=0.9 * factor * value, high=1.1 * factor * value),
+                measured=(value,),
+            )
+            for name, value in zip(PREDICTED, (trial.goodput, 4.0, 0.010, 0.020), strict=True)
+        ]
+        return replace(trial, figures=tuple(rows))
+
+    return replace(
+        comparison,
+        off=tuple(add(trial, off) for trial in comparison.off),
+        on=tuple(add(trial, on) for trial in comparison.on),
+    )
+
+
+def test_the_verdict_says_predicted_beside_measured() -> None:
+    """Twice the goodput was measured, and by half more than that predicted."""
+    comparison = predicted(compare((10, 20, 900), (10, 20, 30)), off=1.0, on=1.5)
+    assert comparison.predicted_speedup == pytest.approx(1.5 * comparison.speedup_goodput)
+    assert verdict(comparison)[1].endswith("; the plan had predicted 300 instead of 100, 3.00 times.")
+    assert prediction_held(comparison) == (
+        "With batching, 0 of 12 figures (goodput, mean batch, p50, p99) lie in the interval that was predicted before; "
+        "the median errors are 50 %, 50 %, 50 %, 50 %."
+    )
+    assert "12 of 12 figures" in sentences(predicted(comparison, off=1.0, on=1.0))[0]
+
+
+def test_the_table_shows_predicted_beside_measured() -> None:
+    """A row for each load of the batching server."""
+    table = predicted_beside_measured(predicted(compare((10, 20, 900), (10, 20, 30)), off=1.0, on=1.5))
+    assert [row[0] for row in table.rows] == [10, 100, 200]
+    assert table.rows[2][1:5] == ("300 (270 to 330)", "200", "6 (5.4 to 6.6)", "4")
 
 
 def test_batching_that_keeps_up_pays() -> None:
@@ -110,12 +162,13 @@ def test_the_rates_asked_for_are_noted_where_chance_made_others_of_them() -> Non
 
 def test_the_table_shows_each_load_twice(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Off, then on, at the same rate; the page and the picture are written."""
-    comparison = compare((10, 20, 900), (10, 20, 30))
+    comparison = predicted(compare((10, 20, 900), (10, 20, 30)), off=1.0, on=1.0)
     table = side_by_side(comparison)
     assert [row[1] for row in table.rows] == ["off", "on"] * 3
     assert [row[3] for row in table.rows] == [10, 10, 100, 100, 0, 200]
     out = tmp_path_factory.mktemp("out")
     page, png = write_page(comparison, "a model", out, "Measured nowhere.")
     assert "does batching help here?" in page.read_text(encoding="utf-8")
+    assert "The plan, predicted before and measured" in page.read_text(encoding="utf-8")
     assert png.read_bytes().startswith(b"\x89PNG")
     assert picture(comparison).png == png.read_bytes()

@@ -13,8 +13,11 @@ from carpool.cli.profile import say, show
 
 if TYPE_CHECKING:
     from carpool.cli.output import Output
+    from carpool.cli.plan_source import Source
+    from carpool.plan.setup import Setup
     from carpool.profile.artefact import Profile
     from carpool.verify.compare import Comparison
+    from carpool.verify.demo import DemoOptions, Yardsticks
 
 
 @click.command(epilog="Example: carpool demo --out out")
@@ -26,11 +29,11 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("out"),
     show_default=True,
-    help="Where to write the profile, the reports and the pictures.",
+    help="Where to write the profile, the plan, the reports and the pictures.",
 )
 @json_option
 def demo(target: str, budget: float, window: float, out: Path, output: Output) -> int:
-    """Profile TARGET, serve it with batching off and on under the same load, and say whether batching helped.
+    """Profile TARGET, plan for it, serve it unbatched and as planned under the same load, and say whether that helped.
 
     TARGET is a model that the load generator has inputs for: one that takes texts or vectors, such as demo:minilm (real
     weights) or demo:null (only waits). The last line printed is one line of JSON with the figures that matter.
@@ -39,29 +42,64 @@ def demo(target: str, budget: float, window: float, out: Path, output: Output) -
     """
     from carpool.profile.options import ProfileOptions
     from carpool.report.progress import progress
-    from carpool.verify.demo import DemoOptions, compare_served, profile_and_report
+    from carpool.verify.demo import DemoOptions, profile_and_report
 
     require_room(out)
-    with progress(f"1/2  Profiling {target}", budget, unit="s") as bar:
+    with progress(f"1/4  Profiling {target}", budget, unit="s") as bar:
         profile = profile_and_report(target, ProfileOptions(budget_s=budget), out, bar)
     if not profile.complete or profile.failed:
         return show(profile, out, output)
     say(profile, output)
     output.say(f"Written to {out}: profile.json, report.html and its pictures\n")
-    options = DemoOptions(target=target, window_s=window)
-    with progress("2/2  Serving it, batching off and on", 2 * len(options.loads)) as bar:
-        comparison = compare_served(profile, out, options, bar)
+    comparison = _plan_and_compare(out, DemoOptions(target=target, window_s=window), output)
     return _conclude(profile, comparison, out, output)
+
+
+def _plan_and_compare(out: Path, options: DemoOptions, output: Output) -> Comparison:
+    """Plan for more than the unbatched server can do, serve that beside it, and drive both."""
+    from carpool.cli.plan_source import read_source
+    from carpool.report.progress import progress
+    from carpool.verify.demo import compare_served, planned, unbatched, yardsticks
+
+    source = read_source(out / "profile.json")
+    output.note("2/4  Serving it unbatched, to see what latency is usual and how much it can do")
+    with unbatched(options) as off:
+        found = yardsticks(off, options.window_s)
+        setup = _plan(source, found, out / "carpool.toml", options, output)
+        with (
+            progress("4/4  Serving it, unbatched and as planned", 2 * len(options.loads)) as bar,
+            planned(out / "carpool.toml", setup, options) as on,
+        ):
+            return compare_served(off, on, subject=source.subject, found=found, options=options, bar=bar)
+
+
+def _plan(source: Source, found: Yardsticks, file: Path, options: DemoOptions, output: Output) -> Setup:
+    """Plan for the highest load within the objective; print and write the plan."""
+    from carpool.cli.plan import make
+    from carpool.cli.plan import say as say_plan
+    from carpool.cli.plan import write as write_plan
+    from carpool.plan.plan import PlanOptions
+    from carpool.verify.demo import planned_load
+
+    load = planned_load(source.subject, found, options)
+    asked = PlanOptions(window_s=options.window_s, seed=options.seed, transport_s=found.transport_s)
+    made = make(source, load, (found.objective,), asked, step="3/4  ")
+    say_plan(made, output)
+    written = write_plan(made, source, load, file)
+    output.say(f"Written to {file.parent}: {', '.join(path.name for path in written)}\n")
+    return made.chosen
 
 
 def _conclude(profile: Profile, comparison: Comparison, out: Path, output: Output) -> int:
     from carpool.verify.compare import verdict
-    from carpool.verify.report import sentences, side_by_side, write_page
+    from carpool.verify.report import predicted_beside_measured, sentences, side_by_side, write_page
 
     if not comparison.off:
         output.note("stopped before both servers had the same load: there is nothing to compare")
         return INTERRUPTED
     output.table(side_by_side(comparison))
+    output.say()
+    output.table(predicted_beside_measured(comparison))
     output.say(f"\n{verdict(comparison)[1]}")
     for sentence in sentences(comparison):
         output.say(f"- {sentence}")
@@ -72,12 +110,12 @@ def _conclude(profile: Profile, comparison: Comparison, out: Path, output: Outpu
     return INTERRUPTED if comparison.interrupted else 0
 
 
-def _figures(profile: Profile, comparison: Comparison) -> dict[str, float]:
-    assert profile.knee is not None, "without a knee nothing was served"
-    assert profile.cost_model is not None, "a knee comes from a fit"
+def _figures(profile: Profile, comparison: Comparison) -> dict[str, float | None]:
+    assert profile.cost_model is not None, "without one there was no plan"
     return {
         "speedup_goodput": round(comparison.speedup_goodput, 3),
+        "predicted_speedup_goodput": round(comparison.predicted_speedup, 3),
         "p50_cost_low_load_ms": round(comparison.p50_cost_low_load_s * 1e3, 3),
-        "knee_batch_size": profile.knee.batch_size,
+        "knee_batch_size": profile.knee.batch_size if profile.knee else None,
         "fit_error_pct": round(profile.cost_model.error_pct, 2),
     }

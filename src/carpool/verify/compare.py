@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 from carpool.loadgen.stats import Summary
 from carpool.signals.objective import Objective
 from carpool.units import format_count, format_duration
+from carpool.verify.beside import Beside
 from carpool.verify.scrape import BatchFigures
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 # Other programs that use more than this many cores disturb what is compared.
 QUIET_CORES = 0.2
 NORMAL_95 = 1.96
+# What a demonstration shows of its prediction.
+PREDICTED = ("goodput", "mean_batch_size", "p50_s", "p99_s")
 
 Tone = Literal["good", "warning", "bad", "neutral"]
 
@@ -31,6 +35,7 @@ class Trial:
         load: that rate over the unbatched capacity.
         summary: what the load generator saw.
         batches: what the server says of its batches.
+        figures: what was predicted, beside what was measured; none where nothing was predicted.
     """
 
     batching: bool
@@ -38,6 +43,11 @@ class Trial:
     load: float
     summary: Summary
     batches: BatchFigures
+    figures: tuple[Beside, ...] = ()
+
+    def figure(self, name: str) -> Beside:
+        """Return what was predicted and measured under a name."""
+        return next(row for row in self.figures if row.name == name)
 
     @property
     def offered(self) -> float:
@@ -89,6 +99,23 @@ class Comparison:
         return self.speedup_goodput / spread, self.speedup_goodput * spread
 
     @property
+    def predicted(self) -> bool:
+        """Whether all this was predicted before it was measured."""
+        return all(trial.figures for trial in (*self.off, *self.on))
+
+    @property
+    def predicted_goodput(self) -> tuple[float, float]:
+        """The best goodput that was predicted, without batching and with it."""
+        off, on = (max(one.figure("goodput").predicted.value for one in trials) for trials in (self.off, self.on))
+        return off, on
+
+    @property
+    def predicted_speedup(self) -> float:
+        """The best predicted goodput with batching over the best without."""
+        off, on = self.predicted_goodput
+        return on / off if off else math.inf
+
+    @property
     def p50_cost_low_load_s(self) -> float:
         """What batching adds to the median latency at the lowest load, in seconds; below zero, it saves."""
         return self.on[0].summary.latency_s["p50"].value - self.off[0].summary.latency_s["p50"].value
@@ -101,13 +128,34 @@ def verdict(comparison: Comparison) -> tuple[Tone, str]:
     low, high = comparison.speedup_interval
     figures = (
         f"{format_count(best_on)} instead of {format_count(best_off)} requests a second within the objective, "
-        f"{ratio:.2f} times ({low:.2f} to {high:.2f} with 95 % confidence)"
+        f"{ratio:.2f} times ({low:.2f} to {high:.2f} with 95 % confidence){_as_predicted(comparison)}"
     )
     if low > 1:
         return "good", f"Batching pays on this model and machine: {figures}."
     if high < 1:
         return "bad", f"Batching does harm here: {figures}. Serve this model without it."
     return "neutral", f"No difference beyond chance in windows this short: {figures}."
+
+
+def _as_predicted(comparison: Comparison) -> str:
+    """Say what the plan had predicted, where there was one."""
+    if not comparison.predicted:
+        return ""
+    off, on = comparison.predicted_goodput
+    ratio = comparison.predicted_speedup
+    return f"; the plan had predicted {format_count(on)} instead of {format_count(off)}, {ratio:.2f} times"
+
+
+def prediction_held(comparison: Comparison) -> str:
+    """Say how far the plan's figures were from what was measured under its loads."""
+    rows = [trial.figure(name) for trial in comparison.on for name in PREDICTED]
+    num_inside, num = sum(sum(row.inside) for row in rows), len(rows)
+    labels = ", ".join(rows[number].kind.label for number in range(len(PREDICTED)))
+    errors = (median([trial.figure(name).error_pct for trial in comparison.on]) for name in PREDICTED)
+    return (
+        f"With batching, {num_inside} of {num} figures ({labels}) lie in the interval that was predicted before; the "
+        f"median errors are {', '.join(f'{error:.0f} %' for error in errors)}."
+    )
 
 
 def cost_at_low_load(comparison: Comparison) -> str:

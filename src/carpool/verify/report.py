@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from carpool.report.page import KeyFigure, KeyFigures, Page, Text, Verdict
 from carpool.report.plot import LineSeries, Panel, Picture, figure
-from carpool.report.table import Column, Table
+from carpool.report.table import Cell, Column, Table
 from carpool.units import format_count, format_duration
-from carpool.verify.compare import ceiling, cost_at_low_load, doubts, verdict
+from carpool.verify.beside import KINDS
+from carpool.verify.compare import PREDICTED, ceiling, cost_at_low_load, doubts, prediction_held, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from carpool.verify.beside import Beside
     from carpool.verify.compare import Comparison, Trial
 
 
@@ -73,6 +75,34 @@ def _row(trial: Trial) -> tuple[str | float | None, ...]:
     )
 
 
+def predicted_beside_measured(comparison: Comparison) -> Table:
+    """Show what the plan was predicted to do under each load, and what it did."""
+    rows = []
+    for trial in comparison.on:
+        cells: list[Cell] = [round(trial.offered)]
+        for name in PREDICTED:
+            row = trial.figure(name)
+            predicted, low, high = (value * row.kind.scale for value in _interval(row))
+            cells += [
+                f"{format_count(predicted)} ({format_count(low)} to {format_count(high)})",
+                format_count(row.value * row.kind.scale),
+            ]
+        rows.append(tuple(cells))
+    columns = [Column("offered", "1/s")]
+    for kind in (KINDS[name] for name in PREDICTED):
+        columns += [Column(f"{kind.label}, predicted", kind.unit, align="right"), Column("measured", align="right")]
+    return Table(
+        "The plan, predicted before and measured",
+        tuple(columns),
+        tuple(rows),
+        notes=("In brackets the 90 % interval: nine measurements in ten should lie in it.",),
+    )
+
+
+def _interval(row: Beside) -> tuple[float, float, float]:
+    return row.predicted.value, row.predicted.low, row.predicted.high
+
+
 def _percent(share: float | None) -> int | None:
     return None if share is None else round(100 * share)
 
@@ -83,7 +113,8 @@ def _ms(seconds: float | None) -> float | None:
 
 def sentences(comparison: Comparison) -> tuple[str, ...]:
     """Say what batching brought, what it cost, and what to doubt."""
-    return (ceiling(comparison), cost_at_low_load(comparison), *doubts(comparison))
+    held = (prediction_held(comparison),) if comparison.predicted else ()
+    return (*held, ceiling(comparison), cost_at_low_load(comparison), *doubts(comparison))
 
 
 def picture(comparison: Comparison) -> Picture:
@@ -149,6 +180,7 @@ def write_page(comparison: Comparison, name: str, out: Path, footer: str) -> Seq
             ),
             drawn,
             side_by_side(comparison),
+            *([predicted_beside_measured(comparison)] if comparison.predicted else []),
             Verdict(said, tone=tone, details=sentences(comparison)),
             Text("How it was measured", (_METHOD,)),
         ),
