@@ -65,7 +65,7 @@ def test_what_if_marks_the_plan_and_says_what_each_row_assumes() -> None:
     ]  # fmt: skip
     notes = " ".join(table.notes)
     assert "Twice the workers: each worker has a device, or processor cores, and memory of its own" in notes
-    assert "Cost: at 1.5 an hour for each worker" in notes
+    assert "Cost: of a million answered items, at 1.5 an hour for each worker." in notes
 
 
 def test_what_is_not_known_has_no_column() -> None:

@@ -124,7 +124,7 @@ _WHAT_IF: tuple[_CellOf, ...] = (
     (Column("batch", align="right"), _figure("mean_batch_size")),
     (Column("busy", "%", align="right"), _figure("utilisation", PERCENT)),
     (Column("memory", align="right"), _memory),
-    (Column("cost", "a million", align="right"), _cost),
+    (Column("cost", "per M", align="right"), _cost),
 )
 
 
@@ -139,7 +139,7 @@ def what_if_table(plan: Plan) -> Table:
         tuple((row.name, *(cell(row) for _, cell in columns)) for row in plan.what_if),
         notes=tuple(_what_if_notes(plan)),
         highlight=next((number for number, row in enumerate(plan.what_if) if row.chosen), None),
-        highlight_label="the plan",
+        highlight_label="plan",
     )
 
 
@@ -154,7 +154,7 @@ def _what_if_notes(plan: Plan) -> Iterator[str]:
             yield f"{row.name[:1].upper()}{row.name[1:]}: {said}."
     price = plan.options.price_per_hour
     if price is not None:
-        yield f"Cost: at {price:g} an hour for each worker, answered items alone counted."
+        yield f"Cost: of a million answered items, at {price:g} an hour for each worker."
 
 
 def _windows(plan: Plan) -> Iterator[str]:
@@ -190,7 +190,7 @@ def what_if_intervals(plan: Plan) -> Table:
         (
             Column("choice"),
             *(Column(words, unit, align="right") for _, words, unit, _ in names),
-            *([Column("cost", "a million", align="right")] if priced else []),
+            *([Column("cost", "per M", align="right")] if priced else []),
         ),
         tuple(rows),
     )
@@ -239,7 +239,7 @@ def tried_table(plan: Plan) -> Table:
             *((f"{left_out} more were compared.",) if left_out else ()),
         ),
         highlight=next((number for number, one in enumerate(tried) if one.setup == plan.chosen), None),
-        highlight_label="the plan",
+        highlight_label="plan",
     )
 
 
