@@ -8,7 +8,7 @@ from carpool.profile.gains import gains
 from carpool.profile.shape import Shape, by_work
 from carpool.profile.trust import headline
 from carpool.profile.wording import capitalised, listed, times
-from carpool.units import counted, format_count, format_durations, format_sizes
+from carpool.units import counted, format_bytes, format_count, format_durations, format_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -142,7 +142,7 @@ def _memory(profile: Profile) -> Iterator[str]:
     if fits:
         ordered = sorted(fits, key=lambda probe: probe.peak_bytes or 0)
         ends = list(dict.fromkeys((ordered[0], ordered[-1])))
-        *peaks, limit = format_sizes(*(one.peak_bytes or 0 for one in ends), memory.limit_bytes or 0)
+        peaks, limit = format_sizes(*(one.peak_bytes or 0 for one in ends)), format_bytes(memory.limit_bytes or 0)
         grows = " to ".join(f"{peak} at {one.shape}" for peak, one in zip(peaks, ends, strict=True))
         yield f"Memory: {grows} ({memory.what}; {limit} allowed: {memory.limit_source})."
     if unfit:
