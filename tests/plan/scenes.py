@@ -108,4 +108,4 @@ def search(
     """Search in short windows, and predict in the same."""
     seen = scene(subject, load, *objectives, items=items)
     tried = candidates(subject, lengths, max_batch_size=max_batch_size, memory_limit_bytes=memory_limit_bytes)
-    return Search(scene=seen, full=seen, candidates=tried, max_workers=max_workers, num_runs=8).run()
+    return Search(scene=seen, full=seen, candidates=tried, max_workers=max_workers, num_runs=5).run()

@@ -57,7 +57,7 @@ def test_memory_binds_where_it_keeps_batches_from_what_they_could_carry() -> Non
 def test_memory_that_takes_nothing_does_not_bind() -> None:
     """Where larger batches would carry no more, more memory is of no use."""
     model = affine(0.0, 0.005, memory=True)
-    assert [bound.limit for bound in bindings(model, 100.0, memory_limit_bytes=1_002_500)] == ["compute"]
+    assert [bound.limit for bound in bindings(model, 140.0, memory_limit_bytes=1_002_500)] == ["compute"]
 
 
 def test_a_missed_objective_binds_first() -> None:

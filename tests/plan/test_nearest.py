@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def look(subject: Subject, rate: float, *objectives: str, max_workers: int = 1) -> Nearest:
     """Search in vain, and look for what is nearest."""
     load = poisson(rate)
-    result = search(subject, load, *objectives, max_workers=max_workers, items=300)
+    result = search(subject, load, *objectives, max_workers=max_workers, items=200)
     assert result.verdict is Verdict.MISSED
-    seen = scene(subject, load, *objectives, items=300)
+    seen = scene(subject, load, *objectives, items=200)
     return nearest(seen, candidates(subject), result, max_workers=max_workers)
 
 
@@ -65,7 +65,7 @@ def test_the_rate_that_is_named_keeps_the_objective() -> None:
     found = look(affine(), 700.0, "p99=15ms")
     assert found.rate is not None
     assert found.rate_setup is not None
-    at_rate = scene(affine(), poisson(found.rate), "p99=15ms", items=2000).predict(found.rate_setup, 6)
-    beyond = scene(affine(), poisson(1.5 * found.rate), "p99=15ms", items=2000).predict(found.rate_setup, 6)
+    at_rate = scene(affine(), poisson(found.rate), "p99=15ms", items=1000).predict(found.rate_setup, 4)
+    beyond = scene(affine(), poisson(1.5 * found.rate), "p99=15ms", items=1000).predict(found.rate_setup, 4)
     assert at_rate.at_objectives_s[0].value == pytest.approx(0.015, rel=0.25)
     assert beyond.at_objectives_s[0].value > 0.015
