@@ -119,7 +119,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
         running = batcher.enqueue(0)
         await asyncio.to_thread(gate.entered.wait)
         waiting = [batcher.enqueue(1), batcher.enqueue(2)]
-        with pytest.raises(QueueFull, match="2 items wait, and max_queue is 2") as refusal:
+        with pytest.raises(QueueFull, match="the queue holds 2 items, and max_queue is 2") as refusal:
             batcher.enqueue(3)
         assert refusal.value.retry_after_s is not None
         gate.opened.set()

@@ -17,6 +17,7 @@ from carpool.core.policy import Policy
 from carpool.core.queue import ItemQueue
 from carpool.core.recovery import Recovery
 from carpool.errors import DeadlineExceeded, QueueFull
+from carpool.units import counted
 
 
 class BatchFormer:
@@ -81,7 +82,7 @@ class BatchFormer:
         if self.is_full:
             wait_s = self.predicted_wait_s(len(self._queue), now)
             raise QueueFull(
-                f"{len(self._queue)} items wait, and max_queue is {self.policy.max_queue}: "
+                f"the queue holds {counted(len(self._queue), 'item')}, and max_queue is {self.policy.max_queue}: "
                 f"try again in {wait_s:.3g} s, or raise max_queue",
                 retry_after_s=wait_s,
             )

@@ -11,7 +11,7 @@ from carpool.report.plot import LineSeries, Panel, Picture, figure
 from carpool.report.table import Column, Table
 from carpool.signals.figures import percentile
 from carpool.signals.objective import Objective
-from carpool.units import format_bytes, format_count, format_duration
+from carpool.units import counted, format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +34,10 @@ def summary_table(summary: Summary) -> Table:
     kind = (
         f"open loop, {offered(summary)}"
         if summary.connections is None
-        else f"closed loop, {format_count(summary.connections)} connections"
+        else f"closed loop, {counted(summary.connections, 'connection')}"
     )
     return Table(
-        f"Latency of {format_count(summary.num_requests)} requests in {format_duration(summary.window_s)}: {kind}",
+        f"Latency of {counted(summary.num_requests, 'request')} in {format_duration(summary.window_s)}: {kind}",
         (
             Column("latency", align="left"),
             Column("measured", "ms", align="right"),
