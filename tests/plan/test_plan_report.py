@@ -158,6 +158,13 @@ def test_the_quantile_drawn_is_that_of_the_tightest_objective() -> None:
     assert "p99, ms" in pictures(replace(plan(), objectives=(other,)))["plan-latency"].alt
 
 
+def test_a_plan_whose_queue_grows_without_end_has_no_point() -> None:
+    """Its latency would only tell how long one looked."""
+    assert "the plan)" in pictures(plan())["plan-latency"].alt
+    endless = replace(plan(), prediction=replace(plan().prediction, stable=False))
+    assert "the plan)" not in pictures(replace(endless, what_if=()))["plan-latency"].alt
+
+
 def test_nothing_is_drawn_of_what_is_not_known() -> None:
     """Without curves, rows and memory there is no picture, and the page stands all the same."""
     endless = Interval(value=math.inf, low=math.inf, high=math.inf)

@@ -83,7 +83,7 @@ def _latency(prediction: Prediction, quantile: float) -> Interval:
 
 
 def _objective_lines(plan: Plan, quantile: float, curves: Sequence[LineSeries]) -> Iterator[LineSeries]:
-    rates = [rate for curve in curves for rate in curve.x]
+    rates = [plan.rate, *(rate for curve in curves for rate in curve.x)]
     for objective in plan.objectives:
         if objective.quantile == quantile:
             y = [MS * objective.latency_s] * 2
@@ -91,9 +91,9 @@ def _objective_lines(plan: Plan, quantile: float, curves: Sequence[LineSeries]) 
 
 
 def _chosen_point(plan: Plan, quantile: float, curves: Sequence[LineSeries]) -> Iterator[LineSeries]:
-    """Draw what is predicted of the plan, in the colour of its curve where it has one."""
+    """Draw what is predicted of the plan, in the colour of its curve where it has one, unless its queue has no end."""
     value = _latency(plan.prediction, quantile)
-    if value.high < math.inf:
+    if plan.prediction.stable and value.high < math.inf:
         tone = next((number for number, curve in enumerate(curves) if curve.label == _PLAN), None)
         yield LineSeries(
             label=_PLAN if tone is None else "",
