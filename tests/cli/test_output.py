@@ -62,3 +62,10 @@ def test_without_json_no_document_is_printed(capsys: pytest.CaptureFixture[str])
     output.note("progress")
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("words\n", "progress\n")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_result_of_one_line_is_printed_either_way(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard output, with or without `--json`, and nothing else there."""
+    Output(json=as_json).result_line({"ratio": np.float64(1.5)})
+    assert capsys.readouterr().out == '{"ratio":1.5}\n'

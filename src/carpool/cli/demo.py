@@ -74,7 +74,7 @@ def _plan_and_compare(out: Path, options: DemoOptions, output: Output) -> Compar
 
 
 def _plan(source: Source, found: Yardsticks, file: Path, options: DemoOptions, output: Output) -> Setup:
-    """Plan for the highest load within the objective; print and write the plan."""
+    """Plan for the highest load that can be kept within the objective; print and write the plan."""
     from carpool.cli.plan import make
     from carpool.cli.plan import say as say_plan
     from carpool.cli.plan import write as write_plan

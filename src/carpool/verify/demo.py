@@ -47,6 +47,7 @@ LONGEST_ANSWER_S = 2.0  # clients give up then, so that an overloaded server is 
 CAPACITY_CONNECTIONS = 4
 MOST_IN_FLIGHT = 4096
 BATCHES_AGAINST_ADVICE = 8
+NEARLY_ALL = 0.9  # a share of the requests
 DEFAULT_LOADS = (0.1, 0.6, 1.0, 1.5, 2.5)
 FEW = 0.5  # below this load a window of usual length holds too few requests for a median, and lasts twice as long
 
@@ -140,8 +141,22 @@ def yardsticks(site: Site, window_s: float) -> Yardsticks:
 
 
 def planned_load(subject: Subject, found: Yardsticks, options: DemoOptions) -> Workload:
-    """Return what the plan is made for: the highest of the loads."""
-    return _load(subject, max(options.loads) * found.capacity)
+    """Return what the plan is made for: the highest load at which large batches would answer nearly all in time.
+
+    At more than can be served every setup is as bad as another, and at less none has much to do.
+
+    Args:
+        subject: the measured model.
+        found: what the loads and the objective are held against.
+        options: the loads.
+    """
+    largest = Setup(policy=Policy(max_batch_size=max(subject.cost.batch_sizes)))
+    feasible = (
+        load
+        for load in sorted(options.loads, reverse=True)
+        if _predict(subject, largest, found, load, options).attainment.value >= NEARLY_ALL
+    )
+    return _load(subject, next(feasible, min(options.loads)) * found.capacity)
 
 
 def _load(subject: Subject, rate: float, patience_s: float | None = None) -> Workload:
