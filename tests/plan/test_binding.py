@@ -95,7 +95,8 @@ def test_it_belongs_where_it_lowers_the_latency() -> None:
     answer, why, _ = belongs(affine(), 150.0)
     assert answer
     assert why.startswith("Without it the mean latency would be ")
-    assert "higher, and workers busy 7" in why
+    assert "higher, workers would be busy 7" in why
+    assert "and could carry 200 instead of " in why
 
 
 def test_it_does_not_belong_where_a_batch_takes_as_long_as_its_items() -> None:

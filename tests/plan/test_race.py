@@ -98,6 +98,24 @@ def test_who_is_surely_as_good_is_not_simulated_again() -> None:
     assert luck.num_simulated == 3 * ROUNDS[0]
 
 
+def test_sizes_that_are_never_reached_are_not_simulated_on() -> None:
+    """They do the very same as the smallest of them, with which they tie, while the others are told apart."""
+    seen: list[int] = []
+
+    def simulate(setup: Setup, number: int) -> Figures:
+        size = setup.policy.max_batch_size
+        seen.append(size)
+        own = np.random.default_rng((number, size == 2)).normal()
+        return replace(FIGURES, mean_s=float(np.exp(0.1 * own)), fill_ratio=1 / size)
+
+    found = Race(simulate)
+    found.enter([Setup(policy=Policy(max_batch_size=size)) for size in (16, 2, 8, 4)])
+    found.run()
+    assert seen.count(4) == seen.count(2) > ROUNDS[0]
+    assert seen.count(8) == seen.count(16) == ROUNDS[0]
+    assert [one.setup.policy.max_batch_size for one in found.ties] == [2, 4, 8, 16]
+
+
 def test_more_within_the_objectives_goes_before_less_latency() -> None:
     """A setup that keeps more of what arrives within the objectives wins over one with a lower percentile."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from carpool.plan.race import SMALL_LATENCY
 from carpool.plan.slo import Gap, Verdict
 from carpool.plan.words import among, changed
 from carpool.units import counted, format_count, format_duration
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from carpool.plan.candidates import Candidates
     from carpool.plan.predict import Prediction
-    from carpool.plan.search import SearchResult, Tried
+    from carpool.plan.search import SearchResult
     from carpool.signals.objective import Objective
 
 Limit = Literal["arrivals", "overhead", "compute", "memory", "objective"]
@@ -203,7 +204,7 @@ def whether_batching_belongs(result: SearchResult, candidates: Candidates, rate:
                 f"{format_count(most)} at most: batching carries the rest."
             ),
         )
-    return Belongs(answer=True, why=_what_it_buys(result.tried[0], result.unbatched))
+    return Belongs(answer=True, why=_what_it_buys(*result.unbatched, result, candidates))
 
 
 def _why_not(result: SearchResult, candidates: Candidates, rate: float) -> str:
@@ -225,15 +226,19 @@ def _why_not(result: SearchResult, candidates: Candidates, rate: float) -> str:
     )
 
 
-def _what_it_buys(chosen: Tried, unbatched: Tried) -> str:
+def _what_it_buys(now: Prediction, without: Prediction, result: SearchResult, candidates: Candidates) -> str:
     """Hold no batching against the chosen setup, both in the same windows."""
-    now, without = chosen.prediction, unbatched.prediction
     name, now_s, other_s = _latency(now, without)
     lost = 1 - without.goodput.value / now.goodput.value if now.goodput.value else 0.0
     goodput = f", goodput {lost:.0%} lower" if lost >= _SMALL_LOSS else ""
+    single = candidates.capacity(candidates.of_size(1, result.chosen.num_workers))
+    full = candidates.capacity(result.chosen)
+    little = abs(other_s / now_s - 1) < SMALL_LATENCY and not goodput
     return (
-        f"Without it {name} would be {changed(now_s, other_s)}{goodput}, and workers busy "
-        f"{without.utilisation.value:.0%} of the time rather than {now.utilisation.value:.0%}."
+        f"{'It buys little at this load: without' if little else 'Without'} it {name} would be "
+        f"{changed(now_s, other_s)}{goodput}, workers would be busy "
+        f"{without.utilisation.value:.0%} of the time rather than {now.utilisation.value:.0%}, and could carry "
+        f"{format_count(single)} instead of {format_count(full)} items/s."
     )
 
 

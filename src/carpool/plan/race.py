@@ -7,7 +7,7 @@ surely worse than the best drops out; the others are given more windows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import fsum, inf, log1p, sqrt
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -64,21 +64,15 @@ class Race:
     Args:
         simulate: Gives a setup's figures in the window of a number, the same window for every setup.
         objectives: What latencies are held against.
-        watch: Called after every window.
     """
 
-    def __init__(
-        self,
-        simulate: Callable[[Setup, int], Figures],
-        objectives: Sequence[Objective] = (),
-        *,
-        watch: Callable[[], object] = lambda: None,
-    ) -> None:
+    def __init__(self, simulate: Callable[[Setup, int], Figures], objectives: Sequence[Objective] = ()) -> None:
         self._simulate = simulate
         self._objectives = objectives
-        self._watch = watch
         self.contenders: list[Contender] = []
         self._in_race: list[Contender] = []
+        self._twins: list[tuple[Contender, Contender]] = []  # whoever does the very same as one in the race
+        self._leader: Contender | None = None
 
     def enter(self, setups: Iterable[Setup]) -> None:
         """Let setups join; one that has joined before is not simulated again."""
@@ -95,31 +89,43 @@ class Race:
             for contender in self._in_race:
                 if id(contender) not in settled:
                     self._simulate_up_to(contender, num)
-            leader = self.leader
+            self._set_twins_aside(num)
+            self._leader = leader = self._best([one for one in self._in_race if len(one.figures) >= num], num)
             self._in_race = [one for one in self._in_race if self.compare(one, leader) >= 0]
             settled = {id(one) for one in self._in_race if one is not leader and self._is_settled(one, leader)}
             if len(settled) == len(self._in_race) - 1:
                 return
 
     def _simulate_up_to(self, contender: Contender, num: int) -> None:
-        for number in range(len(contender.figures), num):
-            contender.figures.append(self._simulate(contender.setup, number))
-            self._watch()
+        contender.figures += [self._simulate(contender.setup, number) for number in range(len(contender.figures), num)]
+
+    def _set_twins_aside(self, num: int) -> None:
+        """Take out who did exactly what a simpler one did in every window: a batch size that is never reached."""
+        first: dict[tuple[Figures, ...], Contender] = {}
+        for one in sorted(self._in_race, key=lambda one: complexity(one.setup)):
+            twin = first.setdefault(tuple(replace(figures, fill_ratio=0.0) for figures in one.figures[:num]), one)
+            if twin is not one:
+                self._twins.append((one, twin))
+                self._in_race.remove(one)
+
+    def _best(self, contenders: Sequence[Contender], num: int) -> Contender:
+        """Return the best in the first windows: most within the objectives, then the least latency."""
+        most = max(float(one.attainments(num).mean()) for one in contenders)
+        good = [one for one in contenders if one.attainments(num).mean() >= most - SMALL_SHARE]
+        return min(good, key=lambda one: float(one.log_strains(num, self._objectives).mean()))
 
     @property
     def leader(self) -> Contender:
-        """The best of those that are in the race: most within the objectives, then the least latency."""
-        num = min(len(one.figures) for one in self._in_race)
-        most = max(float(one.attainments(num).mean()) for one in self._in_race)
-        good = [one for one in self._in_race if one.attainments(num).mean() >= most - SMALL_SHARE]
-        return min(good, key=lambda one: float(one.log_strains(num, self._objectives).mean()))
+        """The best of those that are in the race."""
+        assert self._leader is not None, "a race that was not run has no leader"
+        return self._leader
 
     @property
     def ties(self) -> list[Contender]:
         """Those that are not surely worse than the leader, the simplest first."""
-        leader = self.leader
-        level = [one for one in self._in_race if self.compare(one, leader) >= 0]
-        return sorted(level, key=lambda one: complexity(one.setup))
+        level = [one for one in self._in_race if self.compare(one, self.leader) >= 0]
+        twins = [one for one, twin in self._twins if twin in level]
+        return sorted([*level, *twins], key=lambda one: complexity(one.setup))
 
     def _is_settled(self, one: Contender, leader: Contender) -> bool:
         """Tell whether one surely is as good as the leader: more windows would not part them."""

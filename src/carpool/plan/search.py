@@ -80,7 +80,8 @@ class SearchResult:
         prediction: What it will do, in windows of full length.
         verdict: Whether every objective is kept.
         fastest: The setup with the least latency that was tried with as many workers.
-        unbatched: How the chosen compares with no batching on as many workers; None where that can't carry the load.
+        unbatched: The chosen setup beside no batching on as many workers, both in the same windows; None where that
+            can't carry the load.
         tried: Everything that was simulated, the chosen first, then the best.
     """
 
@@ -88,7 +89,7 @@ class SearchResult:
     prediction: Prediction
     verdict: Verdict
     fastest: Setup
-    unbatched: Tried | None
+    unbatched: tuple[Prediction, Prediction] | None
     tried: tuple[Tried, ...]
 
 
@@ -225,16 +226,22 @@ def _result(scene: Scene, races: Sequence[Race], best: _Found) -> SearchResult:
     others.sort(key=lambda one: (one not in ties, _rank(one, scene.objectives)))
     tried = [_tried(scene, one, tie=one in ties) for one in [best.contender, *others]]
     tried[0] = replace(tried[0], verdict=best.verdict)
-    workers = best.contender.setup.num_workers
-    single = (one for one in tried if one.setup.policy.max_batch_size == 1 and one.setup.num_workers == workers)
     return SearchResult(
         chosen=best.contender.setup,
         prediction=best.prediction,
         verdict=best.verdict,
         fastest=best.race.leader.setup,
-        unbatched=next(single, None),
+        unbatched=_beside_unbatched(scene, best),
         tried=tuple(one for one in tried if _is_finite(one.prediction)),
     )
+
+
+def _beside_unbatched(scene: Scene, best: _Found) -> tuple[Prediction, Prediction] | None:
+    single = next((one for one in best.race.contenders if one.setup.policy.max_batch_size == 1), None)
+    if single is None:
+        return None
+    num = min(len(single.figures), len(best.contender.figures))
+    return scene.together(best.contender.figures[:num]), scene.together(single.figures[:num])
 
 
 def _rank(contender: Contender, objectives: Sequence[Objective]) -> tuple[float, float]:

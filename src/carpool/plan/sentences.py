@@ -11,7 +11,7 @@ import numpy as np
 from carpool.plan.binding import Belongs, Binding
 from carpool.plan.candidates import Candidates
 from carpool.plan.nearest import Nearest
-from carpool.plan.race import SMALL_SHARE
+from carpool.plan.race import SMALL_LATENCY, SMALL_SHARE
 from carpool.plan.search import SearchResult
 from carpool.plan.slo import Gap, Verdict
 from carpool.plan.what_if import WhatIfRow
@@ -91,23 +91,29 @@ def _without(policy: Policy, knob: str) -> Policy:
 
 
 def _knobs(result: SearchResult) -> Iterator[str]:
-    """Say for each knob beside the batch size what it buys, or what the best of it would have cost."""
+    """Say for each knob beside the batch size what it buys, or that the best of it buys nothing."""
     chosen = result.tried[0]
-    policy = chosen.setup.policy
     for knob in ("waiting for company", "a token budget", "coarser padding"):
         name = f"{knob[:1].upper()}{knob[1:]}"
-        without = _without(policy, knob)
-        if without != policy:
-            other = next((one for one in result.tried if one.setup == replace(chosen.setup, policy=without)), None)
-            if other is not None:
-                yield f"{name} pays here: without it {_beside(chosen.prediction, other.prediction)}."
-            continue
-        alike = [one for one in result.tried if one.setup.num_workers == chosen.setup.num_workers]
-        turned = [one for one in alike if _without(one.setup.policy, knob) != one.setup.policy]
-        best = min(turned, key=lambda one: (-one.prediction.attainment.value, _latency(one)[1]), default=None)
-        if best is not None:
-            known = "can't be told to pay" if _latency(best)[1] < _latency(chosen)[1] else "does not pay"
-            yield f"{name} {known}: with {describe_setup(best.setup)}, {_beside(chosen.prediction, best.prediction)}."
+        pairs = [pair for pair in _pairs(result, knob) if pair[0].setup.num_workers == chosen.setup.num_workers]
+        own = next((without for turned, without in pairs if turned is chosen), None)
+        if own is not None:
+            yield f"{name} pays here: without it {_beside(chosen.prediction, own.prediction)}."
+        elif pairs and _without(chosen.setup.policy, knob) == chosen.setup.policy:
+            turned, without = min(pairs, key=lambda pair: (-pair[0].prediction.attainment.value, _latency(pair[0])[1]))
+            helps = _latency(turned)[1] < (1 - SMALL_LATENCY) * _latency(without)[1]
+            said = _beside(without.prediction, turned.prediction)
+            words = "can't be told from luck" if helps else "does not pay"
+            yield f"{name} {words}: {said} (at best: {describe_setup(turned.setup)})."
+
+
+def _pairs(result: SearchResult, knob: str) -> Iterator[tuple[Tried, Tried]]:
+    """Give every setup that turns a knob, and the same without it."""
+    for turned in result.tried:
+        policy = _without(turned.setup.policy, knob)
+        if policy != turned.setup.policy:
+            plain = replace(turned.setup, policy=policy)
+            yield from ((turned, other) for other in result.tried if other.setup == plain)
 
 
 def _beside(now: Prediction, other: Prediction) -> str:
