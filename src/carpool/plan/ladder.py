@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 
-# Points of the circle that the factors are read off: at first so many, then as many as it takes to cut off nothing.
-_POINTS_AN_ITEM, _MOST_POINTS, _NEGLIGIBLE = 8, 1 << 22, 1e-15
+# Points of the circle that the factors are read off: at first so many, then as many as it takes to cut off nothing but
+# rounding, which is more than the least close to saturation.
+_POINTS_AN_ITEM, _MOST_POINTS, _NEGLIGIBLE, _NOISE = 8, 1 << 20, 1e-15, 1e-6
 _LARGEST_EXPONENT, _NUM_HALVINGS = 600.0, 100
 
 
@@ -71,17 +72,24 @@ class Step:
         """
         decay = self.decay()
         radius = min(1 / self.batch_size, decay / 2)  # its logarithm: what is read off is multiplied by up to exp(1)
-        num = 1 << (_POINTS_AN_ITEM * self.batch_size).bit_length()
-        series = self._series(num, radius, decay)
-        # Of few arrivals, most powers are next to none but every `batch_size`-th: a quarter of all holds some of these.
-        while num < _MOST_POINTS and np.abs(series[num * 3 // 8 : num * 5 // 8]).max() > _NEGLIGIBLE:
-            num *= 2
-            series = self._series(num, radius, decay)
+        series = self._long_series(radius, decay)
+        num = len(series)
         series[: num // 2 + 1] = 0.0  # what remains are the negative powers
         factor = np.fft.fft(np.exp(np.fft.ifft(series, norm="forward")), norm="forward")
         powers = np.arange(self.batch_size)
         survivals: Floats = (factor[-powers] * np.exp((radius + 1j * np.pi / num) * powers)).real
         return np.clip(survivals, 0.0, 1.0)
+
+    def _long_series(self, radius: float, decay: float) -> NDArray[np.complex128]:
+        """Return the series from so many points that its farthest powers are next to none, or that more do not help."""
+        num, before = 1 << (_POINTS_AN_ITEM * self.batch_size).bit_length(), np.inf
+        while True:
+            series = self._series(num, radius, decay)
+            # Of few arrivals only every `batch_size`-th power is more than that: a quarter of all holds some of these.
+            far = float(np.abs(series[num * 3 // 8 : num * 5 // 8]).max())
+            if far <= _NEGLIGIBLE or before / 2 < far < _NOISE or num >= _MOST_POINTS:
+                return series
+            num, before = 2 * num, far
 
     def _series(self, num: int, radius: float, decay: float) -> NDArray[np.complex128]:
         """Return the series of the logarithm, without its two outermost zeros, from `num` points of a circle."""
