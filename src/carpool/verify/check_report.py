@@ -14,7 +14,7 @@ from carpool.units import counted, format_count, format_duration
 from carpool.verify.beside import KINDS, Beside, beside, beside_objectives
 from carpool.verify.explain import typical
 from carpool.verify.measured import measured_figures, shares_within
-from carpool.verify.reasons import TOLERANCES_PCT, doubts, reasons, verdict
+from carpool.verify.reasons import TOLERANCES_PCT, doubts, reasons, signed, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from carpool.verify.check import Check
 
 # Rows that say nothing where they are 0 throughout.
-SELDOM = frozenset({"attainment", "padding_waste", "refused", "expired"})
+SELDOM = frozenset({"padding_waste", "refused", "expired"})
 
 
 def rows_of(check: Check) -> tuple[Beside, ...]:
@@ -39,7 +39,9 @@ def table(check: Check, rows: Sequence[Beside]) -> Table:
     """Show predicted beside measured."""
     num = len(check.findings.observed)
     several = num > 1
-    shown = [row for row in rows if row.name not in SELDOM or row.predicted.high > 0 or any(row.measured)]
+    # Where there is one objective, its own row says what "within every objective" would.
+    told = [row for row in rows if row.name != "attainment" or len(check.objectives) > 1]
+    shown = [row for row in told if row.name not in SELDOM or row.predicted.high > 0 or any(row.measured)]
     return Table(
         "Predicted beside measured",
         (
@@ -92,8 +94,9 @@ def steps_table(check: Check) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for one in found:
         kind = KINDS[one.name]
-        values = (one.predicted, *one.parts, one.measured)
-        rows.append((kind.label, kind.unit, *(format_count(value * kind.scale) for value in values)))
+        predicted, measured = (format_count(value * kind.scale) for value in (one.predicted, one.measured))
+        parts = (signed(part * kind.scale) for part in one.parts)
+        rows.append((kind.label, kind.unit, predicted, *parts, measured))
     titles = ("predicted", "these arrivals", "pace of batches", "way there and back", "unexplained", "measured")
     return Table(
         "Where the difference comes from",

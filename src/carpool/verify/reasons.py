@@ -25,6 +25,7 @@ TOLERANCES_PCT: Mapping[str, float] = MappingProxyType(
 )
 """The errors up to which a prediction is called right, by the name of the figure."""
 
+NOTHING = 1e-9
 NEAR_PACE = 0.05  # batches that take so much more or less than promised are as promised
 
 
@@ -75,7 +76,7 @@ def explanation(check: Check, steps: Steps) -> str:
     paces = [one.pace for one in found if one.pace is not None]
     slow = f"batches that took {statistics.median(paces):.2f} times as long as the profile says" if paces else "batches"
     way = f"the way to the server and back ({format_duration(transport_s)}, {format_duration(alone_s)} for one client)"
-    arrivals, pace, transport, rest = (f"{_signed(part * kind.scale)} {kind.unit}" for part in steps.parts)
+    arrivals, pace, transport, rest = (f"{signed(part * kind.scale)} {kind.unit}" for part in steps.parts)
     measured, predicted = (format_count(value * kind.scale) for value in (steps.measured, steps.predicted))
     return (
         f"{kind.label[0].upper()}{kind.label[1:]} was {measured} instead of {predicted} {kind.unit}: {arrivals} are "
@@ -83,8 +84,15 @@ def explanation(check: Check, steps: Steps) -> str:
     )
 
 
-def _signed(value: float) -> str:
-    return f"{'+' if value >= 0 else '-'}{format_count(abs(value))}"
+def signed(value: float) -> str:
+    """Write a part of a difference with its sign; what is nothing but an error of rounding is nothing.
+
+    >>> signed(5.774), signed(-0.02), signed(-1e-12)
+    ('+5.77', '-0.02', '0')
+    """
+    if abs(value) < NOTHING:
+        return "0"
+    return f"{'+' if value > 0 else '-'}{format_count(abs(value))}"
 
 
 def _pace(check: Check) -> Iterator[str]:
