@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from carpool.plan.binding import Binding, what_binds, whether_batching_belongs
 from carpool.plan.gaps import gaps
-from tests.plan.scenes import affine, candidates, poisson, search
+from tests.plan.scenes import Groups, affine, candidates, poisson, search
 
 if TYPE_CHECKING:
     from carpool.plan.search import SearchResult
@@ -28,6 +28,14 @@ def test_at_little_load_arrivals_bind() -> None:
     assert bound.limit == "arrivals"
     assert "Workers idle 9" in bound.why
     assert "The same setup carries up to 200 items/s; until then" in bound.remedy
+
+
+def test_bursts_bind_where_batches_are_full_and_workers_idle() -> None:
+    """Groups of 16 that come 0.2 ms apart, and then nothing for long."""
+    result = search(affine(0.010, 0.0001), Groups(rate=80.0, size=16), items=SMALL, max_batch_size=4)
+    (bound,) = what_binds(result, candidates(affine(0.010, 0.0001), max_batch_size=4), ())
+    assert bound.limit == "arrivals"
+    assert "the load comes in bursts" in bound.why
 
 
 def test_a_call_that_costs_the_same_for_any_batch_binds_by_overhead() -> None:

@@ -102,6 +102,13 @@ def test_batches_beyond_what_was_measured_are_doubted() -> None:
     assert any("of the simulated batches are larger or longer than any that was measured" in one for one in made.doubts)
 
 
+def test_batches_as_large_as_any_that_was_measured_raise_the_question_of_larger_ones() -> None:
+    """Under a load that fills them."""
+    made = make_plan(MODEL, poisson(700.0, (8,)), (), QUICK)
+    assert made.chosen.policy.max_batch_size == 4
+    assert any("Batches are often as large as any that was measured (4)" in doubt for doubt in made.doubts)
+
+
 def test_a_load_of_which_nothing_would_be_answered_is_refused() -> None:
     """A deadline of 1 ms, where an item takes 5."""
     hopeless = Workload(arrivals=Poisson(rate=50.0), lengths=(8,), deadline_s=0.001)
@@ -134,6 +141,7 @@ def test_windows_hold_enough_items_and_not_too_many() -> None:
     assert windows(poisson(100.0), options) == (60.0, 20.0, 20)
     assert windows(poisson(0.5), options) == (200.0, 200.0, 20)
     assert windows(poisson(4000.0), options) == (2.5, 0.5, 20)
+    assert windows(Workload(arrivals=OnOff(rate=4000.0, on_s=0.5, off_s=0.5)), options) == (10.0, 10.0, 5)
     assert windows(Workload(arrivals=OnOff(rate=100.0, on_s=5, off_s=5)), options) == (60.0, 60.0, 20)
     assert windows(Workload(arrivals=Daily(rate=400.0)), options) == (60.0, 25.0, 8)
 

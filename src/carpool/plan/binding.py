@@ -28,6 +28,8 @@ _SMALL_LOSS, _SMALL_GAIN = 0.03, 0.15
 # An objective counts as tight where the interval reaches this share of it.
 _TIGHT = 0.8
 _MOSTLY_PADDING = 0.1
+# Batches that hold this share of what they may, while workers idle, are those of bursts.
+_FULL = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,10 +152,17 @@ def _arrivals(result: SearchResult, candidates: Candidates) -> Binding:
     found = result.prediction
     most = candidates.capacity(result.chosen)
     size = result.chosen.policy.max_batch_size
-    held = f", and batches hold {found.mean_batch_size.value:.2g} of up to {size}" if size > 1 else ""
+    idle = f"Workers idle {1 - found.utilisation.value:.0%} of the time"
+    held = f"batches hold {found.mean_batch_size.value:.2g} of up to {size}"
+    if size > 1 and found.fill_ratio.value >= _FULL:
+        return Binding(
+            limit="arrivals",
+            why=f"{idle}, and yet {held}: the load comes in bursts.",
+            remedy="Steadier arrivals, larger batches, or more workers for the peaks move it.",
+        )
     return Binding(
         limit="arrivals",
-        why=f"Workers idle {1 - found.utilisation.value:.0%} of the time{held}: the load sets the pace.",
+        why=f"{idle}{f', and {held}' if size > 1 else ''}: the load sets the pace.",
         remedy=(
             f"The same setup carries up to {format_count(most)} items/s{' with full batches' * (size > 1)}; until then "
             "neither a faster device nor larger batches answer more items."
@@ -196,12 +205,14 @@ def whether_batching_belongs(result: SearchResult, candidates: Candidates, rate:
         return Belongs(answer=False, why=_why_not(result, candidates, rate))
     if result.unbatched is None:
         most = candidates.capacity(candidates.of_size(1, result.chosen.num_workers))
+        found = result.prediction
+        carried = "the rest" if found.stable else f"{format_count(found.throughput.value)}, which is not enough either"
         workers = f"{result.chosen.num_workers} workers" if result.chosen.num_workers > 1 else "a worker"
         return Belongs(
             answer=True,
             why=(
                 f"{format_count(rate)} items/s arrive, and without batching {workers} can carry about "
-                f"{format_count(most)} at most: batching carries the rest."
+                f"{format_count(most)} at most: batching carries {carried}."
             ),
         )
     return Belongs(answer=True, why=_what_it_buys(*result.unbatched, result, candidates))

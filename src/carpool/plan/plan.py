@@ -181,8 +181,8 @@ def make_plan(
 def windows(workload: Workload, options: PlanOptions, *, most_items: int = _MOST_ITEMS) -> tuple[float, float, int]:
     """Return the seconds of a full window, those of a short one to compare setups in, and how many full ones.
 
-    Full windows hold enough items to speak of, and no more than can be simulated in a short time: of arrivals without
-    memory the windows then become shorter, which makes intervals wider; of others there are fewer of them.
+    Full windows hold enough items to speak of, and no more than can be simulated in a short time: they are made
+    shorter for that, which makes intervals wider; of arrivals with bursts or a course there are fewer of them first.
 
     Args:
         workload: What arrives.
@@ -191,16 +191,15 @@ def windows(workload: Workload, options: PlanOptions, *, most_items: int = _MOST
     """
     rate, num_runs = workload.rate, options.num_runs
     full_s = max(options.window_s, _LEAST_ITEMS / rate)
-    too_many = rate * full_s * num_runs / most_items
     has_memory = not isinstance(workload.arrivals, Poisson | Gamma | Constant)
-    if too_many > 1 and has_memory:
-        num_runs = max(min(_LEAST_RUNS, num_runs), int(num_runs / too_many))
-    elif too_many > 1:
-        full_s = max(full_s / too_many, min(full_s, _ITEMS_TO_COMPARE / rate))
     short_s = (_ITEMS_OF_BURSTS if has_memory else _ITEMS_TO_COMPARE) / rate
     if isinstance(workload.arrivals, OnOff):
         short_s = max(short_s, _CYCLES_TO_COMPARE * (workload.arrivals.on_s + workload.arrivals.off_s))
-    return full_s, min(full_s, short_s), num_runs
+    short_s = min(full_s, short_s)
+    most_s = most_items / rate  # of all full windows together
+    if has_memory and num_runs * full_s > most_s:
+        num_runs = max(min(_LEAST_RUNS, num_runs), int(most_s / full_s))
+    return max(min(full_s, most_s / num_runs), short_s), short_s, num_runs
 
 
 def _candidates(scene: Scene, options: PlanOptions) -> Candidates:

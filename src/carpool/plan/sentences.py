@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # A setup that is as good and carries so much more is worth naming.
 _MORE_ROOM = 0.1
 # From here on these are worth a doubt.
-_DRIFT, _ERROR_PCT, _OUTSIDE = 0.05, 10.0, 0.01
+_DRIFT, _ERROR_PCT, _OUTSIDE, _OFTEN_FULL = 0.05, 10.0, 0.01, 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +190,12 @@ def doubts_about(candidates: Candidates, result: SearchResult, sample: Run, clip
     asked, measured = candidates.max_batch_size, candidates.measured(candidates.typical)
     if asked is not None and asked > measured:
         yield f"Batches of up to {asked} were allowed, but none above {measured} was measured, so none was tried."
+    chosen_size = result.chosen.policy.max_batch_size
+    if 1 < chosen_size == measured and result.prediction.fill_ratio.value >= _OFTEN_FULL:
+        yield (
+            f"Batches are often as large as any that was measured ({measured}), and larger ones might do better: "
+            f"profile with --batch-sizes up to {2 * measured} to know."
+        )
     if not subject.call_spread:
         yield "How single calls scatter is not in the profile, so tails are predicted too short: profile again."
     if abs(subject.drift) > _DRIFT:
