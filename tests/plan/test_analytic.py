@@ -123,7 +123,7 @@ def simulated(rate: float, cap: int, load: float, seed: int) -> tuple[Floats, Fl
 def test_the_simulator_agrees_within_one_per_cent(utilisation: float, cap: int) -> None:
     """Latency, batch size and utilisation, 99 % confidence interval included.
 
-    What is known exactly of the same arrivals is regressed out of the 24 runs (control variates), which leaves a small
+    What is known exactly of the same arrivals is regressed out of the 18 runs (control variates), which leaves a small
     part of their noise.
     """
     times_s = line(3.0, 1.0, cap)
@@ -131,7 +131,7 @@ def test_the_simulator_agrees_within_one_per_cent(utilisation: float, cap: int) 
         lambda rate: solve(rate, times_s).utilisation - utilisation, rate_at(1e-3, times_s), rate_at(0.999, times_s)
     )
     chain = solve(rate, times_s)
-    runs = [simulated(rate, cap, chain.load, seed) for seed in range(24)]
+    runs = [simulated(rate, cap, chain.load, seed) for seed in range(18)]
     known = np.column_stack([np.ones(len(runs)), [controls for _, controls in runs]])
     exact = np.array([chain.mean_latency_s, chain.mean_batch_size, chain.utilisation])
     found, residuals, _, _ = np.linalg.lstsq(known, np.array([figures for figures, _ in runs]) / exact)
@@ -176,6 +176,7 @@ def test_a_cap_that_is_never_reached_changes_nothing() -> None:
 # ---------------------------------------------------------------------------------------------------------- laws
 
 
+@settings(max_examples=40)
 @given(times_s=TIMES, load=LOADS)
 def test_what_arrives_is_answered(times_s: Floats, load: float) -> None:
     """Nothing was left out that counts: rates balance, and probabilities sum to 1 and say the same means."""
@@ -191,6 +192,7 @@ def test_what_arrives_is_answered(times_s: Floats, load: float) -> None:
     assert chain.mean_latency_s == pytest.approx(chain.mean_queue_delay_s + taken_s)
 
 
+@settings(max_examples=40)
 @given(times_s=TIMES.map(np.sort), load=st.floats(0.01, 0.9))
 def test_more_load_is_a_longer_wait(times_s: Floats, load: float) -> None:
     """And larger batches, where these never take less time."""
@@ -200,6 +202,7 @@ def test_more_load_is_a_longer_wait(times_s: Floats, load: float) -> None:
     assert calm.mean_latency_s >= times_s[0]
 
 
+@settings(max_examples=40)
 @given(times_s=TIMES, load=LOADS, factor=st.floats(1e-6, 1e6))
 def test_the_unit_of_time_does_not_matter(times_s: Floats, load: float, factor: float) -> None:
     """Seconds or days: the same shares, and latencies that many times as long."""
