@@ -162,6 +162,15 @@ def test_a_plan_keeps_the_limit_of_memory() -> None:
     assert made.binding[0].limit == "memory"
 
 
+def test_a_limit_of_memory_holds_for_lengths_that_seldom_come() -> None:
+    """One item in a thousand has 32 tokens; four of them would not fit, four of the others do."""
+    limit = MODEL_BYTES + 100 * TOKEN_BYTES
+    load = poisson(350.0, (8,) * 999 + (32,))
+    made = make_plan(MODEL, load, (), replace(QUICK, memory_limit_bytes=limit))
+    assert made.chosen.policy.max_batch_size == 4
+    assert made.chosen.policy.memory_limit_bytes == pytest.approx(limit, rel=0.001)
+
+
 def test_what_is_being_looked_at_is_told() -> None:
     """For a bar of progress."""
     heard: list[str] = []

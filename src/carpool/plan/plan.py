@@ -162,7 +162,7 @@ def make_plan(
         seed=options.seed,
         transport_s=options.transport_s,
     )
-    candidates = _candidates(scene, options)
+    candidates = _candidates(scene, seen, options)
     result = Search(
         scene=scene,
         full=replace(scene, window_s=full_s),
@@ -202,11 +202,12 @@ def windows(workload: Workload, options: PlanOptions, *, most_items: int = _MOST
     return max(min(full_s, most_s / num_runs), short_s), short_s, num_runs
 
 
-def _candidates(scene: Scene, options: PlanOptions) -> Candidates:
-    drawn = scene.load.draw(np.random.default_rng(options.seed), scene.window_s).lengths[:_NUM_LENGTHS]
+def _candidates(scene: Scene, workload: Workload, options: PlanOptions) -> Candidates:
+    drawn = workload.draw(np.random.default_rng(options.seed), scene.window_s).lengths[:_NUM_LENGTHS]
+    longest = max(workload.replayed or workload.lengths)  # a limit has to hold for it too, however seldom it comes
     return Candidates(
         subject=scene.subject,
-        lengths=sorted(drawn.tolist()) or [1],
+        lengths=sorted([*drawn.tolist(), longest]),
         max_batch_size=options.max_batch_size,
         memory_limit_bytes=options.memory_limit_bytes,
         longest_wait_s=min((one.latency_s for one in scene.objectives), default=float("inf")),
