@@ -21,7 +21,7 @@ MODEL = replace(
     call_spread=(0.9, 1.0, 1.2),
     max_length=32,
 )
-QUICK = PlanOptions(window_s=0.7, num_runs=4)
+QUICK = PlanOptions(window_s=0.3, num_runs=3)
 
 
 @cache
@@ -47,7 +47,8 @@ def test_a_plan_says_what_to_serve_with_and_what_that_will_do() -> None:
 
 def test_the_same_seed_makes_the_same_plan() -> None:
     """Nothing else is drawn."""
-    assert make_plan(MODEL, poisson(150.0, LENGTHS), read_objectives(["p99=60ms"]), QUICK) == plan()
+    again = make_plan(MODEL, poisson(150.0, (8,)), read_objectives(["p99=60ms"]), QUICK)
+    assert again == plan(lengths=(8,))
 
 
 def test_a_plan_can_be_written_and_read() -> None:
@@ -57,7 +58,7 @@ def test_a_plan_can_be_written_and_read() -> None:
 
 def test_a_plan_for_what_is_impossible_says_so_first() -> None:
     """With what is nearest, and what would have to change."""
-    made = plan(150.0, "p99=2ms")
+    made = plan(150.0, "p99=2ms", lengths=(8,))
     assert made.verdict is Verdict.MISSED
     assert made.nearest is not None
     assert made.sentences[0] == "No setup with 1 worker keeps p99 within 2 ms at 150/s."
@@ -77,7 +78,7 @@ def test_lengths_beyond_the_models_are_cut_and_said_so() -> None:
 def test_a_price_gives_a_cost() -> None:
     """Of a million items."""
     assert not any("A million answered items cost" in sentence for sentence in plan().sentences)
-    assert any("A million answered items cost" in sentence for sentence in plan(price=2.0).sentences)
+    assert any("A million answered items cost" in sentence for sentence in plan(lengths=(8,), price=2.0).sentences)
 
 
 def test_what_was_not_measured_is_doubted() -> None:
@@ -86,7 +87,7 @@ def test_what_was_not_measured_is_doubted() -> None:
         MODEL, call_spread=(), drift=0.08, cost=replace(MODEL.cost, error_pct=14.0), memory_limit_bytes=None
     )
     options = replace(QUICK, max_workers=2, max_batch_size=64)
-    made = make_plan(doubtful, poisson(500.0, LENGTHS), (), options)
+    made = make_plan(doubtful, poisson(900.0, (8,)), (), options)
     said = " ".join(made.doubts)
     assert "How single calls scatter is not in the profile" in said
     assert "The machine became 8% slower" in said
@@ -147,10 +148,10 @@ def test_windows_hold_enough_items_and_not_too_many() -> None:
 
 
 def test_what_a_plan_says_is_doubted_where_windows_are_not_as_asked() -> None:
-    """A window of 700 ms holds too few items at 20/s."""
-    made = plan(20.0)
+    """A window of 300 ms holds too few items at 20/s."""
+    made = plan(20.0, lengths=(8,))
     assert made.prediction.window_s == 5.0
-    assert any(doubt.startswith("4 windows of 5 s were simulated instead of 4 of 700 ms") for doubt in made.doubts)
+    assert any(doubt.startswith("3 windows of 5 s were simulated instead of 3 of 300 ms") for doubt in made.doubts)
 
 
 def test_a_plan_keeps_the_limit_of_memory() -> None:
@@ -174,7 +175,7 @@ def test_a_limit_of_memory_holds_for_lengths_that_seldom_come() -> None:
 def test_what_is_being_looked_at_is_told() -> None:
     """For a bar of progress."""
     heard: list[str] = []
-    make_plan(MODEL, poisson(150.0, LENGTHS), read_objectives(["p99=2ms"]), QUICK, watch=heard.append)
+    make_plan(MODEL, poisson(150.0, (8,)), read_objectives(["p99=2ms"]), QUICK, watch=heard.append)
     assert heard[0] == "batch sizes on 1 worker"
     assert "no batching" in heard
     assert "how many workers would keep the objectives" in heard
