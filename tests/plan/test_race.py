@@ -166,6 +166,13 @@ def test_simplicity_counts_workers_then_knobs_then_size() -> None:
     assert sorted(mixed, key=complexity) == simplest_first
 
 
+def test_of_batch_sizes_the_one_nearest_the_knee_is_simplest() -> None:
+    """A larger one carries a surge and costs nothing until then; no batching is simpler than any."""
+    sizes = [Setup(policy=Policy(max_batch_size=size)) for size in (1, 2, 8, 32, 64)]
+    ordered = sorted(sizes, key=lambda setup: complexity(setup, 30))
+    assert [setup.policy.max_batch_size for setup in ordered] == [1, 32, 64, 8, 2]
+
+
 @pytest.mark.parametrize(("freedom", "tolerance"), [(3, 0.01), (4, 0.002), (7, 1e-4), (15, 1e-5), (100, 1e-6)])
 def test_quantiles_are_those_of_students_distribution(freedom: int, tolerance: float) -> None:
     """Held against SciPy."""

@@ -8,7 +8,7 @@ surely worse than the best drops out; the others are given more windows.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import fsum, inf, log1p, sqrt
+from math import fsum, inf, log1p, log2, sqrt
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
@@ -64,11 +64,15 @@ class Race:
     Args:
         simulate: Gives a setup's figures in the window of a number, the same window for every setup.
         objectives: What latencies are held against.
+        knee: Among batch sizes that can't be told apart, the nearest to this one is taken.
     """
 
-    def __init__(self, simulate: Callable[[Setup, int], Figures], objectives: Sequence[Objective] = ()) -> None:
+    def __init__(
+        self, simulate: Callable[[Setup, int], Figures], objectives: Sequence[Objective] = (), *, knee: int = 1
+    ) -> None:
         self._simulate = simulate
         self._objectives = objectives
+        self._knee = knee
         self.contenders: list[Contender] = []
         self._in_race: list[Contender] = []
         self._twins: list[tuple[Contender, Contender]] = []  # whoever does the very same as one in the race
@@ -102,7 +106,7 @@ class Race:
     def _set_twins_aside(self, num: int) -> None:
         """Take out who did exactly what a simpler one did in every window: a batch size that is never reached."""
         first: dict[tuple[Figures, ...], Contender] = {}
-        for one in sorted(self._in_race, key=lambda one: complexity(one.setup)):
+        for one in sorted(self._in_race, key=lambda one: complexity(one.setup, self._knee)):
             twin = first.setdefault(tuple(replace(figures, fill_ratio=0.0) for figures in one.figures[:num]), one)
             if twin is not one:
                 self._twins.append((one, twin))
@@ -125,7 +129,7 @@ class Race:
         """Those that are not surely worse than the leader, the simplest first."""
         level = [one for one in self._in_race if self.compare(one, self.leader) >= 0]
         twins = [one for one, twin in self._twins if twin in level]
-        return sorted([*level, *twins], key=lambda one: complexity(one.setup))
+        return sorted([*level, *twins], key=lambda one: complexity(one.setup, self._knee))
 
     def _is_settled(self, one: Contender, leader: Contender) -> bool:
         """Tell whether one surely is as good as the leader: more windows would not part them."""
@@ -144,15 +148,20 @@ class Race:
         return surely(strains, log1p(SMALL_LATENCY))
 
 
-def complexity(setup: Setup) -> tuple[float, ...]:
-    """Return a key by which setups are ordered from the simplest: workers, knobs that are turned, size of batches."""
+def complexity(setup: Setup, knee: int = 1) -> tuple[float, ...]:
+    """Return a key by which setups are ordered from the simplest: workers, knobs that are turned, size of batches.
+
+    No batching is simplest. Of several batch sizes none is simpler than another: a larger one costs nothing while it is
+    not reached, and carries a surge of load, up to the knee; beyond, it only makes others wait.
+    """
     policy = setup.policy
     return (
         setup.num_workers,
         policy.max_wait_s > 0,
         policy.token_budget is not None,
         bool(policy.length_buckets),
-        policy.max_batch_size,
+        policy.max_batch_size > 1,
+        abs(log2(policy.max_batch_size / knee)),
         policy.max_wait_s,
         policy.token_budget or 0,
         len(policy.length_buckets),

@@ -1,8 +1,9 @@
 """The cheapest setup that keeps the objectives, found without choosing on noise.
 
 Fewer workers are cheaper, so they are tried first. Among setups with as many workers the one with most requests within
-the objectives wins, then the one with the least latency; what can't be told apart goes to the simpler. First batches
-differ in size alone; then the best of them get one knob more, and at last the knobs that helped are put together.
+the objectives wins, then the one with the least latency; what can't be told apart goes to the simpler, and of batch
+sizes to the one nearest the knee. First batches differ in size alone; then the best of them get one knob more, and at
+last the knobs that helped are put together.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ class Search:
     def _race(self, num_workers: int) -> Race:
         """Compare setups with so many workers."""
         plain = self.candidates.plain(num_workers)
-        race = Race(self.scene.figures, self.scene.objectives)
+        race = Race(self.scene.figures, self.scene.objectives, knee=self.candidates.knee)
         race.enter([one for one in plain if self._can_carry(one)] or plain[-1:])
         self.watch(f"batch sizes on {counted(num_workers, 'worker')}")
         race.run()
