@@ -163,6 +163,17 @@ def test_a_plan_keeps_the_limit_of_memory() -> None:
     assert made.binding[0].limit == "memory"
 
 
+@pytest.mark.parametrize(
+    ("rate", "words"),
+    [(900.0, "1 worker could carry about 542 items/s at most"), (500.0, "On 1 worker p99 would be ")],
+)
+def test_a_second_worker_is_accounted_for(rate: float, words: str) -> None:
+    """By what one alone could carry, or what latency it would have."""
+    made = make_plan(MODEL, poisson(rate, (8,)), read_objectives(["p99=14ms"]), replace(QUICK, max_workers=2))
+    assert made.chosen.num_workers == 2
+    assert any(sentence.startswith(words) for sentence in made.sentences)
+
+
 def test_a_limit_of_memory_holds_for_lengths_that_seldom_come() -> None:
     """One item in a thousand has 32 tokens; four of them would not fit, four of the others do."""
     limit = MODEL_BYTES + 100 * TOKEN_BYTES

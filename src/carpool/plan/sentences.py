@@ -16,7 +16,7 @@ from carpool.plan.search import SearchResult
 from carpool.plan.slo import Gap, Verdict
 from carpool.plan.what_if import WhatIfRow
 from carpool.plan.words import among, changed, describe_setup
-from carpool.units import format_count, format_duration
+from carpool.units import counted, format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +56,7 @@ def sentences_about(story: Story) -> Iterator[str]:
     yield f"Batching {'belongs' if story.belongs.answer else 'does not belong'} here. {story.belongs.why}"
     for bound in story.binding:
         yield f"What binds now is {_limits(bound.limit)}. {bound.why} {bound.remedy}"
+    yield from _why_so_many_workers(story)
     yield from _knobs(story.result)
     yield from _more_room(story)
     yield from _price(story)
@@ -76,6 +77,23 @@ def _what_to_serve_with(story: Story) -> str:
         f"{format_count(story.rate)} items/s answered, mean latency {among(found.mean_s, format_duration)}, workers "
         f"busy {found.utilisation.value:.0%} of the time{batch}."
     )
+
+
+def _why_so_many_workers(story: Story) -> Iterator[str]:
+    """Say what one worker fewer would have meant."""
+    chosen = story.result.chosen
+    fewer = counted(chosen.num_workers - 1, "worker")
+    if chosen.num_workers == 1:
+        return
+    tried = [one for one in story.result.tried if one.setup.num_workers == chosen.num_workers - 1]
+    best = min(tried, key=lambda one: (-one.prediction.attainment.value, _latency(one)[1]), default=None)
+    if best is None:
+        sizes = story.candidates.sizes()
+        most = story.candidates.capacity(story.candidates.of_size(sizes[-1], chosen.num_workers - 1))
+        yield f"{fewer.capitalize()} could carry about {format_count(most)} items/s at most, with full batches."
+    else:
+        name, latency_s = _latency(best)
+        yield f"On {fewer} {name} would be {format_duration(latency_s)} at best ({describe_setup(best.setup)})."
 
 
 # ------------------------------------------------------------------------------------------------------ knobs
