@@ -41,12 +41,14 @@ def open_loop(
     return run_virtually(work)
 
 
-def closed_loop(connections: int, *, num_requests: int | None = None) -> LoadResult:
+def closed_loop(connections: int, *, num_requests: int | None = None, pauses_s: tuple[float, ...] = ()) -> LoadResult:
     """Drive a fake server that takes 100 ms in a closed loop of 1 s."""
 
     async def work() -> LoadResult:
         run = Run(FakeServer(lambda _index, _now: (0.1, DONE)), timeout_s=10, clock=virtual_now)
-        return await drive_closed(run, connections=connections, window_s=0.95, num_requests=num_requests)
+        return await drive_closed(
+            run, connections=connections, window_s=0.95, num_requests=num_requests, pauses_s=pauses_s
+        )
 
     return run_virtually(work)
 
@@ -152,6 +154,28 @@ def test_clients_of_a_closed_loop_wait_for_their_answers() -> None:
     assert len(result.outcome) == 30
     assert result.connections == 3
     assert result.latency_s == pytest.approx([0.1] * 30)
+
+
+def test_a_client_that_rests_is_timed_from_the_end_of_its_rest() -> None:
+    """Rests are taken in turn: none, then one of 200 ms."""
+    result = closed_loop(1, pauses_s=(0.0, 0.2))
+    assert result.intended_at == pytest.approx([0.0, 0.3, 0.4, 0.7, 0.8])
+    assert result.latency_s == pytest.approx([0.1] * 5)
+
+
+def test_a_stop_amid_a_rest_leaves_nothing_open() -> None:
+    """There is no request to speak of."""
+
+    async def work() -> LoadResult:
+        run = Run(FakeServer(lambda _index, _now: (0.1, DONE)), timeout_s=10, clock=virtual_now)
+        task = asyncio.ensure_future(drive_closed(run, connections=1, window_s=9.0, pauses_s=(0.0, 5.0)))
+        await asyncio.sleep(1.0)
+        task.cancel()
+        return await task
+
+    result = run_virtually(work)
+    assert result.interrupted
+    assert result.outcome.tolist() == [OK]
 
 
 def test_a_closed_loop_stops_at_its_count() -> None:

@@ -19,9 +19,16 @@ SETUP = Setup(policy=Policy(max_batch_size=8))
 
 
 @cache
-def check(*, pace: float = 1.0, loaded_s: float = 0.002, num_windows: int = 1, again: bool = False) -> Check:
+def check(
+    *,
+    pace: float = 1.0,
+    as_profiled: bool = False,
+    loaded_s: float = 0.002,
+    num_windows: int = 1,
+    again: bool = False,
+) -> Check:
     """Check a plan on a site with this pace, and this way there and back under load."""
-    options = TrialOptions(duration_s=10.0, num_windows=num_windows)
+    options = TrialOptions(duration_s=10.0, num_windows=num_windows, as_profiled=as_profiled)
     objectives = (Objective(0.99, 0.05),)
     trial = Trial(
         site=SimulatedSite(subject(), SETUP, pace=pace, loaded_s=loaded_s),

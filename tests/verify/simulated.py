@@ -17,7 +17,7 @@ from carpool.verify.scrape import Counts
 from carpool.verify.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from carpool.plan.setup import Setup
     from carpool.plan.subject import Subject
@@ -97,15 +97,17 @@ class SimulatedSite:
         self._pace = pace
         self._stops_in = stops_in
         self.streams: list[Stream] = []
+        self.pauses_s: Sequence[float] = ()
 
     def requests(self, stream: Stream) -> Requests:
         """Return requests that are never sent."""
         del stream
         return REQUESTS
 
-    def drive_alone(self, requests: Requests, duration_s: float) -> Window:
+    def drive_alone(self, requests: Requests, duration_s: float, pauses_s: Sequence[float]) -> Window:
         """Serve items that come one by one."""
         del requests
+        self.pauses_s = pauses_s
         times_s = np.arange(0, duration_s, 0.25)
         stream = Stream(times_s=times_s, lengths=np.full(len(times_s), 16), window_s=duration_s)
         run = run_of(self._subject, self._setup, stream, pace=self._pace)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def test_one_window_shows_signed_errors() -> None:
     """And says of each figure whether it lies in its interval."""
-    found = check(pace=1.5)
+    found = check(pace=1.5, as_profiled=True)
     text = table(found, rows_of(found)).to_text()
     (p99,) = (line.split() for line in text.splitlines() if line.startswith("p99"))
     assert p99[-2].startswith("-")
@@ -49,7 +49,7 @@ def test_the_steps_lead_from_predicted_to_measured() -> None:
 
 def test_the_document_holds_every_figure() -> None:
     """The judged errors under the names that programs look for; no value that JSON lacks."""
-    found = check(pace=1.5, num_windows=3)
+    found = check(pace=1.5, as_profiled=True, num_windows=3)
     rows = rows_of(found)
     document = json.loads(to_json(as_document(found, rows)))
     assert set(document["errors_pct"]) == {"throughput", "mean_batch", "p50", "p99"}

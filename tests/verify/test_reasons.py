@@ -36,33 +36,43 @@ def test_a_prediction_that_came_true_is_told_with_its_errors() -> None:
 
 def test_a_prediction_that_is_off_is_taken_apart() -> None:
     """Slow batches are named as the cause, with how slow they are, and what used the processor."""
-    found = check(pace=1.5)
+    found = check(pace=1.5, as_profiled=True)
     tone, said = verdict(rows_of(found))
     assert tone == "warning"
     assert "The prediction is off in p50, p99 and mean batch" in said
     told = reasons(found, rows_of(found))
     assert any(
-        one.startswith("P99 was ") and "to batches that took 1.50 times as long as the profile says" in one
+        one.startswith("P99 was ") and "to the pace of batches (1.50 times the profile's times, 1.00 expected)" in one
         for one in told
     )
     assert any(
-        one.startswith("Already with a single client batches took 1.50 times") and "--profile-again 30s" in one
+        one.startswith("Already for a single client batches took 1.50 times")
+        and "measure it again and plan anew" in one
         for one in told
     )
     assert told[-1].endswith("the server used 0.80, the load generator 0.10 and other programs 0.00.")
 
 
+def test_a_pace_that_a_single_client_finds_is_predicted_with() -> None:
+    """The prediction comes true, and it is told that the profile says otherwise."""
+    found = check(pace=1.2, num_windows=3)
+    tone, _ = verdict(rows_of(found))
+    assert tone == "good"
+    (said,) = reasons(found, rows_of(found))
+    assert "batches took 1.20 times as long as the profile says, and that was predicted with" in said
+
+
 def test_after_measuring_again_there_is_no_use_in_doing_so_once_more() -> None:
     """The remedy is another."""
     found = check(pace=1.5, again=True)
-    assert not any("--profile-again" in one for one in reasons(found, rows_of(found)))
+    assert not any("measure it again" in one for one in reasons(found, rows_of(found)))
 
 
 def test_a_long_way_is_told_beside_the_short_one_of_a_single_client() -> None:
     """In the sentence about the figure that it moved."""
     found = check(loaded_s=0.02)
     (p50,) = (one for one in reasons(found, rows_of(found)) if one.startswith("P50"))
-    assert "to the way to the server and back (20 ms, 2 ms for one client)" in p50
+    assert "to the way to the server and back (20 ms, 2 ms expected)" in p50
 
 
 def test_another_profile_or_one_in_doubt_is_told() -> None:

@@ -57,6 +57,26 @@ def test_a_faithful_server_does_what_was_predicted() -> None:
         assert sum(interval.holds(value) for value in measured) >= 7, name
 
 
+def test_what_a_single_client_finds_is_predicted_with() -> None:
+    """Batches that take it twice as long will take the load so too, unless the profile is to be believed."""
+    site = SimulatedSite(subject(), SETUP, pace=2.0)
+    found = trial(site).run()
+    assert found.alone.pace == found.expected.pace == pytest.approx(2.0)
+    as_profiled = trial(site, as_profiled=True).run()
+    assert as_profiled.alone.pace == pytest.approx(2.0)
+    assert as_profiled.expected.pace == 1.0
+    assert found.prediction.compute_s.value > 1.9 * as_profiled.prediction.compute_s.value
+
+
+def test_the_single_client_rests_as_often_as_the_plan_leaves_the_server_idle() -> None:
+    """This load keeps it busy for about six tenths of the time, and rests between arrivals are of 10 ms on average."""
+    site = SimulatedSite(subject(), SETUP)
+    found = trial(site).run()
+    rests_s = np.array(site.pauses_s)
+    assert np.count_nonzero(rests_s) / len(rests_s) == pytest.approx(1 - found.prediction.utilisation.value, abs=0.1)
+    assert rests_s[rests_s > 0].mean() == pytest.approx(0.01, rel=0.2)
+
+
 def test_every_window_has_arrivals_of_its_own() -> None:
     """Drawn by the seed, and others than those that are simulated."""
     site, same, other = (SimulatedSite(subject(), SETUP) for _ in range(3))

@@ -26,6 +26,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--duration", type=DURATION, default="60s", show_default=True, help="How long a measured window lasts.")
 @click.option("--runs", type=click.IntRange(min=1), default=1, show_default=True, help="Windows to measure in turn.")
 @click.option("--profile-again", type=DURATION, help="Measure the model again before, for about so long.")
+@click.option("--as-profiled", is_flag=True, help="Predict batches as profiled, however long they take one client.")
 @workload_options
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of arrivals and simulations.")
 @click.option(
@@ -37,6 +38,7 @@ def verify(  # noqa: PLR0917 - click passes options by name
     duration: float,
     runs: int,
     profile_again: float | None,
+    as_profiled: bool,  # noqa: FBT001
     workload: dict[str, Any],
     seed: int,
     out: Path | None,
@@ -56,7 +58,7 @@ def verify(  # noqa: PLR0917 - click passes options by name
     settings = _settings(plan, workload)
     if out is not None:
         require_room(out)
-    options = TrialOptions(duration_s=duration, num_windows=runs, seed=seed)
+    options = TrialOptions(duration_s=duration, num_windows=runs, seed=seed, as_profiled=as_profiled)
     with progress(f"Verifying {plan}", options.total_s + (profile_again or 0.0)) as bar:
         check = check_plan(plan, settings, options, again_s=profile_again, out=out, bar=bar)
     _report(check, out, output)

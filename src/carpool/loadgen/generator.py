@@ -18,7 +18,7 @@ from carpool.loadgen.records import OPEN, OVERFLOW, TIMEOUT, Journal, LoadResult
 from carpool.plan.arrivals import MOST_REQUESTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from carpool.plan.arrivals import Times
 
@@ -122,14 +122,30 @@ class Run:
         detail = f"{limit:,} requests were in flight, the limit (--max-in-flight)"
         self.journal.note(intended_at, math.nan, self.now(), Reply(OVERFLOW, detail=detail))
 
-    async def repeat(self, numbers: Iterator[int], *, until_s: float) -> None:
-        """Be one client of a closed loop: the next request leaves when the answer to the last one is there."""
-        while not self.interrupted and (intended_at := self.now()) < until_s:
+    async def repeat(self, numbers: Iterator[int], *, until_s: float, pauses_s: Sequence[float] = ()) -> None:
+        """Be one client of a closed loop: the next request leaves when the answer to the last one is there.
+
+        Args:
+            numbers: Of the requests to send.
+            until_s: When to stop.
+            pauses_s: How long to rest before a request, taken in turn; empty for never.
+        """
+        while not self.interrupted and self.now() < until_s:
             index = next(numbers, None)
             if index is None:
                 return
+            if pauses_s and not await self._rest(pauses_s[index % len(pauses_s)], until_s):
+                return
             self.in_flight += 1
-            await self.attempt(index, intended_at)
+            await self.attempt(index, self.now())
+
+    async def _rest(self, pause_s: float, until_s: float) -> bool:
+        """Wait; False where the time was up meanwhile, or the run was stopped."""
+        try:
+            await asyncio.sleep(pause_s)
+        except asyncio.CancelledError:
+            return False
+        return self.now() < until_s
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Start a task and hold it until it ends."""
@@ -204,6 +220,7 @@ async def drive_closed(
     connections: int,
     window_s: float,
     num_requests: int | None = None,
+    pauses_s: Sequence[float] = (),
     watch: Callable[[Progress], None] | None = None,
 ) -> LoadResult:
     """Drive a closed loop of clients that each wait for their answer.
@@ -213,6 +230,7 @@ async def drive_closed(
         connections: The clients.
         window_s: How long they go on sending, seconds.
         num_requests: Most requests to send; no limit where None.
+        pauses_s: How long a client rests before a request, taken in turn; empty for never.
         watch: Called a few times a second with the progress.
     """
     if connections < 1:
@@ -221,7 +239,7 @@ async def drive_closed(
     async def send_all() -> float:
         numbers = iter(range(MOST_REQUESTS if num_requests is None else num_requests))
         for _ in range(connections):
-            run.spawn(run.repeat(numbers, until_s=window_s))
+            run.spawn(run.repeat(numbers, until_s=window_s, pauses_s=pauses_s))
         await run.drain()
         return run.cpu_share()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,7 @@ class ClosedLoad:
         duration_s: How long they go on sending.
         timeout_s: Longest wait for an answer.
         num_requests: Most requests to send; no limit but time where None.
+        pauses_s: How long a client rests before a request, taken in turn; empty for never.
     """
 
     requests: Requests
@@ -61,6 +63,7 @@ class ClosedLoad:
     duration_s: float
     timeout_s: float = 10.0
     num_requests: int | None = None
+    pauses_s: Sequence[float] = ()
 
 
 async def run_load(
@@ -111,6 +114,7 @@ async def run_closed(
             connections=load.connections,
             window_s=load.duration_s,
             num_requests=load.num_requests,
+            pauses_s=load.pauses_s,
             watch=watch,
         )
 

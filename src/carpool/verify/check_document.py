@@ -41,6 +41,7 @@ def as_document(check: Check, rows: Sequence[Beside]) -> dict[str, Any]:
         "seed": options.seed,
         "profile": {"created_at": check.profile.created_at, "measured_again": check.measured_again},
         "alone": findings.alone,
+        "as_profiled": options.as_profiled,
         "errors_pct": {ERRORS[row.name]: row.error_pct for row in rows if row.name in ERRORS},
         "agrees": not missed(rows),
         "figures": {row.name: _figure(row) for row in rows},

@@ -82,9 +82,18 @@ def _notes(check: Check) -> Iterator[str]:
     )
     size = "; of several windows the median of its size" if len(findings.observed) > 1 else ""
     yield f"Error: predicted over measured, less 1{size}."
-    yield (
-        f"The way to the batcher and back took one client {format_duration(findings.alone.transport_s)}, which every "
-        "predicted latency includes."
+    yield _expected(check)
+
+
+def _expected(check: Check) -> str:
+    """Say what the single client found, and what of it the prediction assumes."""
+    expected, pace = check.findings.expected, check.findings.alone.pace
+    way = f"the way to the batcher and back takes {format_duration(expected.transport_s)}"
+    if pace is None or check.options.as_profiled:
+        return f"From one client alone the prediction knows that {way}; batches take what the profile says."
+    return (
+        f"From one client alone the prediction knows that {way}, and batches {pace:.2f} times as long as the profile "
+        "says."
     )
 
 

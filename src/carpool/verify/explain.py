@@ -38,7 +38,7 @@ class Steps:
     Args:
         name: of the field in `Prediction`.
         predicted: before anything had happened.
-        with_arrivals: for the arrivals that were really sent.
+        with_arrivals: for the arrivals that were really sent, nothing else changed.
         with_pace: for these, with batches as slow as they really were.
         with_transport: for all that, with the way to the server and back as long as it really was.
         measured: what was measured.
@@ -85,10 +85,10 @@ def explain(
         measured: the window's figures.
         seed: draws the scatter of calls.
     """
-    pace = found.pace or 1.0
-    with_arrivals = _simulated(subject, setup, stream, seed, transport_s=expected.transport_s)
-    with_pace = _simulated(subject, setup, stream, seed, transport_s=expected.transport_s, slowdown=pace)
-    with_transport = _simulated(subject, setup, stream, seed, transport_s=found.transport_s, slowdown=pace)
+    as_slow = replace(expected, pace=found.pace)
+    with_arrivals = _simulated(subject, setup, stream, seed, expected)
+    with_pace = _simulated(subject, setup, stream, seed, as_slow)
+    with_transport = _simulated(subject, setup, stream, seed, found)
     return tuple(
         Steps(
             name=name,
@@ -102,9 +102,7 @@ def explain(
     )
 
 
-def _simulated(
-    subject: Subject, setup: Setup, stream: Stream, seed: int, *, transport_s: float, slowdown: float = 1.0
-) -> list[Figures]:
+def _simulated(subject: Subject, setup: Setup, stream: Stream, seed: int, assumed: Overheads) -> list[Figures]:
     """Simulate one stream a few times; the same seed scatters the calls alike."""
     live = replace(setup, policy=fitted(setup.policy, subject))
     cost = subject.cost.clipped()
@@ -116,9 +114,9 @@ def _simulated(
                 cost,
                 rng=np.random.default_rng((seed, number)),
                 call_spread=subject.call_spread,
-                slowdown=slowdown,
+                slowdown=assumed.pace or 1.0,
             ),
-            transport_s=transport_s,
+            transport_s=assumed.transport_s,
         )
         for number in range(NUM_REPEATS if len(subject.call_spread) else 1)
     ]

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from carpool.loadgen.stats import summarise
-from carpool.units import counted, format_count, format_duration
+from carpool.units import counted, format_count, format_durations
 from carpool.verify.beside import KINDS
 from carpool.verify.compare import QUIET_CORES
 from carpool.verify.explain import typical
@@ -72,10 +72,13 @@ def explanation(check: Check, steps: Steps) -> str:
     kind = KINDS[steps.name]
     found = [one.overheads for one in check.findings.observed]
     transport_s = statistics.median(one.transport_s for one in found)
-    alone_s = check.findings.alone.transport_s
+    expected = check.findings.expected
     paces = [one.pace for one in found if one.pace is not None]
-    slow = f"batches that took {statistics.median(paces):.2f} times as long as the profile says" if paces else "batches"
-    way = f"the way to the server and back ({format_duration(transport_s)}, {format_duration(alone_s)} for one client)"
+    slow = "the pace of batches"
+    if paces:
+        slow += f" ({statistics.median(paces):.2f} times the profile's times, {expected.pace or 1.0:.2f} expected)"
+    there, planned = format_durations(transport_s, expected.transport_s)
+    way = f"the way to the server and back ({there}, {planned} expected)"
     arrivals, pace, transport, rest = (f"{signed(part * kind.scale)} {kind.unit}" for part in steps.parts)
     measured, predicted = (format_count(value * kind.scale) for value in (steps.measured, steps.predicted))
     return (
@@ -96,11 +99,16 @@ def signed(value: float) -> str:
 
 
 def _pace(check: Check) -> Iterator[str]:
-    """Say whether batches ran as fast as the profile promised, already with a single client."""
+    """Say whether batches ran as fast as the profile says, already for a single client."""
     pace = check.findings.alone.pace
     if pace is not None and abs(pace - 1) > NEAR_PACE:
+        used = (
+            "as was asked for, the prediction leaves that out"
+            if check.options.as_profiled
+            else "that was predicted with"
+        )
         yield (
-            f"Already with a single client batches took {pace:.2f} times as long as the profile says: "
+            f"Already for a single client batches took {pace:.2f} times as long as the profile says, and {used}: "
             f"{_remedy_of_pace(check)}."
         )
 
@@ -108,7 +116,7 @@ def _pace(check: Check) -> Iterator[str]:
 def _remedy_of_pace(check: Check) -> str:
     if check.measured_again:
         return "the machine does not run at one speed, or the model shares it with its server"
-    return "the machine is not as it was then; measure again just before, with --profile-again 30s"
+    return "the machine is not as it was then, and the plan is made for what it was; measure it again and plan anew"
 
 
 def _shared_cores(check: Check) -> str:

@@ -16,7 +16,7 @@ from carpool.verify.server import RunningServer, serving
 from carpool.verify.window import drive_alone, drive_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from carpool.config.settings import ModelSettings
@@ -73,9 +73,9 @@ class LoopbackSite:
         """Return a request for each item of a stream."""
         return self.bodies.requests(stream)
 
-    def drive_alone(self, requests: Requests, duration_s: float) -> Window:
-        """Be the only client for a while."""
-        return drive_alone(self.server, requests, duration_s=duration_s)
+    def drive_alone(self, requests: Requests, duration_s: float, pauses_s: Sequence[float]) -> Window:
+        """Be the only client for a while, resting before each request."""
+        return drive_alone(self.server, requests, duration_s=duration_s, pauses_s=pauses_s)
 
     def drive(self, stream: Stream, requests: Requests, watch: Callable[[Progress], None]) -> Window:
         """Send a stream's requests at its times."""

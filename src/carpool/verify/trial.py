@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from carpool.plan.changed_cost import ChangedCost
 from carpool.plan.predict import Prediction, predict
 from carpool.plan.setup import Setup
 from carpool.plan.subject import Subject
@@ -19,16 +20,18 @@ from carpool.verify.transport import Overheads, overheads
 from carpool.verify.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from carpool.loadgen.generator import Progress as LoadProgress
     from carpool.loadgen.http import Requests
     from carpool.plan.stream import Stream
 
-ALONE_SHARE, LEAST_ALONE_S, MOST_ALONE_S = 0.1, 0.5, 5.0
+ALONE_SHARE, LEAST_ALONE_S, MOST_ALONE_S = 0.1, 4.0, 10.0
+NUM_PAUSES, LONGEST_PAUSE_S = 1000, 0.2  # what a longer rest does to the machine, this one does too
+ROUGH_WINDOWS = 5
 # Windows that are simulated: as many as take about half a minute, within bounds.
 ITEMS_SIMULATED, FEWEST_WINDOWS, MOST_WINDOWS = 2_000_000, 20, 40
-OF_CHECKS = 1  # sets the streams that are sent apart from those that are simulated
+OF_CHECKS, OF_PAUSES = 1, 2  # set what is sent apart from what is simulated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,16 +42,18 @@ class TrialOptions:
         duration_s: length of a window.
         num_windows: how many windows are measured, one after another, each with arrivals of its own.
         seed: draws arrivals, bodies and simulations.
+        as_profiled: whether batches are predicted to take what the profile says, and not what a single client finds.
     """
 
     duration_s: float = 60.0
     num_windows: int = 1
     seed: int = 0
+    as_profiled: bool = False
 
     @property
     def alone_s(self) -> float:
         """How long one client is alone with the server."""
-        return min(MOST_ALONE_S, max(LEAST_ALONE_S, ALONE_SHARE * self.duration_s))
+        return min(self.duration_s, MOST_ALONE_S, max(LEAST_ALONE_S, ALONE_SHARE * self.duration_s))
 
     @property
     def total_s(self) -> float:
@@ -77,11 +82,13 @@ class Findings:
 
     Args:
         alone: what a single client found before the load.
+        expected: what of that the prediction assumed.
         prediction: what was predicted for one window, before any was measured.
         observed: the windows, in order; fewer than were asked for where it was stopped.
     """
 
     alone: Overheads
+    expected: Overheads
     prediction: Prediction
     observed: tuple[Observed, ...]
 
@@ -93,8 +100,8 @@ class Site(Protocol):
         """Return a request for each item of a stream."""
         ...
 
-    def drive_alone(self, requests: Requests, duration_s: float) -> Window:
-        """Be the only client for a while."""
+    def drive_alone(self, requests: Requests, duration_s: float, pauses_s: Sequence[float]) -> Window:
+        """Be the only client for a while, resting before each request."""
         ...
 
     def drive(self, stream: Stream, requests: Requests, watch: Callable[[LoadProgress], None]) -> Window:
@@ -125,7 +132,7 @@ class Trial:
     bar: Progress
 
     def run(self) -> Findings:
-        """Learn what the way there and back takes, predict, and only then drive the load.
+        """Learn from a single client how fast everything is today, predict, and only then drive the load.
 
         Raises:
             KeyboardInterrupt: stopped before a window was whole.
@@ -134,35 +141,55 @@ class Trial:
         streams = [self._stream(number) for number in range(options.num_windows)]
         requests = [self.site.requests(stream) for stream in streams]
         self.bar.note("one client alone")
-        alone = overheads(self.site.drive_alone(requests[0], options.alone_s))
+        alone = overheads(self.site.drive_alone(requests[0], options.alone_s, self._pauses_s()))
+        expected = replace(alone, pace=1.0) if options.as_profiled or alone.pace is None else alone
         self.bar.advance(options.alone_s)
         self.bar.note("predicting")
-        prediction = self._predict(alone)
+        prediction = self._predict(expected)
         observed: list[Observed] = []
         for stream, bodies in zip(streams, requests, strict=True):
             window = self._drive(stream, bodies, len(observed))
             if window.load.interrupted:
                 break
-            observed.append(self._observe(stream, window, prediction, alone))
+            observed.append(self._observe(stream, window, prediction, expected))
         if not observed:
             raise KeyboardInterrupt
-        return Findings(alone=alone, prediction=prediction, observed=tuple(observed))
+        return Findings(alone=alone, expected=expected, prediction=prediction, observed=tuple(observed))
 
     def _stream(self, number: int) -> Stream:
         rng = np.random.default_rng((self.options.seed, OF_CHECKS, number))
         return self.workload.draw(rng, self.options.duration_s)
 
-    def _predict(self, alone: Overheads) -> Prediction:
-        expected = max(1.0, self.workload.rate * self.options.duration_s)
+    def _pauses_s(self) -> list[float]:
+        """Draw rests that leave the server idle as often, and for as long, as the plan will.
+
+        After a rest caches are cold and threads asleep, so that a batch takes longer than one right behind another.
+        """
+        rough = predict(
+            self.subject,
+            self.workload,
+            self.setup,
+            window_s=self.options.duration_s,
+            num_runs=ROUGH_WINDOWS,
+            seed=self.options.seed,
+        )
+        rng = np.random.default_rng((self.options.seed, OF_PAUSES))
+        rests_s = np.minimum(rng.exponential(1 / self.workload.rate, NUM_PAUSES), LONGEST_PAUSE_S)
+        idle = rng.random(NUM_PAUSES) >= rough.utilisation.value
+        return [float(rest_s) for rest_s in np.where(idle, rests_s, 0.0)]
+
+    def _predict(self, expected: Overheads) -> Prediction:
+        num_items = max(1.0, self.workload.rate * self.options.duration_s)
         return predict(
             self.subject,
             self.workload,
             self.setup,
             objectives=self.objectives,
             window_s=self.options.duration_s,
-            num_runs=int(min(MOST_WINDOWS, max(FEWEST_WINDOWS, ITEMS_SIMULATED / expected))),
+            num_runs=int(min(MOST_WINDOWS, max(FEWEST_WINDOWS, ITEMS_SIMULATED / num_items))),
             seed=self.options.seed,
-            transport_s=alone.transport_s,
+            cost=ChangedCost(measured=self.subject.cost.clipped(), time_factor=expected.pace or 1.0),
+            transport_s=expected.transport_s,
         )
 
     def _drive(self, stream: Stream, requests: Requests, number: int) -> Window:
@@ -179,14 +206,14 @@ class Trial:
         self.bar.advance(self.options.duration_s - told_s)
         return window
 
-    def _observe(self, stream: Stream, window: Window, prediction: Prediction, alone: Overheads) -> Observed:
+    def _observe(self, stream: Stream, window: Window, prediction: Prediction, expected: Overheads) -> Observed:
         found = overheads(window)
         steps = explain(
             self.subject,
             self.setup,
             stream,
             prediction=prediction,
-            expected=alone,
+            expected=expected,
             found=found,
             measured=measured_figures(window, self.setup, self.objectives),
             seed=self.options.seed,

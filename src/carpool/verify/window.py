@@ -15,7 +15,7 @@ from carpool.verify.scrape import Counts, read_counts
 from carpool.verify.server import RunningServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from carpool.loadgen.generator import Progress
     from carpool.loadgen.http import Requests
@@ -71,13 +71,22 @@ def drive_stream(
     return _observe(server, load, watch)
 
 
-def drive_alone(server: RunningServer, requests: Requests, *, duration_s: float) -> Window:
+def drive_alone(
+    server: RunningServer, requests: Requests, *, duration_s: float, pauses_s: Sequence[float] = ()
+) -> Window:
     """Be the server's only client: send, wait for the answer, and send again.
+
+    Args:
+        server: where to.
+        requests: what is sent, in turn.
+        duration_s: for how long.
+        pauses_s: how long to rest before a request, taken in turn; empty for never.
 
     Raises:
         CarpoolError: the server does not answer.
     """
-    return _observe(server, ClosedLoad(requests=requests, connections=1, duration_s=duration_s), None)
+    load = ClosedLoad(requests=requests, connections=1, duration_s=duration_s, pauses_s=pauses_s)
+    return _observe(server, load, None)
 
 
 def _observe(server: RunningServer, load: Load | ClosedLoad, watch: Callable[[Progress], None] | None) -> Window:
