@@ -65,7 +65,7 @@ def _marks(profile: Profile) -> tuple[Mark, ...]:
     if knee is None or not profile.trust.trusted:
         return ()
     at = f" at {counted(knee.length, 'token')}" if profile.has_lengths else ""
-    about = "" if profile.is_measured(knee.batch_size, knee.length) else "about "
+    about = "" if profile.is_measured(knee.batch_size, knee.length) else "~"
     return (Mark(knee.batch_size, f"knee {about}{knee.batch_size}{at}"),)
 
 

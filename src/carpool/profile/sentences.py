@@ -181,8 +181,8 @@ def _uncompared(profile: Profile, quality: Quality) -> Iterator[str]:
         yield f"Whether batching changes results could not be told{where}: {quality.error or failed[0].error}."
     late = {point.batch_size for point in profile.points} - {1, *(one.batch_size for one in quality.sizes)}
     if late and not quality.error:
-        does, too = ("it does", " too") if quality.sizes else ("batching changes results", "")
-        yield f"Whether {does} at {_sizes(sorted(late))}, which were timed{too}, was not checked: time was short."
+        does, timed = ("it does", "timed too") if quality.sizes else ("batching changes results", "timed")
+        yield f"Whether {does} at {_sizes(sorted(late))}, {timed}, was not checked: time was short."
 
 
 def _sizes(batch_sizes: Sequence[int]) -> str:
