@@ -94,6 +94,21 @@ def test_the_scatter_of_calls_has_the_quantiles_that_were_given() -> None:
     assert run(1).took_s.tolist() == run(1).took_s.tolist() != run(2).took_s.tolist()
 
 
+def test_a_batch_takes_longer_after_its_worker_was_idle() -> None:
+    """In proportion between the pauses that were measured, no longer beyond them, and not at all without a pause."""
+    penalties = ((1.0, 0.2), (3.0, 0.6))
+    run = simulate(stream_of(5.0, 5.5, 9.0, 20.0), Setup(), AffineCost(1.0, 0.0), idle_penalties=penalties)
+    assert run.dispatched_at.tolist() == pytest.approx([5.0, 6.6, 9.0, 20.0])
+    assert run.took_s.tolist() == pytest.approx([1.6, 1.0, 1.28, 1.6])
+
+
+def test_the_worker_that_was_idle_longest_goes_first() -> None:
+    """As threads that wait for work are woken: the second item finds the one that never ran."""
+    penalties = ((1.0, 0.5), (100.0, 0.5))
+    run = simulate(stream_of(0.0, 2.0, 4.0), Setup(num_workers=2), AffineCost(1.0, 0.0), idle_penalties=penalties)
+    assert run.took_s.tolist() == pytest.approx([1.5, 1.5, 1.5])
+
+
 def test_nothing_arrives_and_nothing_happens() -> None:
     """An empty window has no batches."""
     run = simulate(stream_of(), Setup(), COST)

@@ -42,7 +42,12 @@ def check_assumptions(
     """
     workload, _ = workload.clipped(subject.max_length)
     budget = _budget(setup, subject, cost)
-    broken = (*_broken_by_workload(workload), *_broken_by_setup(setup), *_broken_by_lengths(workload, budget))
+    broken = (
+        *_broken_by_workload(workload),
+        *_broken_by_setup(setup),
+        *_broken_by_lengths(workload, budget),
+        *_broken_by_pauses(subject),
+    )
     return broken or tuple(_broken_by_rate(workload.rate, budget, _length(workload), subject.call_spread))
 
 
@@ -95,6 +100,12 @@ def _broken_by_setup(setup: Setup) -> Iterator[str]:
         yield f"there is one worker, and there are {setup.num_workers}"
     if setup.policy.max_wait_s > 0:
         yield f"a free worker takes what waits, and max_wait_s is {format_duration(setup.policy.max_wait_s)}"
+
+
+def _broken_by_pauses(subject: Subject) -> Iterator[str]:
+    if any(extra_s for _, extra_s in subject.idle_penalties):
+        most_s = max(extra_s for _, extra_s in subject.idle_penalties)
+        yield f"a batch takes as long after a pause as at once, and pauses add up to {format_duration(most_s)}"
 
 
 def _broken_by_lengths(workload: Workload, budget: Budget) -> Iterator[str]:

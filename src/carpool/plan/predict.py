@@ -174,6 +174,7 @@ def replicate(
         cost or subject.cost.clipped(),
         rng=calls,
         call_spread=subject.call_spread,
+        idle_penalties=subject.idle_penalties,
         slowdown=exp(_systematic_sd(subject) * float(error.standard_normal())),
     )
 

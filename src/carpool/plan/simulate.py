@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,6 +88,7 @@ def simulate(
     rng: np.random.Generator | None = None,
     believed: TimeModel | None = None,
     call_spread: Sequence[float] = (),
+    idle_penalties: Sequence[tuple[float, float]] = (),
     slowdown: float = 1.0,
 ) -> Run:
     """Let a stream of items arrive, and return what becomes of each; the run ends when the last one is settled.
@@ -97,6 +100,8 @@ def simulate(
         rng: Draws the scatter of calls; not needed without any.
         believed: What the batch former believes that a batch takes; the same as `cost` where None.
         call_spread: Quantiles, evenly spaced from 0 to 1, of the time of single calls over the median of their shape.
+        idle_penalties: Seconds that a worker was idle, and seconds that its next batch takes longer for that, both
+            rising; in between in proportion.
         slowdown: Every batch takes so many times as long as `cost` says.
 
     Example:
@@ -108,8 +113,8 @@ def simulate(
         >>> run.num_items.tolist(), run.latencies_s.round(3).tolist()
         ([1, 2], [1.5, 3.4, 3.3])
     """
-    factors = _Factors(call_spread, slowdown, rng)
-    return _Simulation(stream, setup, cost, believed or cost, factors).run()
+    pace = _Pace(cost, _Factors(call_spread, slowdown, rng), tuple(idle_penalties))
+    return _Simulation(stream, setup, believed or cost, pace).run()
 
 
 class _Factors:
@@ -134,6 +139,26 @@ class _Factors:
         factors = np.interp(places, np.arange(len(self._spread)), self._spread)
         drawn: list[float] = (factors * self._slowdown).tolist()
         return drawn
+
+
+class _Pace:
+    """How long batches take."""
+
+    def __init__(self, cost: TimeModel, factors: _Factors, idle_penalties: tuple[tuple[float, float], ...]) -> None:
+        self._cost = cost
+        self._factors = factors
+        self._penalties = ((0.0, 0.0), *idle_penalties)
+
+    def took_s(self, batch: Batch, idle_s: float) -> float:
+        """Return the seconds of a batch on a worker that was idle for so long before it."""
+        return (self._cost.time_s(batch.size, batch.length) + self._extra_s(idle_s)) * self._factors.next()
+
+    def _extra_s(self, idle_s: float) -> float:
+        last_s, most_s = self._penalties[-1]
+        if idle_s >= last_s or not idle_s:
+            return most_s if idle_s else 0.0
+        (low_s, less_s), (high_s, more_s) = next(pair for pair in pairwise(self._penalties) if idle_s < pair[1][0])
+        return less_s + (more_s - less_s) * (idle_s - low_s) / (high_s - low_s)
 
 
 @dataclass(slots=True)
@@ -165,16 +190,15 @@ class _Simulation:
     At one instant batches come back first, then clients go away, then items arrive, and then batches leave.
     """
 
-    def __init__(self, stream: Stream, setup: Setup, cost: TimeModel, believed: TimeModel, factors: _Factors) -> None:
+    def __init__(self, stream: Stream, setup: Setup, believed: TimeModel, pace: _Pace) -> None:
         self._stream = stream
         self._setup = setup
         self._former = BatchFormer(setup.policy, believed, num_workers=setup.num_workers)
-        self._cost = cost
-        self._factors = factors
+        self._pace = pace
         self._items = _items(stream)
         self._next_item = next(self._items, None)
         self._patience_s = None if stream.patience_s is None else stream.patience_s.tolist()
-        self._num_idle = setup.num_workers
+        self._idle_since = deque([-math.inf] * setup.num_workers)  # of each idle worker; who waits longest goes first
         self._running: list[tuple[float, int, Batch]] = []  # a heap by the instant of completion
         self._leaving: list[tuple[float, int, Item]] = []  # a heap by the instant at which the client has had enough
         self._outcomes = bytearray(len(stream))
@@ -199,7 +223,7 @@ class _Simulation:
             event_at = min(event_at, self._running[0][0])
         if self._next_item is not None:
             # While every worker is busy, items just join the queue: nothing happens before the first could leave it.
-            event_at = min(event_at, self._next_item.arrived_at + (0.0 if self._num_idle else self._shortest_s))
+            event_at = min(event_at, self._next_item.arrived_at + (0.0 if self._idle_since else self._shortest_s))
         if self._leaving:
             event_at = min(event_at, self._leaving[0][0])
         if self._has_deadlines:
@@ -225,7 +249,7 @@ class _Simulation:
     def _let_finish(self, now: float) -> None:
         while self._running and self._running[0][0] == now:
             batch = heapq.heappop(self._running)[2]
-            self._num_idle += 1
+            self._idle_since.append(now)
             self._former.succeeded(batch, now)
 
     def _let_leave(self, now: float) -> None:
@@ -242,13 +266,12 @@ class _Simulation:
 
     def _let_work(self, now: float) -> float:
         """Give idle workers what there is; return when to look again."""
-        while self._num_idle:
+        while self._idle_since:
             answer = self._former.poll(now)
             if not isinstance(answer, Dispatch):
                 return answer.until
             batch = answer.batch
-            took_s = self._cost.time_s(batch.size, batch.length) * self._factors.next()
-            self._num_idle -= 1
+            took_s = self._pace.took_s(batch, now - self._idle_since.popleft())
             self._log.note(batch, took_s)
             heapq.heappush(self._running, (now + took_s, batch.batch_id, batch))
         return math.inf

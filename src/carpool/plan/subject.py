@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from carpool.cost.model import CostModel
 from carpool.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # of one parameter
 
@@ -17,6 +20,18 @@ class MeasuredMemory(Protocol):
     @property
     def limit_bytes(self) -> int | None:
         """The most that a batch may need."""
+
+
+class MeasuredPenalty(Protocol):
+    """What a pause adds to the call that follows it."""
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds that the model was idle."""
+
+    @property
+    def extra_s(self) -> float:
+        """Seconds that the next call takes longer."""
 
 
 class MeasuredProfile(Protocol):
@@ -41,6 +56,10 @@ class MeasuredProfile(Protocol):
     @property
     def call_spread(self) -> tuple[float, ...]:
         """How single calls scatter."""
+
+    @property
+    def idle_penalties(self) -> Sequence[MeasuredPenalty]:
+        """How much longer calls take after a pause."""
 
     @property
     def drift(self) -> float:
@@ -73,6 +92,8 @@ class Subject:
         cost: What batches cost, with its error and its range.
         call_spread: How single calls of one shape scatter: the quantiles, evenly spaced from 0 to 1, of a call's time
             over the median of its shape; empty for no scatter.
+        idle_penalties: How much longer a batch takes after the worker was idle: pairs of seconds idle and seconds more,
+            both rising; in between in proportion.
         drift: How much slower the machine became while it was measured: 0.02 is 2 %.
         length_buckets: Lengths that the model pads to, ascending; empty where it pads to the longest member.
         example_lengths: Lengths of typical items in no order, at least one: what a workload draws from if told nothing.
@@ -85,6 +106,7 @@ class Subject:
     name: str
     cost: CostModel
     call_spread: tuple[float, ...] = ()
+    idle_penalties: tuple[tuple[float, float], ...] = ()
     drift: float = 0.0
     length_buckets: tuple[int, ...] = ()
     example_lengths: tuple[int, ...] = (1,)
@@ -109,6 +131,7 @@ class Subject:
             name=profile.name,
             cost=profile.cost_model,
             call_spread=profile.call_spread,
+            idle_penalties=tuple((one.idle_s, one.extra_s) for one in profile.idle_penalties),
             drift=profile.drift,
             length_buckets=profile.length_buckets,
             example_lengths=profile.example_lengths or profile.cost_model.lengths,

@@ -111,6 +111,19 @@ class MemoryFound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IdlePenalty:
+    """What a pause adds to the call that follows it.
+
+    Args:
+        idle_s: Seconds that the model was idle.
+        extra_s: By how many seconds the next call is longer than one that follows another at once.
+    """
+
+    idle_s: float
+    extra_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyFound:
     """Whether joules were counted.
 
@@ -177,6 +190,7 @@ class Profile:
         energy: Whether joules were counted.
         mix: Items of mixed lengths, in order of arrival and sorted.
         sentences: What all that means, in words.
+        idle_penalties: How much longer calls take after the model was idle, ascending by the pause.
     """
 
     MIGRATIONS: ClassVar[Migrations] = {}
@@ -213,6 +227,7 @@ class Profile:
     example_lengths: tuple[int, ...] = ()
     max_length: int | None = None
     call_spread: tuple[float, ...] = ()
+    idle_penalties: tuple[IdlePenalty, ...] = ()
 
     @property
     def failed(self) -> bool:

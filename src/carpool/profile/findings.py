@@ -11,7 +11,7 @@ from carpool.cost.model import CostModel, Measurement, fit_cost_model
 from carpool.cost.roofline import Bound, Peaks, mbu, mfu, name_bound
 from carpool.errors import CarpoolError
 from carpool.models.model import ModelInfo
-from carpool.profile.artefact import EnergyFound, Knee, MemoryFound, Profile, ProfilePoint, Skipped, Trust
+from carpool.profile.artefact import EnergyFound, IdlePenalty, Knee, MemoryFound, Profile, ProfilePoint, Skipped, Trust
 from carpool.profile.breakdown import CallParts
 from carpool.profile.calls import Energy
 from carpool.profile.energy import LEAST_SECONDS
@@ -46,6 +46,7 @@ class Findings:
         typical_length: The one nearest to the mix's mean.
         length_buckets: What batches are padded to.
         example_lengths: Of the mix, in no order.
+        idle_penalties: What pauses add to calls.
         work: Work of a shape; none is known at first.
         sweep: Times.
         memory: Peaks of memory.
@@ -76,6 +77,7 @@ class Findings:
     quality: Quality | None = None
     parts: list[CallParts] = field(default_factory=list)
     mix: list[MixPoint] = field(default_factory=list)
+    idle_penalties: tuple[IdlePenalty, ...] = ()
     work: Callable[[Shape], Work] = lambda _: Work()
     energy_counts: dict[Shape, Energy] = field(default_factory=dict)
     complete: bool = False
@@ -139,6 +141,7 @@ class Findings:
             example_lengths=self.example_lengths,
             max_length=self.info.max_length,
             call_spread=self.sweep.call_spread(),
+            idle_penalties=self.idle_penalties,
             points=tuple(self._points()),
             skipped=tuple(self._skipped()),
             drift=self.sweep.drift(),

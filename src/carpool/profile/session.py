@@ -26,6 +26,7 @@ from carpool.profile.calls import ModelCaller
 from carpool.profile.device import open_device
 from carpool.profile.energy import Unreadable, find_meter
 from carpool.profile.findings import Findings
+from carpool.profile.idle import IdleTimer
 from carpool.profile.items import Items, gather
 from carpool.profile.machine import describe_machine
 from carpool.profile.measure import Sweep, explore, predict_s, reconsider, repeat
@@ -49,12 +50,13 @@ if TYPE_CHECKING:
     from carpool.profile.worker import OneThread
 
 # When each phase must be over, as a share of the budget; what one leaves over, the next ones have.
-MEMORY_UNTIL, PEAKS_UNTIL, SWEEP_UNTIL, QUALITY_UNTIL, MIX_UNTIL = 0.20, 0.23, 0.70, 0.74, 0.92
+MEMORY_UNTIL, PEAKS_UNTIL, SWEEP_UNTIL, IDLE_UNTIL, QUALITY_UNTIL, MIX_UNTIL = 0.20, 0.23, 0.66, 0.70, 0.74, 0.92
 PEAKS_MOST_S = 1.5
 # With less time than this the peaks are measured once, last: their large copies would take the time of the sweep.
 PEAKS_TWICE_FROM_S = 10.0
 MIX_SIZES = (1, 8, 16, 32, 64)
 NUM_ADMITTED = 64
+IDLE_LENGTHS = 2
 
 
 @dataclass(slots=True)
@@ -69,6 +71,7 @@ class Session:
         found: What has been found.
         progress: Told how far it is.
         clock: Seconds from any origin.
+        pause: Waits for so many seconds.
     """
 
     model: Model
@@ -78,6 +81,7 @@ class Session:
     found: Findings
     progress: Progress
     clock: Callable[[], float] = time.perf_counter
+    pause: Callable[[float], None] = time.sleep
     begun_at: float = 0.0
     told_s: float = field(default=0.0)
 
@@ -131,6 +135,7 @@ class Session:
             self._work()
             with self._watching_load():
                 self._sweep()
+            self._idle()
             self.found.fit()
             with self._watching_load():
                 self._quality()
@@ -243,6 +248,19 @@ class Session:
         repeat(self.caller, rng=rng, only_promised=True, **timed)
         reconsider(self.caller, **timed)
         repeat(self.caller, rng=rng, **timed)
+
+    def _idle(self) -> None:
+        """Time single items after pauses, at the lengths that most items are near."""
+        self._tell("calls after pauses")
+        measured = [point.shape.length for point in self.found.sweep.points if point.shape.batch_size == 1]
+        near = sorted(measured, key=lambda length: abs(length - self.items.typical_length))[:IDLE_LENGTHS]
+        if near:
+            timer = IdleTimer(time_s=self._time_once, pause=self.pause, clock=self.clock)
+            found = self.caller.thread.call(lambda: timer.measure(near, until=self._until(IDLE_UNTIL)))
+            self.found.idle_penalties = found
+
+    def _time_once(self, shape: Shape) -> float:
+        return self.caller.time_payloads(self.items.pools[shape.length].take(shape.batch_size))
 
     def _tell_samples(self, sweep: Sweep) -> None:
         num_samples = sum(len(point.samples_s) for point in sweep.points)
