@@ -182,7 +182,9 @@ def test_single_closed_loop_client_is_never_made_to_wait() -> None:
 def test_full_queue_refuses_and_says_when_to_come_back() -> None:
     """By then the queue is predicted to have been served."""
     former = former_of(*(Item() for _ in range(4)), max_batch_size=2, max_queue=4)
-    with pytest.raises(QueueFull, match=r"the queue holds 4 items, and max_queue is 4: try again in 0\.024 s, or") as refusal:
+    with pytest.raises(
+        QueueFull, match=r"the queue holds 4 items, and max_queue is 4: try again in 0\.024 s, or"
+    ) as refusal:
         former.add(Item(), 0.0)
     assert refusal.value.retry_after_s == pytest.approx(2 * COST.time_s(2, 1))
     assert former.num_waiting == 4
