@@ -60,7 +60,7 @@ def test_the_scatter_of_single_calls_is_told_whatever_their_shape() -> None:
     spread = sweep.call_spread()
     assert len(spread) == 101
     assert [spread[q] for q in (5, 50, 95)] == pytest.approx(np.exp([-0.1645, 0.0, 0.1645]).tolist(), rel=0.03)
-    few = measure(caller, [Shape(1)], budget_s=0.02)
+    few = measure(caller, [Shape(64)], budget_s=0.02)
     assert few.call_spread() == ()
 
 

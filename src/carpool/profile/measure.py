@@ -37,6 +37,8 @@ COLD_MATTERS_S = 0.02
 NARROW = 0.03
 CONFIDENCE = 0.95
 NUM_QUANTILES = 101
+# Fewer calls than this say little of how calls scatter.
+FEWEST_CALLS = 50
 
 DropKind = Literal["budget", "memory", "error"]
 
@@ -167,10 +169,10 @@ class Sweep:
         ratios = [
             call_s / median(point.calls_s)
             for point in self.points
-            if len(point.calls_s) >= LEAST_SAMPLES
+            if len(point.calls_s) >= FEWEST_SAMPLES
             for call_s in point.calls_s
         ]
-        if len(ratios) < NUM_QUANTILES:
+        if len(ratios) < FEWEST_CALLS:
             return ()
         return tuple(round(percentile(ratios, q), 4) for q in range(NUM_QUANTILES))
 
