@@ -86,9 +86,10 @@ def explain(
         seed: draws the scatter of calls.
     """
     as_slow = replace(expected, pace=found.pace)
+    as_ran = replace(subject, idle_penalties=())  # the pace that was found holds what pauses added
     with_arrivals = _simulated(subject, setup, stream, seed, expected)
-    with_pace = _simulated(subject, setup, stream, seed, as_slow)
-    with_transport = _simulated(subject, setup, stream, seed, found)
+    with_pace = _simulated(as_ran, setup, stream, seed, as_slow)
+    with_transport = _simulated(as_ran, setup, stream, seed, found)
     return tuple(
         Steps(
             name=name,
@@ -114,6 +115,7 @@ def _simulated(subject: Subject, setup: Setup, stream: Stream, seed: int, assume
                 cost,
                 rng=np.random.default_rng((seed, number)),
                 call_spread=subject.call_spread,
+                idle_penalties=subject.idle_penalties,
                 slowdown=assumed.pace or 1.0,
             ),
             transport_s=assumed.transport_s,

@@ -141,20 +141,29 @@ class Trial:
         streams = [self._stream(number) for number in range(options.num_windows)]
         requests = [self.site.requests(stream) for stream in streams]
         self.bar.note("one client alone")
-        alone = overheads(self.site.drive_alone(requests[0], options.alone_s, self._pauses_s()))
-        expected = replace(alone, pace=1.0) if options.as_profiled or alone.pace is None else alone
+        alone = self._overheads(self.site.drive_alone(requests[0], options.alone_s, self._pauses_s()))
+        expected, subject = self._assumed(alone)
         self.bar.advance(options.alone_s)
         self.bar.note("predicting")
-        prediction = self._predict(expected)
+        prediction = self._predict(subject, expected)
         observed: list[Observed] = []
         for stream, bodies in zip(streams, requests, strict=True):
             window = self._drive(stream, bodies, len(observed))
             if window.load.interrupted:
                 break
-            observed.append(self._observe(stream, window, prediction, expected))
+            observed.append(self._observe(subject, stream, window, prediction, expected))
         if not observed:
             raise KeyboardInterrupt
         return Findings(alone=alone, expected=expected, prediction=prediction, observed=tuple(observed))
+
+    def _assumed(self, alone: Overheads) -> tuple[Overheads, Subject]:
+        """Return what the prediction takes for granted; the pace of a client that rested holds what pauses add."""
+        if self.options.as_profiled or alone.pace is None:
+            return replace(alone, pace=1.0), self.subject
+        return alone, replace(self.subject, idle_penalties=())
+
+    def _overheads(self, window: Window) -> Overheads:
+        return overheads(window, self.subject.call_spread)
 
     def _stream(self, number: int) -> Stream:
         rng = np.random.default_rng((self.options.seed, OF_CHECKS, number))
@@ -178,17 +187,17 @@ class Trial:
         idle = rng.random(NUM_PAUSES) >= rough.utilisation.value
         return [float(rest_s) for rest_s in np.where(idle, rests_s, 0.0)]
 
-    def _predict(self, expected: Overheads) -> Prediction:
+    def _predict(self, subject: Subject, expected: Overheads) -> Prediction:
         num_items = max(1.0, self.workload.rate * self.options.duration_s)
         return predict(
-            self.subject,
+            subject,
             self.workload,
             self.setup,
             objectives=self.objectives,
             window_s=self.options.duration_s,
             num_runs=int(min(MOST_WINDOWS, max(FEWEST_WINDOWS, ITEMS_SIMULATED / num_items))),
             seed=self.options.seed,
-            cost=ChangedCost(measured=self.subject.cost.clipped(), time_factor=expected.pace or 1.0),
+            cost=ChangedCost(measured=subject.cost.clipped(), time_factor=expected.pace or 1.0),
             transport_s=expected.transport_s,
         )
 
@@ -206,10 +215,12 @@ class Trial:
         self.bar.advance(self.options.duration_s - told_s)
         return window
 
-    def _observe(self, stream: Stream, window: Window, prediction: Prediction, expected: Overheads) -> Observed:
-        found = overheads(window)
+    def _observe(
+        self, subject: Subject, stream: Stream, window: Window, prediction: Prediction, expected: Overheads
+    ) -> Observed:
+        found = self._overheads(window)
         steps = explain(
-            self.subject,
+            subject,
             self.setup,
             stream,
             prediction=prediction,
