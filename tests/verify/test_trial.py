@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,14 @@ def test_what_a_single_client_finds_is_predicted_with() -> None:
     assert as_profiled.alone.pace == pytest.approx(2.0)
     assert as_profiled.expected.pace == 1.0
     assert found.prediction.compute_s.value > 1.9 * as_profiled.prediction.compute_s.value
+
+
+def test_calls_that_scatter_upwards_are_not_taken_for_a_slow_pace() -> None:
+    """A cost model promises medians: calls whose mean is a quarter more run at the pace of the profile all the same."""
+    scattered = replace(subject(), call_spread=(0.5, 1.0, 2.5))
+    site = SimulatedSite(subject(), SETUP, pace=1.25)
+    found = replace(trial(site), subject=scattered).run()
+    assert found.alone.pace == pytest.approx(1.0)
 
 
 def test_the_single_client_rests_as_often_as_the_plan_leaves_the_server_idle() -> None:

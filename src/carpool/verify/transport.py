@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from carpool.errors import ConnectionFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from carpool.verify.window import Window
 
 
@@ -18,8 +22,8 @@ class Overheads:
     Args:
         transport_s: mean of a request's latency as its client sees it, less what the server counts from arrival to the
             end of the batch. The generator's lateness is in it, for it is in the clients' latencies too.
-        pace: how many times as long the batches took as the cost model that the server was given promised; None where
-            it was given none.
+        pace: how many times as long the batches took as such calls took on average when the model was profiled; None
+            where the server was given no cost model.
         num_requests: answers that this is the mean of.
     """
 
@@ -28,8 +32,13 @@ class Overheads:
     num_requests: int
 
 
-def overheads(window: Window) -> Overheads:
-    """Learn from a window what the way to the batcher and back takes.
+def overheads(window: Window, call_spread: Sequence[float] = ()) -> Overheads:
+    """Learn from a window what the way to the batcher and back takes, and how fast batches run.
+
+    Args:
+        window: what was measured.
+        call_spread: quantiles, evenly spaced from 0 to 1, of the time of single calls over the median of their shape:
+            what a cost model promises is a median, and the mean of calls is more.
 
     Raises:
         ConnectionFailed: nothing was answered.
@@ -43,6 +52,17 @@ def overheads(window: Window) -> Overheads:
         )
     return Overheads(
         transport_s=max(0.0, float(load.latency_s[load.ok].mean()) - counts.latency_s / counts.num_items),
-        pace=counts.predicted_busy_s / counts.predicted_s if counts.predicted_s else None,
+        pace=counts.predicted_busy_s / counts.predicted_s / mean_of(call_spread) if counts.predicted_s else None,
         num_requests=num,
     )
+
+
+def mean_of(quantiles: Sequence[float]) -> float:
+    """Return the mean of a distribution that is given by its evenly spaced quantiles; 1 where there are none.
+
+    >>> mean_of((0.5, 1.0, 2.5))
+    1.25
+    """
+    if len(quantiles) <= 1:
+        return float(quantiles[0]) if len(quantiles) else 1.0
+    return float(np.trapezoid(quantiles, dx=1 / (len(quantiles) - 1)))
