@@ -14,6 +14,7 @@ from carpool.plan.search import FrontierPoint, Tried
 from carpool.plan.setup import Setup
 from carpool.plan.slo import Gap, Verdict
 from carpool.plan.subject import Subject
+from carpool.plan.theory import theory_of
 from carpool.plan.what_if import what_if
 from carpool.plan.workload import Poisson, Workload
 from carpool.signals.objective import Objective
@@ -90,6 +91,7 @@ def plan(*, price: float | None = 1.5, rate: float = 100.0) -> Plan:
         belongs=Belongs(answer=True, why="Single items alone would be answered at half the rate."),
         what_if=rows,
         memory_trade=memory_trade(model, LENGTHS),
+        theory=theory_of(chosen, load, model),
         sentences=("Serve batches of up to 8.", "It is idle half of the time."),
         doubts=("Another program was running.",),
     )

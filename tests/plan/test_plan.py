@@ -51,6 +51,12 @@ def test_the_same_seed_makes_the_same_plan() -> None:
     assert again == plan(lengths=(8,))
 
 
+def test_a_plan_is_held_against_theory_where_that_holds() -> None:
+    """With one length it does; with two it says why not."""
+    assert any(sentence.startswith("Queueing theory has an exact answer") for sentence in plan(lengths=(8,)).sentences)
+    assert "padded to 2 lengths from 8 to 32" in plan().theory.broken[0]
+
+
 def test_a_plan_can_be_written_and_read() -> None:
     """As any other document, without loss."""
     assert document.decode(document.encode(plan()), Plan, "plan.json") == plan()

@@ -23,6 +23,7 @@ from carpool.plan.search import FrontierPoint, Search, SearchResult, Tried
 from carpool.plan.sentences import Story, doubts_about, sentences_about
 from carpool.plan.setup import Setup
 from carpool.plan.slo import Gap, Verdict
+from carpool.plan.theory import Theory, theory_of
 from carpool.plan.what_if import WhatIfRow, what_if
 from carpool.plan.workload import Constant, Gamma, OnOff, Poisson, Workload
 from carpool.signals.objective import Objective
@@ -103,6 +104,7 @@ class Plan:
         belongs: Whether batching belongs here at all.
         what_if: The same load served in other ways.
         memory_trade: Batch size against model size; None where memory was not measured.
+        theory: What queueing theory says of it, or why it says nothing.
         sentences: All that in words, the most important first.
         doubts: What makes the figures less sure than their intervals say.
     """
@@ -127,6 +129,7 @@ class Plan:
     belongs: Belongs
     what_if: tuple[WhatIfRow, ...]
     memory_trade: MemoryTrade | None
+    theory: Theory
     sentences: tuple[str, ...]
     doubts: tuple[str, ...]
 
@@ -254,6 +257,8 @@ class _Told:
             price_per_hour=options.price_per_hour,
         )
         sample = scene.run(result.chosen, 0)
+        theory = theory_of(result.chosen, self.workload, scene.subject)
+        exact = theory.sentence(result.prediction, transport_s=options.transport_s)
         return Plan(
             target=scene.subject.target,
             name=scene.subject.name,
@@ -274,7 +279,8 @@ class _Told:
             memory_trade=memory_trade(
                 scene.subject, self.candidates.lengths, memory_limit_bytes=options.memory_limit_bytes
             ),
-            sentences=tuple(sentences_about(story)),
+            theory=theory,
+            sentences=(*sentences_about(story), *([exact] if exact else [])),
             doubts=(*doubts_about(self.candidates, result, sample, self.clipped), *self._shortened()),
         )
 
