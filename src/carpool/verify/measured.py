@@ -42,7 +42,7 @@ def measured_figures(window: Window, setup: Setup, objectives: Sequence[Objectiv
         "throughput": figures.throughput(_count(in_window), load.window_s),
         "goodput": figures.throughput(_count(in_window & in_time), load.window_s),
         "attainment": _share(_count(in_time), num),
-        "utilisation": figures.utilisation(counts.busy_s, load.window_s, num_workers=setup.num_workers),
+        "utilisation": figures.utilisation(_busy_s(window, setup), load.window_s, num_workers=setup.num_workers),
         "mean_s": float(latencies_s.mean()) if len(latencies_s) else NAN,
         "p50_s": _percentile(latencies_s, 50),
         "p95_s": _percentile(latencies_s, 95),
@@ -51,6 +51,16 @@ def measured_figures(window: Window, setup: Setup, objectives: Sequence[Objectiv
         "expired": _share(counts.num_expired, num),
         **_of_batches(window),
     }
+
+
+def _busy_s(window: Window, setup: Setup) -> float:
+    """Return the workers' time within the window: what the server counts, less what it needed for the rest after it.
+
+    While a queue is left over, every worker is busy.
+    """
+    load = window.load
+    rest_s = max(0.0, float(load.done_at.max(initial=0.0)) - load.window_s)
+    return max(0.0, window.counts.busy_s - rest_s * setup.num_workers)
 
 
 def shares_within(window: Window, objectives: Sequence[Objective]) -> tuple[float, ...]:
