@@ -82,12 +82,13 @@ def test_the_verdict_says_predicted_beside_measured() -> None:
     """Twice the goodput was measured, and by half more than that predicted."""
     comparison = predicted(compare((10, 20, 900), (10, 20, 30)), off=1.0, on=1.5)
     assert comparison.predicted_speedup == pytest.approx(1.5 * comparison.speedup_goodput)
-    assert verdict(comparison)[1].endswith("; the plan had predicted 300 instead of 100, 3.00 times.")
+    assert verdict(comparison)[1].endswith("; predicted before were 300 instead of 100, 3.00 times.")
     assert prediction_held(comparison) == (
         "With batching, 0 of 12 figures (goodput, mean batch, p50, p99) lie in the interval that was predicted before; "
         "the median errors are 50 %, 50 %, 50 %, 50 %."
     )
     assert "12 of 12 figures" in sentences(predicted(comparison, off=1.0, on=1.0))[0]
+    assert "1.20 times as long as profiled" in prediction_held(replace(comparison, pace=1.2))
 
 
 def test_the_table_shows_predicted_beside_measured() -> None:

@@ -63,8 +63,8 @@ def _plan_and_compare(out: Path, options: DemoOptions, output: Output) -> Compar
 
     source = read_source(out / "profile.json")
     output.note("2/4  Serving it unbatched, to see what latency is usual and how much it can do")
-    with unbatched(options) as off:
-        found = yardsticks(off, options.window_s)
+    with unbatched(source.path, options) as off:
+        found = yardsticks(off, source.subject, options.window_s)
         setup = _plan(source, found, out / "carpool.toml", options, output)
         with (
             progress("4/4  Serving it, unbatched and as planned", 2 * len(options.loads)) as bar,
@@ -82,7 +82,7 @@ def _plan(source: Source, found: Yardsticks, file: Path, options: DemoOptions, o
     from carpool.verify.demo import planned_load
 
     load = planned_load(source.subject, found, options)
-    asked = PlanOptions(window_s=options.window_s, seed=options.seed, transport_s=found.transport_s)
+    asked = PlanOptions(window_s=options.window_s, seed=options.seed, transport_s=found.alone.transport_s)
     made = make(source, load, (found.objective,), asked, step="3/4  ")
     say_plan(made, output)
     written = write_plan(made, source, load, file)

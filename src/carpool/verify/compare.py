@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Other programs that use more than this many cores disturb what is compared.
 QUIET_CORES = 0.2
 NORMAL_95 = 1.96
+NEAR_PACE = 0.05  # batches that take so much more or less than profiled are as profiled
 # What a demonstration shows of its prediction.
 PREDICTED = ("goodput", "mean_batch_size", "p50_s", "p99_s")
 
@@ -70,6 +71,7 @@ class Comparison:
         capacity: requests a second that the unbatched server sustained flat out.
         off: trials without batching, by rising rate.
         on: trials with it, at the same rates.
+        pace: how many times as long batches were predicted to take as the profile says; None for just as long.
         other_load_cores: cores' worth of time that programs which have no part in this used meanwhile.
         interrupted: whether it was stopped before the last load; what is there was measured whole.
     """
@@ -78,6 +80,7 @@ class Comparison:
     capacity: float
     off: tuple[Trial, ...]
     on: tuple[Trial, ...]
+    pace: float | None = None
     other_load_cores: float = 0.0
     interrupted: bool = False
 
@@ -138,12 +141,12 @@ def verdict(comparison: Comparison) -> tuple[Tone, str]:
 
 
 def _as_predicted(comparison: Comparison) -> str:
-    """Say what the plan had predicted, where there was one."""
+    """Say what had been predicted, where anything was."""
     if not comparison.predicted:
         return ""
     off, on = comparison.predicted_goodput
     ratio = comparison.predicted_speedup
-    return f"; the plan had predicted {format_count(on)} instead of {format_count(off)}, {ratio:.2f} times"
+    return f"; predicted before were {format_count(on)} instead of {format_count(off)}, {ratio:.2f} times"
 
 
 def prediction_held(comparison: Comparison) -> str:
@@ -154,7 +157,15 @@ def prediction_held(comparison: Comparison) -> str:
     errors = (median([trial.figure(name).error_pct for trial in comparison.on]) for name in PREDICTED)
     return (
         f"With batching, {num_inside} of {num} figures ({labels}) lie in the interval that was predicted before; the "
-        f"median errors are {', '.join(f'{error:.0f} %' for error in errors)}."
+        f"median errors are {', '.join(f'{error:.0f} %' for error in errors)}.{_at_pace(comparison.pace)}"
+    )
+
+
+def _at_pace(pace: float | None) -> str:
+    if pace is None or abs(pace - 1) < NEAR_PACE:
+        return ""
+    return (
+        f" Batches were predicted to take {pace:.2f} times as long as profiled, as a single client found just before."
     )
 
 

@@ -15,6 +15,7 @@ from carpool.loadgen.http import JSON_HEADERS, Requests
 from carpool.loadgen.run import ClosedLoad, blocking
 from carpool.loadgen.stats import summarise
 from carpool.plan.arrivals import poisson
+from carpool.plan.changed_cost import ChangedCost
 from carpool.plan.predict import predict
 from carpool.plan.setup import Setup
 from carpool.plan.stream import Stream
@@ -28,7 +29,7 @@ from carpool.verify.compare import Comparison, Trial
 from carpool.verify.measured import measured_figures
 from carpool.verify.scrape import batch_figures
 from carpool.verify.server import RunningServer, serving
-from carpool.verify.transport import overheads
+from carpool.verify.transport import Overheads, overheads
 from carpool.verify.window import drive_alone, drive_stream
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 OBJECTIVE_TIMES_UNLOADED = 5.0
 LONGEST_ANSWER_S = 2.0  # clients give up then, so that an overloaded server is empty again before the next load
 CAPACITY_CONNECTIONS = 4
+RESTS_S = (0.0, 0.02)  # of the single client: a model that has rested is slower, and under load some calls find it so
 MOST_IN_FLIGHT = 4096
 BATCHES_AGAINST_ADVICE = 8
 NEARLY_ALL = 0.9  # a share of the requests
@@ -101,12 +103,12 @@ class Yardsticks:
     Args:
         objective: five times its median latency while unloaded.
         capacity: requests a second that it does flat out.
-        transport_s: what a request spends on its way to the batcher and back.
+        alone: what a single client found of the way to the batcher and back, and of the pace of batches.
     """
 
     objective: Objective
     capacity: float
-    transport_s: float
+    alone: Overheads
 
     @property
     def patience_s(self) -> float:
@@ -115,28 +117,28 @@ class Yardsticks:
 
 
 @contextmanager
-def unbatched(options: DemoOptions) -> Iterator[Site]:
-    """Serve the model without batching while the block runs.
+def unbatched(profile: Path, options: DemoOptions) -> Iterator[Site]:
+    """Serve the profiled model without batching while the block runs.
 
     Raises:
         CarpoolError: the server could not be started.
     """
-    with serving(options.target, "--no-batching") as server:
+    with serving(options.target, "--no-batching", "--profile", str(profile)) as server:
         yield _site(server, Setup(policy=Policy(max_batch_size=1)), options)
 
 
-def yardsticks(site: Site, window_s: float) -> Yardsticks:
+def yardsticks(site: Site, subject: Subject, window_s: float) -> Yardsticks:
     """Fix the objective from the unloaded latency, and find the capacity, before anything is compared.
 
     Raises:
         CarpoolError: the server does not answer.
     """
-    alone = drive_alone(site.server, site.requests, duration_s=window_s / 2)
+    alone = drive_alone(site.server, site.requests, duration_s=window_s / 2, pauses_s=RESTS_S)
     flat_out = ClosedLoad(requests=site.requests, connections=CAPACITY_CONNECTIONS, duration_s=window_s / 2)
     return Yardsticks(
         objective=Objective(0.99, OBJECTIVE_TIMES_UNLOADED * summarise(alone.load).latency_s["p50"].value),
         capacity=summarise(blocking(flat_out)).sustained_rate,
-        transport_s=overheads(alone).transport_s,
+        alone=overheads(alone, subject.call_spread),
     )
 
 
@@ -214,6 +216,7 @@ def compare_served(
         capacity=found.capacity,
         off=tuple(pair[0] for pair in pairs),
         on=tuple(pair[1] for pair in pairs),
+        pace=found.alone.pace,
         other_load_cores=others.cores(),
         interrupted=len(pairs) < len(options.loads),
     )
@@ -227,7 +230,8 @@ def _predict(subject: Subject, setup: Setup, found: Yardsticks, load: float, opt
         objectives=(found.objective,),
         window_s=options.length_s(load),
         seed=options.seed,
-        transport_s=found.transport_s,
+        cost=ChangedCost(measured=subject.cost.clipped(), time_factor=found.alone.pace or 1.0),
+        transport_s=found.alone.transport_s,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from carpool.loadgen.stats import summarise
 from carpool.units import counted, format_count, format_durations
 from carpool.verify.beside import KINDS
-from carpool.verify.compare import QUIET_CORES
+from carpool.verify.compare import NEAR_PACE, QUIET_CORES
 from carpool.verify.explain import typical
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ TOLERANCES_PCT: Mapping[str, float] = MappingProxyType(
 """The errors up to which a prediction is called right, by the name of the figure."""
 
 NOTHING = 1e-9
-NEAR_PACE = 0.05  # batches that take so much more or less than promised are as promised
 
 
 def missed(rows: Sequence[Beside]) -> tuple[Beside, ...]:
