@@ -73,6 +73,15 @@ def test_an_uncertain_cost_model_widens_what_depends_on_it() -> None:
     assert unsure.offered == sure.offered
 
 
+def test_a_few_windows_already_span_what_the_cost_model_may_be_wrong_by() -> None:
+    """Four have errors in each quarter of the distribution, whatever the seed: their middle is not luck."""
+    model = subject(cost=measured(residual_sd=0.1))
+    for seed in range(5):
+        runs = [replicate(model, PoissonItems(1.0), UNBATCHED, window_s=20.0, seed=seed, number=n) for n in range(4)]
+        errors = np.log([float(run.took_s[0]) / 0.05 for run in runs]) / 0.1
+        assert sorted(np.digitize(errors, [-0.6745, 0.0, 0.6745])) == [0, 1, 2, 3]
+
+
 def test_setups_are_compared_on_the_same_windows() -> None:
     """The same seed and number draw the same arrivals, whatever serves them."""
     runs = [

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from math import exp, sqrt
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _TAIL = 0.05  # on either side of an interval
 _NUM_QUANTILES = 101
+_EDGE = 1e-6  # no error lies further out than this share of all
 
 
 class Drawable(Protocol):
@@ -165,9 +167,7 @@ def replicate(
     cost: TimeModel | None = None,
 ) -> Run:
     """Simulate one window: the same seed and number draw the same arrivals, scatter and error for every setup."""
-    arrivals, calls, error = (
-        np.random.default_rng(sequence) for sequence in np.random.SeedSequence((seed, number)).spawn(3)
-    )
+    arrivals, calls = (np.random.default_rng(sequence) for sequence in np.random.SeedSequence((seed, number)).spawn(2))
     return simulate(
         workload.draw(arrivals, window_s),
         replace(setup, policy=fitted(setup.policy, subject)),
@@ -175,8 +175,18 @@ def replicate(
         rng=calls,
         call_spread=subject.call_spread,
         idle_penalties=subject.idle_penalties,
-        slowdown=exp(_systematic_sd(subject) * float(error.standard_normal())),
+        slowdown=exp(_systematic_sd(subject) * NormalDist().inv_cdf(_place(seed, number))),
     )
+
+
+def _place(seed: int, number: int) -> float:
+    """Return where in its distribution a window's error lies, so that even a few windows are spread over all of it.
+
+    Source: J. van der Corput's sequence, whose first numbers are 0, 1/2, 1/4, 3/4, 1/8, ..., begun anywhere.
+    """
+    mirrored = sum(1 / (2 << bit) for bit in range(number.bit_length()) if number >> bit & 1)
+    begun_at = np.random.default_rng(seed).random()
+    return float(np.clip((begun_at + mirrored) % 1.0, _EDGE, 1 - _EDGE))
 
 
 def fitted(policy: Policy, subject: Subject) -> Policy:
