@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carpool.errors import ModelError, SchemaError
+from carpool.errors import ConfigError, ModelError, SchemaError
 from carpool.profile.artefact import MemoryFound, Profile, load_profile, save_profile
 from carpool.profile.measure import Samples, Sweep
 from carpool.profile.quality import compare_batches
@@ -17,6 +17,7 @@ from carpool.profile.work import Work
 from tests.profile.made_up import PEAKS, SIZES, findings, time_s
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -153,6 +154,27 @@ def test_report_of_a_part_is_made_of_what_there_is(without: dict[str, Any], tmp_
     save_profile(tmp_path / "profile.json", profile)
     assert load_profile(tmp_path / "profile.json") == profile
     assert build_page(profile).to_html()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda found: {"points": (replace(found.points[0], time_s=0.0), *found.points[1:])},
+            "time_s of .* is 0; it must",
+        ),
+        (lambda _: {"drift": -1.0}, "drift is -1; it must be above -1 and finite"),
+        (lambda _: {"points": ()}, "number of points behind the cost model is 0; it must be above 0"),
+    ],
+)
+def test_figures_that_cannot_be_are_refused(
+    change: Callable[[Profile], dict[str, Any]], message: str, profile: Profile, tmp_path: Path
+) -> None:
+    """Somebody changed the file: nothing is planned from it."""
+    path = tmp_path / "profile.json"
+    save_profile(path, replace(profile, **change(profile)))
+    with pytest.raises(ConfigError, match=message):
+        load_profile(path)
 
 
 def test_unknown_version_is_refused_with_the_known_ones(profile: Profile, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from carpool.errors import ConnectionFailed
 from carpool.loadgen.bodies import InputTensor, oip_bodies
 from carpool.loadgen.http import Requests
+from carpool.loadgen.run import ClosedLoad, blocking
 from carpool.plan.setup import Setup
 from carpool.plan.stream import Stream
 from carpool.verify.scrape import Counts
@@ -21,6 +23,9 @@ from tests.plan.plans import subject
 from tests.serve.fakes import Doubler, offer
 from tests.serve.live import visit
 from tests.verify.simulated import run_of, window_of
+
+if TYPE_CHECKING:
+    from carpool.loadgen.records import LoadResult
 
 INPUTS = (InputTensor("input", "FP32", (-1, 2)),)
 
@@ -60,6 +65,20 @@ def test_one_client_alone_waits_for_each_answer() -> None:
 
     window = visit(offer(Doubler()), client)
     assert window.counts.num_items == window.counts.num_batches > 1
+
+
+def test_a_lone_client_that_is_stopped_stops_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a rehearsal is no ground for a prediction, and whoever pressed Ctrl-C wants no load after it."""
+
+    def stopped(load: ClosedLoad, **options: Any) -> LoadResult:
+        return replace(blocking(load, **options), interrupted=True)
+
+    def client(url: str) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            drive_alone(RunningServer(url=url, pid=os.getpid()), requests_to(url), duration_s=0.1)
+
+    monkeypatch.setattr("carpool.verify.window.blocking", stopped)
+    visit(offer(Doubler()), client)
 
 
 def test_from_nothing_answered_nothing_is_learned() -> None:

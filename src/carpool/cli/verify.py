@@ -72,6 +72,11 @@ def _settings(plan: Path, workload: dict[str, Any]) -> ServeSettings:
     settings = load_settings(plan, flags=workload, environ=os.environ)
     if settings.model.target is None:
         raise ConfigError(f"{plan} has no [model] target: write a plan by `carpool plan out/profile.json --rate 200`")
+    if settings.workload.rate is None and settings.workload.trace is None:
+        raise ConfigError(
+            f"{plan} has no [workload], as `carpool plan` writes it, so nothing says how many items arrive: give a rate "
+            "by --rate 200, or a trace by --trace FILE"
+        )
     return settings
 
 
@@ -91,7 +96,10 @@ def _report(check: Check, out: Path | None, output: Output) -> None:
         output.say(f"- {sentence}")
     document = as_document(check, rows)
     if out is not None:
-        written = write_page(check, rows, out)
-        (out / "verify.json").write_text(to_json(document) + "\n", encoding="utf-8")
+        try:
+            written = write_page(check, rows, out)
+            (out / "verify.json").write_text(to_json(document) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{out} can't be written to ({error}): name another directory with --out") from None
         output.say(f"Written to {out}: verify.json, {', '.join(path.name for path in written)}")
     output.result(document)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, ClassVar
 
 from carpool.config import document
 from carpool.config.document import Migrations
 from carpool.cost.model import CostModel
 from carpool.cost.roofline import Bound
+from carpool.errors import ConfigError
 from carpool.profile.breakdown import CallParts
 from carpool.profile.machine import Machine
 from carpool.profile.measure import DropKind
@@ -18,6 +20,7 @@ from carpool.profile.peaks import MeasuredPeaks
 from carpool.profile.quality import Quality
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -263,7 +266,26 @@ def load_profile(path: Path | str) -> Profile:
         ConfigError: It cannot be read.
         SchemaError: It is not a profile, or one of an unknown version.
     """
-    return document.read(path, Profile)
+    profile = document.read(path, Profile)
+    for what, value, least in _figures_of(profile):
+        if not (isfinite(value) and value > least):
+            raise ConfigError(
+                f"{path}: {what} is {value:g}; it must be above {least:g} and finite: the file was changed, so "
+                f"measure again by `carpool profile {profile.target}`"
+            )
+    return profile
+
+
+def _figures_of(profile: Profile) -> Iterator[tuple[str, float, float]]:
+    """Give the figures that everything is predicted from, each with what it must be above."""
+    for point in profile.points:
+        yield f"time_s of {point.batch_size} x {point.length}", point.time_s, 0.0
+    yield "drift", profile.drift, -1.0
+    model = profile.cost_model
+    if model is not None:
+        yield "the number of points behind the cost model", float(len(profile.points)), 0.0
+        for size, length in zip(model.largest_batch_sizes, model.lengths, strict=True):
+            yield f"the cost model at {size} x {length}", model.surface.time_s(size, length), 0.0
 
 
 def save_profile(path: Path | str, profile: Profile) -> None:

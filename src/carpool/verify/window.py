@@ -84,9 +84,14 @@ def drive_alone(
 
     Raises:
         CarpoolError: the server does not answer.
+        KeyboardInterrupt: it was stopped; half of a rehearsal is of no use.
     """
-    load = ClosedLoad(requests=requests, connections=1, duration_s=duration_s, pauses_s=pauses_s)
-    return _observe(server, load, None)
+    window = _observe(
+        server, ClosedLoad(requests=requests, connections=1, duration_s=duration_s, pauses_s=pauses_s), None
+    )
+    if window.load.interrupted:
+        raise KeyboardInterrupt
+    return window
 
 
 def _observe(server: RunningServer, load: Load | ClosedLoad, watch: Callable[[Progress], None] | None) -> Window:
