@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # A trace of a single instant covers no time at all; it is taken to cover this much.
 _LEAST_DURATION_S = 1e-3
+_LONGEST_S = 10 * 365.25 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,11 @@ def read_trace(path: Path) -> Trace:
     _check_order(rows, path)
     times_s = np.array([row.time_s for row in rows], dtype=np.float64)
     times_s -= times_s[0]
+    if times_s[-1] > _LONGEST_S:
+        raise ConfigError(
+            f"the trace {path} runs over {times_s[-1]:.3g} s, more than ten years: see that all of its times are in one "
+            "unit, and correct or remove the last ones"
+        )
     span_s = float(times_s[-1])
     return Trace(
         times_s=times_s,
