@@ -164,7 +164,7 @@ def test_events_of_which_none_was_an_arrival_are_an_empty_trace(tmp_path: Path) 
         ('{"when": 1}\n', "line 1 .* has none of the keys timestamp, time"),
         ('{"time": 1}\n[2]\n', "line 2 .* has none of the keys time, which the first line has"),
         ('{"time": 1, "length": 5}\n{"time": 2}\n', "line 2 .* has none of the keys length, which the first line has"),
-        ("seconds\n0\n1e300\n", "runs over 1e\\+300 s, more than ten years: see that all of its times are in one unit"),
+        ("seconds\n0\n1e300\n", "runs over 1e\\+300 s, more than ten years: see that all its times are in one unit"),
     ],
 )
 def test_a_trace_that_is_no_trace_is_a_clear_error(tmp_path: Path, text: str, message: str) -> None:

@@ -125,7 +125,7 @@ def read_trace(path: Path) -> Trace:
     times_s -= times_s[0]
     if times_s[-1] > _LONGEST_S:
         raise ConfigError(
-            f"the trace {path} runs over {times_s[-1]:.3g} s, more than ten years: see that all of its times are in one "
+            f"the trace {path} runs over {times_s[-1]:.3g} s, more than ten years: see that all its times are in one "
             "unit, and correct or remove the last ones"
         )
     span_s = float(times_s[-1])
