@@ -73,7 +73,8 @@ def test_profile_not_to_be_trusted_says_so_first(
     told = printed.err if as_json else printed.out
     assert told.startswith(
         "DO NOT TRUST THIS PROFILE:\n- other programs used 3.0 of 4 cores while it was timed\nTo mend that, close "
-        "other programs and run again, for longer: `carpool profile demo:model --budget 90s`.\n"
+        "other programs and run again, for longer: `carpool profile demo:model --batch-sizes 1,2,4,8,16,32,64 --budget "
+        "90s`.\n"
     )
     if as_json:
         document = json.loads(printed.out)

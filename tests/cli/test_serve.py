@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carpool.cli.main import main
-from carpool.profile.artefact import load_profile, save_profile
+from carpool.profile.artefact import Trust, load_profile, save_profile
 from carpool.profile.options import ProfileOptions
 from carpool.profile.run import profile_target
 
@@ -173,7 +173,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The profile.json of demo:null, just measured."""
     path = tmp_path_factory.mktemp("profile") / "profile.json"
     options = ProfileOptions(batch_sizes=(1, 2), budget_s=1.0, probe_memory=False)
-    save_profile(path, profile_target("demo:null", options))
+    save_profile(path, replace(profile_target("demo:null", options), trust=Trust()))  # however busy the machine was
     return path
 
 
@@ -200,20 +200,25 @@ def test_a_profile_of_another_target_is_refused(
 
 
 def test_a_profile_of_another_machine_is_used_with_a_warning(profile: Path, tmp_path: Path) -> None:
-    """Field by field, on standard error; one of this machine is used in silence."""
+    """Field by field, on standard error; one of this machine in silence, one in doubt with the reasons."""
     measured = load_profile(profile)
     other = tmp_path / "profile.json"
     versions = {**measured.machine.versions, "python": "3.1"}
     save_profile(
         other, replace(measured, machine=replace(measured.machine, device_name="An abacus", versions=versions))
     )
+    doubted = tmp_path / "doubted.json"
+    save_profile(
+        doubted, replace(measured, trust=Trust(trusted=False, times_sure=False, reasons=("a storm", "a flood")))
+    )
     told = {}
-    for path in (profile, other):
+    for path in (profile, other, doubted):
         with serving("demo:null", "--profile", str(path), "--json") as process:
             ready(process)
             process.send_signal(signal.SIGTERM)
             told[path] = process.communicate(timeout=30)[1].splitlines()[1:-3]  # loading, ready and stopped
     assert told[profile] == []
+    assert told[doubted] == [f"warning: {doubted}: do not trust this profile: a storm; a flood"]
     assert told[other] == [
         f"warning: {other} was measured under other conditions, so its times may be wrong here:",
         f"  device name: An abacus in the profile, {measured.machine.device_name} here",

@@ -20,7 +20,11 @@ WORKLOAD = "[workload]\nrate = 150\n"
     ("written", "words", "said"),
     [
         (WORKLOAD, [], "has no [model] target: write a plan by `carpool plan"),
-        (PLAN, ["--profile-again", "1s"], "nothing says how many items arrive: give a rate"),
+        (
+            PLAN,
+            ["--profile-again", "1s"],
+            "has no [workload], as `carpool plan` writes it, so nothing says how many items arrive: give a rate by",
+        ),
         (PLAN + WORKLOAD, [], "the plan names no profile, so there is nothing to predict from"),
         (PLAN + WORKLOAD, ["--duration", "0s"], "is no time at all"),
         (PLAN + WORKLOAD, ["--runs", "0"], "0 is not in the range"),

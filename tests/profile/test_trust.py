@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carpool.profile.measure import Samples, Sweep
+from carpool.profile.options import ProfileOptions
 from carpool.profile.report import build_page, tables
 from carpool.profile.shape import Shape
 from carpool.profile.work import Work
@@ -107,7 +109,8 @@ def test_disturbed_machine_is_told_first_and_verdicts_are_withheld(
     assert profile.sentences[0].startswith("Do not trust this profile: ")
     assert reason in profile.sentences[0]
     assert profile.sentences[1] == (
-        "To mend that, close other programs and run again, for longer: `carpool profile demo:model --budget 90s`."
+        "To mend that, close other programs and run again, for longer: "
+        "`carpool profile demo:model --batch-sizes 1,2,4,8,16,32,64 --budget 90s`."
     )
     assert profile.sentences[2].startswith("No verdict is given on whether batching pays. At face value")
     assert profile.bound is None
@@ -187,9 +190,40 @@ def test_command_to_run_again_is_one_that_a_shell_takes() -> None:
     """A path with a space is quoted; a live object has no name there, so its options are named instead."""
     named, live = only(STEADY, busy), only(STEADY, busy)
     named.info = replace(named.info, target="my models/a.py:run")
+    named.options = live.options = ProfileOptions()
     assert "`carpool profile 'my models/a.py:run' --budget 90s`" in named.profile().trust.remedy
     live.info = replace(live.info, target="Doubler")
     assert "`ProfileOptions(budget_s=90)`" in live.profile().trust.remedy
+
+
+def test_command_to_run_again_repeats_what_was_asked_for() -> None:
+    """Whatever is not as it is by default, the folder too; a live object's options are written as Python."""
+    found = only(STEADY, busy)
+    found.options = ProfileOptions(
+        batch_sizes=(1, 8), lengths=(16, 32), device="cpu", num_threads=1, probe_memory=False, out=Path("my out")
+    )
+    assert found.profile().trust.remedy.endswith(
+        " --batch-sizes 1,8 --lengths 16,32 --device cpu --threads 1 --budget 90s --no-memory --out 'my out'`"
+    )
+    found.info = replace(found.info, target="Doubler")
+    assert found.profile().trust.remedy.endswith(
+        "`ProfileOptions(batch_sizes=(1, 8), lengths=(16, 32), device='cpu', num_threads=1, budget_s=90, "
+        "probe_memory=False)`"
+    )
+
+
+def test_doubted_knee_that_was_not_measured_is_not_taken_apart() -> None:
+    """A call of 7 items, a size that nobody asked for, is left out where the fit that names it is not to be trusted."""
+
+    def at_seven(found: Findings) -> None:
+        found.parts = [parts(1), parts(7), parts(32)]
+
+    def busy_at_seven(found: Findings) -> None:
+        at_seven(found)
+        busy(found)
+
+    assert [one.batch_size for one in judged(at_seven).breakdown] == [1, 7, 32]
+    assert [one.batch_size for one in judged(busy_at_seven).breakdown] == [1, 32]
 
 
 def test_small_disturbances_are_mentioned_and_no_more() -> None:

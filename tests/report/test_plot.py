@@ -79,6 +79,17 @@ def test_nothing_touches_the_edge(picture: Picture) -> None:
         assert edge.min() == 1.0
 
 
+def test_points_of_one_height_are_whole() -> None:
+    """Where the axis begins at 0 and all points lie at the top, there is room above them: no marker is cut in half."""
+    level = LineSeries(label="", x=SIZES, y=[230.0] * 7, style="points")
+    image = pixels(figure((panel(series=(level,), marks=()),), title="").png)
+    tone = np.array([int(TONES[0][at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    rows = np.flatnonzero((np.abs(image - tone).max(axis=2) < 0.02).any(axis=1))
+    widths = (np.abs(image - tone).max(axis=2) < 0.02).sum(axis=1)[rows]
+    assert widths[0] < 0.75 * widths.max()
+    assert widths[-1] < 0.75 * widths.max()
+
+
 def test_long_labels_are_not_clipped_either() -> None:
     """Titles wrap and long names go above the panel."""
     many = tuple(

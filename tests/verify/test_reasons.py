@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
+from carpool.plan.predict import Interval
 from carpool.profile.artefact import Trust
-from carpool.verify.check_report import rows_of
-from carpool.verify.reasons import doubts, reasons, verdict
+from carpool.verify.check_report import rows_of, table
+from carpool.verify.reasons import doubts, most_off, reasons, verdict
 from tests.verify.checks import check
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def test_a_prediction_that_is_off_is_taken_apart() -> None:
     )
     assert any(
         one.startswith("Already for a single client batches took 1.50 times")
-        and "measure it again and plan anew" in one
+        and "`carpool verify carpool.toml --profile-again 30s`, then plan anew with `carpool plan`" in one
         for one in told
     )
     assert told[-1].endswith("the server used 0.80, the load generator 0.10 and other programs 0.00.")
@@ -73,14 +75,57 @@ def test_a_long_way_is_told_beside_the_short_one_of_a_single_client() -> None:
     found = check(loaded_s=0.02)
     (p50,) = (one for one in reasons(found, rows_of(found)) if one.startswith("P50"))
     assert "to the way to the server and back (20 ms, 2 ms expected)" in p50
+    assert p50.startswith("P50 was 30 instead of 12 ms. Of the difference are due: +18 ms to the way")
+    assert not any(nothing in p50 for nothing in ("pace", "arrivals", "none of these"))
+
+
+def test_what_differs_within_its_intervals_is_chance() -> None:
+    """However large the error: every value in its interval is nothing to explain."""
+    rows = [
+        replace(row, predicted=Interval(value=row.value * 1.3, low=row.value * 0.9, high=row.value * 1.5))
+        for row in rows_of(check())
+    ]
+    tone, said = verdict(rows)
+    assert tone == "good"
+    assert "is within chance" in said
+    assert "A longer window tells more." in said
+    assert "off" not in said
+    assert reasons(check(), rows) == ()
+
+
+def test_only_shown_values_are_counted() -> None:
+    """Those that are 0 throughout have no row in the table."""
+    found = check()
+    num = len(table(found, rows_of(found)).rows)
+    assert f" of {num} measured values" in verdict(rows_of(found))[1]
+    assert num < len(rows_of(found))
+
+
+@pytest.mark.parametrize("pace", [0.92, 1.09])
+def test_a_pace_within_the_profiles_own_error_is_no_fault(pace: float) -> None:
+    """In either direction; the rows tell it anyway."""
+    found = check(pace=pace, num_windows=3)
+    assert not any("single client" in one for one in reasons(found, rows_of(found)))
+
+
+def test_a_profile_that_is_sure_only_of_halves_lets_a_pace_differ_so_far() -> None:
+    """Its own error is the measure."""
+    found = check()
+    assert found.profile.cost_model is not None
+    unsure = replace(found.profile, cost_model=replace(found.profile.cost_model, residual_sd=0.25))
+    assert most_off(unsure) == pytest.approx(0.51, abs=0.02)
 
 
 def test_another_profile_or_one_in_doubt_is_told() -> None:
     """The plan may then not be the best."""
     found = check()
     assert "plan again" in doubts(replace(found, changed=True))[0]
-    doubted = replace(found.profile, trust=Trust(trusted=False, reasons=("it was measured in a storm",), remedy=""))
-    assert doubts(replace(found, profile=doubted)) == ("The profile itself is in doubt: it was measured in a storm",)
+    doubted = replace(
+        found.profile, trust=Trust(trusted=False, reasons=("it was measured in a storm", "the fit is bad"), remedy="")
+    )
+    assert doubts(replace(found, profile=doubted)) == (
+        "The profile itself is in doubt: it was measured in a storm; the fit is bad.",
+    )
 
 
 def test_a_profile_of_another_machine_is_told_with_the_differences() -> None:

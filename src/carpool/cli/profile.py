@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,16 +14,6 @@ if TYPE_CHECKING:
     from carpool.cli.output import Output
     from carpool.profile.artefact import Profile
     from carpool.profile.options import ProfileOptions
-
-# Options whose names on the command line are shorter than what they mean.
-_NAMES = MappingProxyType(
-    {
-        "threads": "num_threads",
-        "budget": "budget_s",
-        "memory_limit": "memory_limit_bytes",
-        "memory": "probe_memory",
-    }
-)
 
 
 @click.command(
@@ -58,10 +47,11 @@ def profile(target: str, out: Path, output: Output, **given: Any) -> int:
 
     Exits 0 when all was measured, 1 when the model failed, 2 on wrong use, 130 when stopped, results kept.
     """
-    from carpool.profile.options import ProfileOptions
+    from carpool.profile.options import FLAGS, ProfileOptions
 
     require_room(out)
-    options = ProfileOptions(**{_NAMES.get(name, name): value for name, value in given.items()})
+    names = {flag.replace("-", "_"): name for name, flag in FLAGS.items()}
+    options = ProfileOptions(out=out, **{names.get(name, name): value for name, value in given.items()})
     measured = _measure(target, options)
     return show(measured, out, output)
 

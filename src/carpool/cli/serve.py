@@ -86,6 +86,7 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
 
     def announce() -> None:
         if profile is not None:
+            _warn_of_doubts(output, profile, settings)
             _warn_of_another_machine(output, served, profile, settings)
         _announce(output, served, listening.url)
 
@@ -196,6 +197,15 @@ def _announce(output: Output, served: Served, url: str) -> None:
             "num_workers": served.num_workers,
         }
     )
+
+
+def _warn_of_doubts(output: Output, profile: Profile, settings: ServeSettings) -> None:
+    """Say why a profile is not to be trusted."""
+    from carpool.profile.trust import headline
+
+    if not profile.trust.trusted:
+        reasons = "; ".join(profile.trust.reasons)
+        output.note(f"warning: {settings.profile}: {headline(profile.trust)}: {reasons}")
 
 
 def _warn_of_another_machine(output: Output, served: Served, profile: Profile, settings: ServeSettings) -> None:

@@ -74,8 +74,8 @@ def _settings(plan: Path, workload: dict[str, Any]) -> ServeSettings:
         raise ConfigError(f"{plan} has no [model] target: write a plan by `carpool plan out/profile.json --rate 200`")
     if settings.workload.rate is None and settings.workload.trace is None:
         raise ConfigError(
-            f"{plan} has no [workload], as `carpool plan` writes it, so nothing says how many items arrive: give a rate "
-            "by --rate 200, or a trace by --trace FILE"
+            f"{plan} has no [workload], as `carpool plan` writes it, so nothing says how many items arrive: give a "
+            "rate by --rate 200, or a trace by --trace FILE"
         )
     return settings
 

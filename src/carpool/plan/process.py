@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -187,8 +188,8 @@ class Replay:
         speed = f" at {trace.speed:g} times its speed" if trace.speed != 1 else ""
         start = f" from {format_duration(trace.start_s)} on" if trace.start_s else ""
         return (
-            f"the trace {trace.source}{start}{speed}: {len(trace):,} arrivals in {format_duration(trace.duration_s)}, "
-            f"{trace.rate:.4g}/s on average"
+            f"the trace {os.path.normpath(trace.source)}{start}{speed}: {len(trace):,} arrivals in "
+            f"{format_duration(trace.duration_s)}, {trace.rate:.4g}/s on average"
         )
 
 

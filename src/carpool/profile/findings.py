@@ -157,7 +157,10 @@ class Findings:
             mix=tuple(self.mix),
             sentences=(),
         )
-        trust = judge(profile)
+        trust = judge(profile, self.options)
+        if not trust.trusted:  # then the knee is no size to speak of, unless it was measured
+            parts = (one for one in profile.breakdown if profile.is_measured(one.batch_size, one.length))
+            profile = replace(profile, breakdown=tuple(parts))
         profile = replace(profile, trust=trust, bound=profile.bound if trust.times_sure else None)
         return replace(profile, sentences=tuple(sentences_about(profile)))
 

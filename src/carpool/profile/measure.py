@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from carpool.errors import CarpoolError, OutOfMemory
 from carpool.profile.shape import Shape, by_work
 from carpool.signals.figures import percentile, percentile_interval
-from carpool.units import format_durations
+from carpool.units import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -257,8 +257,9 @@ def _admit(shape: Shape, caller: Caller, sweep: Sweep, clock: Callable[[], float
     spare_s = until - clock() - sum(point.outstanding_s for point in sweep.points)
     least = next((n for n in (LEAST_SAMPLES, FEWEST_SAMPLES) if predicted_s * (n + 1) <= spare_s), None)
     if least is None and sweep.points:
-        needed, left = format_durations(predicted_s * (FEWEST_SAMPLES + 1), max(0.0, spare_s))
-        left = left if spare_s > 0.0 else "nothing"
+        # In seconds throughout: such reasons stand below one another.
+        needed = f"{format_count(predicted_s * (FEWEST_SAMPLES + 1))} s"
+        left = f"{format_count(spare_s)} s" if spare_s > 0.0 else "nothing"
         sweep.drop(shape, "budget", f"skipped: would take {needed}, and {left} of the budget was left; raise --budget")
         return
     try:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from carpool.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 DEFAULT_LENGTHS = (16, 32, 64, 128)
 LEAST_BUDGET_S = 1.0
+DEFAULT_OUT = Path("out")
+# What the options are called on the command line, where that is not their own name.
+FLAGS: Mapping[str, str] = MappingProxyType(
+    {"num_threads": "threads", "budget_s": "budget", "memory_limit_bytes": "memory-limit", "probe_memory": "memory"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +37,7 @@ class ProfileOptions:
         memory_limit_bytes: Most memory that a batch may need; None takes what the machine allows.
         probe_memory: Whether memory is probed in processes of their own.
         seed: Another seed measures in another order, with other items.
+        out: The folder that the profile is written to: what says how to measure again repeats it.
 
     Raises:
         ConfigError: A value is out of range; the message names value, limit and remedy.
@@ -39,6 +52,7 @@ class ProfileOptions:
     memory_limit_bytes: int | None = None
     probe_memory: bool = True
     seed: int = 0
+    out: Path = DEFAULT_OUT
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
@@ -52,6 +66,28 @@ class ProfileOptions:
             )
         if self.memory_limit_bytes is not None and self.memory_limit_bytes < 1:
             raise ConfigError(f"a memory limit of {self.memory_limit_bytes} bytes holds nothing: give one such as 8GiB")
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that are not what they are by default."""
+        values = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
+
+    def as_flags(self) -> str:
+        """Return the same as words of the command line, each after a space.
+
+        >>> ProfileOptions(batch_sizes=(1, 2), num_threads=1, probe_memory=False, budget_s=90).as_flags()
+        ' --batch-sizes 1,2 --threads 1 --budget 90s --no-memory'
+        """
+        return "".join(f" {_flag(name, value)}" for name, value in self.given().items())
+
+
+def _flag(name: str, value: Any) -> str:
+    flag = FLAGS.get(name, name).replace("_", "-")
+    if value is False:
+        return f"--no-{flag}"
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    return f"--{flag} {f'{value:g}s' if name == 'budget_s' else shlex.quote(str(value))}"
 
 
 def _require_positive(what: str, sizes: tuple[int, ...], example: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from carpool.profile.artefact import save_profile
@@ -125,9 +126,11 @@ def _figures(profile: Profile) -> Iterator[Section]:
     if profile.bound is not None:
         reached = "" if profile.bound.mfu is None else f"{profile.bound.mfu:.0%} of the peak FLOP/s"
         figures.append(KeyFigure("Limited by", profile.bound.kind, "", reached))
-    peaks = [point.memory_bytes for point in profile.points if point.memory_bytes is not None]
-    if peaks:
-        figures.append(KeyFigure("Memory", format_bytes(max(peaks)), "", "at the largest measured batch"))
+    probes = [(probe.peak_bytes, probe) for probe in profile.memory.probes if probe.peak_bytes is not None]
+    if probes:
+        peak_bytes, probe = max(probes, key=itemgetter(0))
+        of = f"batches of {probe.batch_size}{of_tokens(profile, probe.length)}"
+        figures.append(KeyFigure("Peak of memory", format_bytes(peak_bytes), "", f"the most of any probed: {of}"))
     if figures:
         yield KeyFigures(tuple(figures))
 

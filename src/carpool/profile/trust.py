@@ -17,6 +17,7 @@ On a quiet machine all of these are far from their limits. Everything here follo
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
@@ -27,10 +28,11 @@ from carpool.profile.wording import at_shape
 from carpool.units import format_durations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from carpool.profile.artefact import Profile
     from carpool.profile.breakdown import CallParts
+    from carpool.profile.options import ProfileOptions
 
 MOST_LOAD, MOST_DRIFT, MOST_SPREAD, MOST_RATIO = 0.25, 0.25, 0.25, 2.0
 # A matrix product of another size than those tried may be a little faster.
@@ -38,19 +40,22 @@ MOST_OF_PEAK = 1.05
 MOST_FIT_ERROR_PCT, MOST_MIX_ERROR_PCT = 20.0, 50.0
 
 
-def judge(profile: Profile) -> Trust:
+def judge(profile: Profile, options: ProfileOptions) -> Trust:
     """Look for what speaks against a profile, and say what to do about it.
 
     Args:
         profile: Whole but for its own trust and sentences, which are not looked at.
+        options: What was asked for, which the command to measure again repeats.
     """
     of_times, of_fit = tuple(_doubts_of_times(profile)), tuple(_doubts_of_fit(profile))
     if not of_times and not of_fit:
         return Trust()
+    longer = replace(options, budget_s=2.0 * options.budget_s)
     if of_times:
-        remedy = f"close other programs and run again, for longer: {_command(profile, ())}"
+        remedy = f"close other programs and run again, for longer: {_command(profile, longer)}"
     else:
-        remedy = f"measure more batch sizes, for longer: {_command(profile, _sizes_between(profile))}"
+        finer = replace(longer, batch_sizes=_sizes_between(profile))
+        remedy = f"measure more batch sizes, for longer: {_command(profile, finer)}"
     return Trust(trusted=False, times_sure=not of_times, reasons=of_times + of_fit, remedy=remedy)
 
 
@@ -130,17 +135,15 @@ def _doubts_of_fit(profile: Profile) -> Iterator[str]:
         yield f"what the fit predicts of items as they come is off by {max(errors):.0f} %"
 
 
-def _command(profile: Profile, sizes: Sequence[int]) -> str:
-    """Return how to measure again with twice the time, and other batch sizes where there are any."""
-    budget_s = 2.0 * profile.budget_s
+def _command(profile: Profile, options: ProfileOptions) -> str:
+    """Return how to measure with these options."""
     if not any(mark in profile.target for mark in ":/\\."):  # a live object, which has no name on the command line
-        asked = f"batch_sizes={tuple(sizes)}, " if sizes else ""
-        return f"`ProfileOptions({asked}budget_s={budget_s:g})`"
-    asked = f" --batch-sizes {','.join(map(str, sizes))}" if sizes else ""
-    return f"`carpool profile {shlex.quote(profile.target)}{asked} --budget {budget_s:g}s`"
+        asked = {name: f"{value:g}" if name == "budget_s" else repr(value) for name, value in options.given().items()}
+        return f"`ProfileOptions({', '.join(f'{name}={value}' for name, value in asked.items() if name != 'out')})`"
+    return f"`carpool profile {shlex.quote(profile.target)}{options.as_flags()}`"
 
 
-def _sizes_between(profile: Profile) -> list[int]:
+def _sizes_between(profile: Profile) -> tuple[int, ...]:
     """Return the measured batch sizes and those halfway between them."""
     measured = sorted({point.batch_size for point in profile.points})
-    return sorted({*measured, *((low + high) // 2 for low, high in pairwise(measured))})
+    return tuple(sorted({*measured, *((low + high) // 2 for low, high in pairwise(measured))}))

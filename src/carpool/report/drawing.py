@@ -178,7 +178,9 @@ def _known(values: Sequence[float] | None) -> Sequence[float]:
 def _set_limits(axes: Axes, panel: Panel) -> None:
     low, high = axes.get_ylim()
     if panel.y_scale == "linear":
-        low = 0.0 if panel.y_from_zero and axes.dataLim.y0 >= 0 else low
+        if panel.y_from_zero and axes.dataLim.y0 >= 0:
+            # The margin above belongs to the whole height, however little of it the data take up.
+            low, high = 0.0, max(high, axes.dataLim.y1 * (1 + STYLE["axes.ymargin"]))
         # Room above the data for the names of marks, one line each.
         high += (high - low) * 0.09 * len(panel.marks)
     else:

@@ -55,6 +55,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 )
 """The figures that are predicted and measured, by the name of the field in `Prediction`."""
 
+# Rows that say nothing where they are 0 throughout.
+SELDOM = frozenset({"padding_waste", "refused", "expired"})
+_OBJECTIVE = "within_p"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
@@ -128,7 +132,7 @@ def beside_objectives(prediction: Prediction, measured: Sequence[Sequence[float]
     """
     return tuple(
         Beside(
-            name=f"within_p{objective.quantile * 100:g}",
+            name=f"{_OBJECTIVE}{objective.quantile * 100:g}",
             kind=Kind(label=f"within {format_duration(objective.latency_s)}", unit="% of arrivals", scale=100),
             predicted=predicted,
             measured=tuple(shares[number] for shares in measured),
@@ -137,3 +141,10 @@ def beside_objectives(prediction: Prediction, measured: Sequence[Sequence[float]
             zip(prediction.objectives, prediction.shares_within, strict=True)
         )
     )
+
+
+def shown(rows: Sequence[Beside]) -> tuple[Beside, ...]:
+    """Return the figures that say something: where there is one objective, its own is that of all of them."""
+    several = sum(row.name.startswith(_OBJECTIVE) for row in rows) > 1
+    told = (row for row in rows if row.name != "attainment" or several)
+    return tuple(row for row in told if row.name not in SELDOM or row.predicted.high > 0 or any(row.measured))

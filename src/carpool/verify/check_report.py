@@ -11,7 +11,7 @@ from carpool.report.page import KeyFigure, KeyFigures, Page, Text, Verdict
 from carpool.report.plot import LineSeries, Panel, Picture, figure
 from carpool.report.table import Cell, Column, Table
 from carpool.units import counted, format_count, format_duration
-from carpool.verify.beside import KINDS, Beside, beside, beside_objectives
+from carpool.verify.beside import KINDS, Beside, beside, beside_objectives, shown
 from carpool.verify.explain import typical
 from carpool.verify.measured import measured_figures, shares_within
 from carpool.verify.reasons import TOLERANCES_PCT, doubts, reasons, signed, verdict
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from carpool.verify.check import Check
-
-# Rows that say nothing where they are 0 throughout.
-SELDOM = frozenset({"padding_waste", "refused", "expired"})
 
 
 def rows_of(check: Check) -> tuple[Beside, ...]:
@@ -39,9 +36,6 @@ def table(check: Check, rows: Sequence[Beside]) -> Table:
     """Show predicted beside measured."""
     num = len(check.findings.observed)
     several = num > 1
-    # Where there is one objective, its own row says what "within every objective" would.
-    told = [row for row in rows if row.name != "attainment" or len(check.objectives) > 1]
-    shown = [row for row in told if row.name not in SELDOM or row.predicted.high > 0 or any(row.measured)]
     return Table(
         "Predicted beside measured",
         (
@@ -53,7 +47,7 @@ def table(check: Check, rows: Sequence[Beside]) -> Table:
             Column("error", "%", align="right"),
             Column("inside", align="right"),
         ),
-        tuple(_row(row, several=several) for row in shown),
+        tuple(_row(row, several=several) for row in shown(rows)),
         notes=tuple(_notes(check)),
     )
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
+from math import exp, hypot, log
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from carpool.loadgen.stats import summarise
+from carpool.profile.wording import capitalised, listed
 from carpool.units import counted, format_count, format_durations
-from carpool.verify.beside import KINDS
-from carpool.verify.compare import NEAR_PACE, QUIET_CORES
+from carpool.verify.beside import KINDS, shown
+from carpool.verify.compare import QUIET_CORES
 from carpool.verify.explain import typical
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from carpool.profile.artefact import Profile
     from carpool.verify.beside import Beside
     from carpool.verify.check import Check
     from carpool.verify.compare import Tone
@@ -26,6 +30,9 @@ TOLERANCES_PCT: Mapping[str, float] = MappingProxyType(
 """The errors up to which a prediction is called right, by the name of the figure."""
 
 NOTHING = 1e-9
+TWO_DIGITS_BELOW = 100
+LEAST_PART = 0.02  # of a difference; less is not told
+NEAR_PACE = TOLERANCES_PCT["p50_s"] / 100  # what makes no prediction wrong needs no remedy
 
 
 def missed(rows: Sequence[Beside]) -> tuple[Beside, ...]:
@@ -42,14 +49,23 @@ def verdict(rows: Sequence[Beside]) -> tuple[Tone, str]:
     """
     judged = [row for row in rows if row.name in TOLERANCES_PCT]
     errors = ", ".join(f"{row.kind.label} {row.error_pct:.1f} %" for row in judged)
-    num_values, num_inside = sum(len(row.inside) for row in rows), sum(sum(row.inside) for row in rows)
-    held = f"{num_inside} of {num_values} measured values lie in their 90 % intervals"
+    inside = [one for row in shown(rows) for one in row.inside]
+    held = f"{sum(inside)} of {len(inside)} measured values lie in their 90 % intervals"
     over = missed(rows)
     if not over:
         return "good", f"What was predicted is what was measured: errors of {errors}; {held}."
-    *others, last = (row.kind.label for row in over)
-    names = f"{', '.join(others)} and {last}" if others else last
+    names = listed([row.kind.label for row in over])
+    if within_chance(rows):
+        return "good", (
+            f"What differs from the prediction, most of all {names}, is within chance: errors of {errors}; {held}. A "
+            "longer window tells more."
+        )
     return "warning", f"The prediction is off in {names}: errors of {errors}; {held}."
+
+
+def within_chance(rows: Sequence[Beside]) -> bool:
+    """Tell whether every measured value lies in its interval, however far from the middle."""
+    return all(one for row in shown(rows) for one in row.inside)
 
 
 def reasons(check: Check, rows: Sequence[Beside]) -> tuple[str, ...]:
@@ -59,7 +75,7 @@ def reasons(check: Check, rows: Sequence[Beside]) -> tuple[str, ...]:
         check: the plan beside what came of it.
         rows: every figure of it.
     """
-    over = missed(rows)
+    over = () if within_chance(rows) else missed(rows)
     steps = typical([one.steps for one in check.findings.observed])
     explained = [explanation(check, one) for one in steps if one.name in {row.name for row in over}]
     shared = [_shared_cores(check)] if over else []
@@ -78,29 +94,32 @@ def explanation(check: Check, steps: Steps) -> str:
         slow += f" ({statistics.median(paces):.2f} times the profile's times, {expected.pace or 1.0:.2f} expected)"
     there, planned = format_durations(transport_s, expected.transport_s)
     way = f"the way to the server and back ({there}, {planned} expected)"
-    arrivals, pace, transport, rest = (f"{signed(part * kind.scale)} {kind.unit}" for part in steps.parts)
     measured, predicted = (format_count(value * kind.scale) for value in (steps.measured, steps.predicted))
+    least = LEAST_PART * abs(steps.measured - steps.predicted)
+    causes = zip(steps.parts, ("these arrivals", slow, way, "none of these"), strict=True)
+    due = [f"{signed(part * kind.scale)} {kind.unit} to {cause}" for part, cause in causes if abs(part) > least]
     return (
-        f"{kind.label[0].upper()}{kind.label[1:]} was {measured} instead of {predicted} {kind.unit}: {arrivals} are "
-        f"due to these arrivals, {pace} to {slow}, {transport} to {way}, and {rest} to none of these."
+        f"{capitalised(kind.label)} was {measured} instead of {predicted} {kind.unit}. Of the difference are due: "
+        f"{listed(due)}."
     )
 
 
 def signed(value: float) -> str:
-    """Write a part of a difference with its sign; what is nothing but an error of rounding is nothing.
+    """Write a part of a difference with its sign and two digits; what is nothing but an error of rounding is nothing.
 
-    >>> signed(5.774), signed(-0.02), signed(-1e-12)
-    ('+5.77', '-0.02', '0')
+    >>> signed(5.774), signed(-0.02), signed(1234.5), signed(-1e-12)
+    ('+5.8', '-0.02', '+1,234', '0')
     """
     if abs(value) < NOTHING:
         return "0"
-    return f"{'+' if value > 0 else '-'}{format_count(abs(value))}"
+    size = abs(value) if abs(value) >= TWO_DIGITS_BELOW else float(f"{abs(value):.2g}")
+    return f"{'+' if value > 0 else '-'}{format_count(size)}"
 
 
 def _pace(check: Check) -> Iterator[str]:
     """Say whether batches ran as fast as the profile says, already for a single client."""
     pace = check.findings.alone.pace
-    if pace is not None and abs(pace - 1) > NEAR_PACE:
+    if pace is not None and abs(log(pace)) > log(1 + most_off(check.profile)):
         used = (
             "as was asked for, the prediction leaves that out"
             if check.options.as_profiled
@@ -112,10 +131,24 @@ def _pace(check: Check) -> Iterator[str]:
         )
 
 
+def most_off(profile: Profile) -> float:
+    """Return by what share a pace may differ from 1 for no reason but the profile's own error, nine times in ten.
+
+    Source: the error's 90 % interval is that of a normal distribution, 1.645 standard deviations on either side.
+    """
+    model = profile.cost_model
+    sd = hypot(model.residual_sd, model.measurement_sd, profile.drift) if model is not None else 0.0
+    return max(NEAR_PACE, exp(1.645 * sd) - 1)
+
+
 def _remedy_of_pace(check: Check) -> str:
     if check.measured_again:
         return "the machine does not run at one speed, or the model shares it with its server"
-    return "the machine is not as it was then, and the plan is made for what it was; measure it again and plan anew"
+    again = f"`carpool verify {shlex.quote(str(check.file))} --profile-again 30s`"
+    return (
+        "the machine is not as it was then, and the plan is made for what it was; measure it again with "
+        f"{again}, then plan anew with `carpool plan`"
+    )
 
 
 def _shared_cores(check: Check) -> str:
@@ -139,7 +172,7 @@ def _about_profile(check: Check) -> Iterator[str]:
     if check.changed:
         yield "The profile is another than the plan was made from, so the plan may not be the best for it: plan again."
     if not check.profile.trust.trusted:
-        yield f"The profile itself is in doubt: {' '.join(check.profile.trust.reasons)}"
+        yield f"The profile itself is in doubt: {'; '.join(check.profile.trust.reasons)}."
     if check.differences:
         differences = "; ".join(check.differences)
         yield f"The profile was measured elsewhere ({differences}): measure it here, with --profile-again 30s."
