@@ -116,12 +116,19 @@ def test_a_load_of_another_kind_is_kept_in_the_settings_beside_the_profile(file:
 
 def test_an_impossible_objective_exits_1_with_the_nearest_plan(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An item alone takes longer: it says so, what it would take, and still writes the best there is."""
-    assert main(["plan", str(file), "--rate", "60", "--slo", "p99=1ms", *SHORT]) == 1
+    assert main(["plan", str(file), "--rate", "60", "--objective", "p99=1ms", *SHORT]) == 1
     printed = capsys.readouterr().out
     assert "keeps p99 within 1 ms at 60/s" in printed
     assert "would take" in printed
     assert load_settings(file.parent / "carpool.toml").policy.max_batch_size >= 1
     assert "Not every objective can be kept" in (file.parent / "plan.html").read_text()
+
+
+def test_plans_in_one_folder_keep_a_page_each(file: Path) -> None:
+    """Named after their settings."""
+    assert main(["plan", str(file), "--rate", "60", *SHORT, "--out", str(file.parent / "x.toml")]) == 0
+    names = {path.name for path in file.parent.iterdir()}
+    assert names == {"profile.json", "x.toml", "x.html", "x-latency.png", "x-memory.png"}
 
 
 @pytest.mark.parametrize(

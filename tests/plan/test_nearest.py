@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carpool.plan.nearest import Nearest, nearest
+from carpool.plan.search import Search
 from carpool.plan.slo import Verdict
 from tests.plan.scenes import affine, candidates, poisson, scene, search
 
@@ -33,9 +34,21 @@ def test_a_promise_below_the_time_of_a_single_item_is_kept_at_no_rate() -> None:
     assert 1.25 <= found.speed <= 4.0
     assert found.sentences[0] == "No setup with 1 worker keeps p99 within 4 ms at 50/s."
     assert found.sentences[2] == (
-        "It is kept at no rate that was tried: a typical item alone takes 5 ms, and that is without any wait."
+        "It is kept at no rate that was tried: without any wait p99 of single items is already 5 ms."
     )
     assert "more workers alone would not do" in found.sentences[3]
+
+
+def test_where_the_longest_items_alone_take_too_long_they_are_named() -> None:
+    """One item in two has 30 tokens, and takes 34 ms alone; a typical one would be in time."""
+    model, load = affine(lengths=(1, 30)), poisson(10.0, (1, 1, 1, 30, 30))
+    seen = scene(model, load, "p99=20ms", items=200)
+    tried = candidates(model, (1, 1, 1, 30, 30))
+    result = Search(scene=seen, full=seen, candidates=tried, num_runs=3).run()
+    assert nearest(seen, tried, result, max_workers=1).sentences[2] == (
+        "It is kept at no rate that was tried: without any wait p99 of single items is already 34 ms (one of 30 tokens "
+        "takes 34 ms, a typical one 5 ms)."
+    )
 
 
 def test_a_load_beyond_every_batch_size_is_carried_by_more_workers_or_a_faster_device() -> None:
@@ -47,7 +60,9 @@ def test_a_load_beyond_every_batch_size_is_carried_by_more_workers_or_a_faster_d
     assert found.rate is not None
     assert 650 <= found.rate <= 820
     assert found.sentences[0].startswith("No setup with 1 worker carries 1,500/s; ")
-    assert found.sentences[-1].startswith("At the whole rate it would take 2 workers rather than 1 or a device ")
+    assert found.sentences[-1].startswith(
+        "At the whole rate it would take about 2 workers rather than 1 or a device about "
+    )
 
 
 def test_the_nearest_latency_is_that_of_what_was_found() -> None:

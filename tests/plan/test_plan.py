@@ -42,7 +42,38 @@ def test_a_plan_says_what_to_serve_with_and_what_that_will_do() -> None:
     assert made.sentences[0].startswith("Serve with batches of up to ")
     assert made.nearest is None
     assert [row.chosen for row in made.what_if].count(True) == 1
-    assert all(point.setup == made.chosen for point in made.frontier if point.label == "the plan")
+    at_load = [point for point in made.frontier if point.label == "the plan" and point.rate == made.rate]
+    assert [(point.setup, point.prediction) for point in at_load] == [(made.chosen, made.prediction)]
+
+
+def test_a_plan_agrees_with_its_table() -> None:
+    """What is said of no batching and of coarser padding are the rows' own figures, and so are points of curves."""
+    made = plan()
+    rows = {row.name: row.prediction for row in made.what_if}
+    now, single = rows["dynamic batching"], rows["no batching"]
+    assert now is not None
+    assert single is not None
+    assert (
+        f"workers would be busy {single.utilisation.value:.0%} of the time rather than {now.utilisation.value:.0%}"
+        in (made.belongs.why)
+    )
+    at_load = [one for one in made.frontier if one.label == "no batching" and one.rate == made.rate]
+    assert [one.prediction for one in at_load] == [single]
+
+
+def test_what_binds_is_said_of_two_limits_at_most_the_second_as_such() -> None:
+    """A missed objective first, then what the time goes into."""
+    said = [one for one in plan(150.0, "p99=2ms", lengths=(8,)).sentences if "What binds" in one or "After that" in one]
+    assert said[0].startswith("What binds now is the objective. ")
+    assert [one.startswith("After that it is ") for one in said[1:]] == [True]
+
+
+def test_goodput_is_given_where_it_is_what_was_chosen_by() -> None:
+    """Beside what is answered at all, of what arrives."""
+    made = plan(150.0, "p99=2ms", lengths=(8,))
+    said = next(one for one in made.sentences if one.startswith("The best goodput comes from "))
+    assert ": 0 (0 to 0) items/s in time; " in said
+    assert f"of {made.prediction.offered.value:.3g} items/s that arrive" in said
 
 
 def test_the_same_seed_makes_the_same_plan() -> None:
@@ -113,7 +144,8 @@ def test_batches_as_large_as_any_that_was_measured_raise_the_question_of_larger_
     """Under a load that fills them."""
     made = make_plan(MODEL, poisson(700.0, (8,)), (), QUICK)
     assert made.chosen.policy.max_batch_size == 4
-    assert any("Batches are often as large as any that was measured (4)" in doubt for doubt in made.doubts)
+    (doubt,) = (one for one in made.doubts if one.startswith("Batches are often as large as any that was measured"))
+    assert "at 8 tokens (4), and larger ones might do better: profile again with a longer --budget" in doubt
 
 
 def test_a_load_of_which_nothing_would_be_answered_is_refused() -> None:

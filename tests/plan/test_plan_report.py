@@ -138,7 +138,9 @@ def test_memory_is_shown_in_both_directions() -> None:
     assert by_model.rows[by_model.highlight or 0][0] == "1 x"
     assert by_model.rows[-1][2:] == ("none", "none")
     assert by_batch.rows[0][0] == 1
-    assert "probed up to 32 at 30 tokens, 32 at 60 tokens" in by_model.notes[-1]
+    assert "probed up to 32 at 30 tokens, up to 32 at 60 tokens" in by_model.notes[-1]
+    longer, _ = memory_tables(replace(trade, probed_batch_sizes=(32, 0)))
+    assert "probed up to 32 at 30 tokens, not at all at 60 tokens" in longer.notes[-1]
 
 
 def test_curves_end_where_a_setup_can_serve_no_more() -> None:
@@ -232,3 +234,5 @@ def test_the_page_and_its_pictures_are_written(tmp_path: Path) -> None:
     written = write_pages(plan(), tmp_path / "out")
     assert [path.name for path in written] == ["plan.html", "plan-latency.png", "plan-memory.png"]
     assert all(path.stat().st_size for path in written)
+    other = write_pages(plan(), tmp_path / "out", stem="x")
+    assert [path.name for path in other] == ["x.html", "x-latency.png", "x-memory.png"]

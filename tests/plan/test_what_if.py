@@ -95,7 +95,7 @@ def test_half_the_memory_that_still_suffices_changes_nothing_and_says_so() -> No
     """A batch of eight fits into half as well: the plan's own figures are shown again."""
     chosen = Setup(policy=Policy(max_batch_size=8))
     found = listed(chosen)["half the memory"]
-    assert (found.setup, found.assumes) == (chosen, "477 MiB still hold the plan's largest batch")
+    assert (found.setup, found.assumes) == (chosen, "no change: 477 MiB still hold the plan's largest batch")
     rows = rows_of(chosen)
     assert rows["half the memory"].prediction is rows["dynamic batching"].prediction
 

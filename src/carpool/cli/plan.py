@@ -35,7 +35,14 @@ def parse_price(text: str) -> float:
 @click.command(epilog="Example: carpool plan out/profile.json --rate 400 --slo p99=50ms --out carpool.toml")
 @click.argument("profile", type=click.Path(path_type=Path))
 @workload_options
-@click.option("--slo", multiple=True, metavar="p99=50ms", help="A latency to keep: p50, p95 or p99. May be repeated.")
+@click.option(
+    "--slo",
+    "--objective",
+    "slo",
+    multiple=True,
+    metavar="p99=50ms",
+    help="A latency to keep: p50, p95 or p99. May be repeated.",
+)
 @click.option(
     "--max-workers", type=click.IntRange(1, 4096), default=1, show_default=True, help="Most workers that may be used."
 )
@@ -50,7 +57,7 @@ def parse_price(text: str) -> float:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="The carpool.toml to write; plan.html comes beside it.  [default: beside the profile]",
+    help="The carpool.toml to write, and beside it plan.html (x.html for x.toml).  [default: beside the profile]",
 )
 @json_option
 def plan(
@@ -174,6 +181,7 @@ def write(made: Plan, source: Source, load: Workload, out: Path) -> list[Path]:
         f"{machine.platform}, {source.profile.created_at}."
     )
     try:
-        return [out, *write_pages(made, out.parent, footer)]
+        stem = "plan" if out.stem == "carpool" else out.stem  # several plans in one folder keep a page each
+        return [out, *write_pages(made, out.parent, footer, stem=stem)]
     except OSError as error:
         raise ConfigError(f"the page can't be written beside {out} ({error}): name another place with --out") from None

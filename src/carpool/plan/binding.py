@@ -28,6 +28,7 @@ _SMALL_LOSS, _SMALL_GAIN = 0.03, 0.15
 # An objective counts as tight where the interval reaches this share of it.
 _TIGHT = 0.8
 _MOSTLY_PADDING = 0.1
+_MOST_LIMITS = 2
 # Batches that hold this share of what they may, while workers idle, are those of bursts.
 _FULL = 0.75
 
@@ -64,16 +65,17 @@ class Belongs:
 
 
 def what_binds(result: SearchResult, candidates: Candidates, gaps: Sequence[Gap]) -> tuple[Binding, ...]:
-    """Name what limits the plan, the tightest first.
+    """Name what limits the plan, the tightest first: one limit or two, for more would say what the first already has.
 
     Args:
         result: What the search found.
         candidates: The measured model, and what sizes it allows.
         gaps: How far each objective is from being met.
     """
-    missed = [_missed(gap) for gap in gaps if gap.verdict is not Verdict.MET]
+    worst = max(gaps, key=lambda gap: gap.predicted_s.value / gap.objective.latency_s, default=None)
+    missed = [_missed(gap) for gap in sorted(gaps, key=lambda gap: gap is not worst) if gap.verdict is not Verdict.MET]
     tight = [_tight(gap) for gap in gaps if gap.verdict is Verdict.MET and _is_tight(gap)]
-    return (*missed, *_memory(result, candidates), _load(result, candidates), *tight)
+    return (*missed[:1], *_memory(result, candidates), _load(result, candidates), *tight)[:_MOST_LIMITS]
 
 
 def _missed(gap: Gap) -> Binding:
@@ -137,15 +139,20 @@ def _load(result: SearchResult, candidates: Candidates) -> Binding:
     )
     most = candidates.capacity(candidates.of_size(candidates.sizes()[-1], result.chosen.num_workers))
     if share >= _HALF:
-        return Binding(
-            limit="overhead",
-            why=said,
-            remedy=(
-                f"Larger batches share it: full ones would carry up to {format_count(most)} items/s. So do fewer and "
-                "larger steps within the model (compiled, fused)."
-            ),
-        )
+        return Binding(limit="overhead", why=said, remedy=_less_overhead(most, batched=size > 1))
     return Binding(limit="compute", why=said, remedy=_less_compute(result.prediction, most, candidates, result))
+
+
+def _less_overhead(most: float, *, batched: bool) -> str:
+    if not batched:
+        return (
+            "Fewer and larger steps within the model (compiled, fused) lessen it. Batches would share it, and pay once "
+            f"more arrives: full ones carry up to {format_count(most)} items/s."
+        )
+    return (
+        f"Larger batches share it: full ones would carry up to {format_count(most)} items/s. So do fewer and "
+        "larger steps within the model (compiled, fused)."
+    )
 
 
 def _arrivals(result: SearchResult, candidates: Candidates) -> Binding:
@@ -174,11 +181,12 @@ def _less_compute(found: Prediction, most: float, candidates: Candidates, result
     more = most / candidates.capacity(result.chosen) - 1
     waste = found.padding_waste.value
     padding = f"; {waste:.0%} of the tokens are padding" if waste >= _MOSTLY_PADDING else ""
-    larger = (
-        f"Larger batches, when full, would carry {more:.0%} more"
-        if more > _SMALL_LOSS
-        else "Larger batches no longer help"
-    )
+    if more > _SMALL_LOSS:
+        larger = f"Larger batches, when full, would carry {more:.0%} more"
+    elif result.chosen.policy.max_batch_size == candidates.sizes()[-1] and candidates.still_gains:
+        larger = "Batches are as large as they may be"
+    else:
+        larger = "Larger batches no longer help"
     return f"{larger}{padding}. Less work an item, a narrower dtype, a faster device or more workers move it."
 
 

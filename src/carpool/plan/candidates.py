@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from carpool.core.budget import Budget
 from carpool.core.collate import round_up
 from carpool.core.policy import Policy
@@ -27,6 +29,8 @@ Cap = Literal["measured", "memory", "asked"]
 _WAITS = (0.2, 1.0)
 # With a budget of tokens, so many times as many short items may go together.
 _MORE_SHORT = 4
+# What twice the batch has to add to what is carried, for larger ones to be worth a thought.
+_GAINS = 0.03
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,19 @@ class Candidates:
             yield turned
 
     # ----------------------------------------------------------------------------------------------- capacity
+
+    def single_s(self, quantile: float) -> float:
+        """Return the seconds that items take alone, at a quantile over the lengths that arrive and calls' scatter."""
+        cost = self.subject.cost.clipped()
+        times_s = [cost.time_s(1, self._budget.padded_length(length)) for length in self.lengths]
+        return float(np.quantile(np.multiply.outer(times_s, self.subject.call_spread or (1.0,)), quantile))
+
+    @property
+    def still_gains(self) -> bool:
+        """Whether full batches of the largest size carry more than those of half of it, so that larger ones might."""
+        largest = self.sizes()[-1]
+        whole, half = (self.capacity(self.of_size(size, 1)) for size in (largest, max(1, largest // 2)))
+        return whole > (1 + _GAINS) * half
 
     def capacity(self, setup: Setup) -> float:
         """Return about the most items a second that a setup can carry, each batch full and of one length.

@@ -38,20 +38,22 @@ _LABELS: Mapping[Kept, str] = MappingProxyType(
 )
 
 
-def write_pages(plan: Plan, out: Path, footer: str = "") -> list[Path]:
+def write_pages(plan: Plan, out: Path, footer: str = "", *, stem: str = "plan") -> list[Path]:
     """Write `plan.html`, and its pictures as PNG.
 
     Args:
         plan: What to write.
         out: The directory; made where it is missing.
         footer: Where the figures come from.
+        stem: What the files' names begin with.
 
     Returns:
         The files written.
     """
     drawn = pictures(plan)
     page = build_page(plan, drawn, footer)
-    return [page.save(out / "plan.html"), *(one.save(out / f"{name}.png") for name, one in drawn.items())]
+    pictured = [one.save(out / f"{stem}{name.removeprefix('plan')}.png") for name, one in drawn.items()]
+    return [page.save(out / f"{stem}.html"), *pictured]
 
 
 def build_page(plan: Plan, drawn: Mapping[str, Picture], footer: str = "") -> Page:
@@ -88,7 +90,7 @@ def _figures(plan: Plan) -> Iterator[KeyFigure]:
     wait = f"waiting up to {format_duration(policy.max_wait_s)}" if policy.max_wait_s else "never waiting for company"
     yield KeyFigure("Batches of up to", str(policy.max_batch_size), "items", wait if policy.max_batch_size > 1 else "")
     yield KeyFigure("Workers", str(plan.chosen.num_workers), "", _busy(found.utilisation))
-    yield KeyFigure("Answered", format_count(found.throughput.value), "/s", f"of {format_count(plan.rate)}/s")
+    yield KeyFigure("Answered", format_count(found.throughput.value), "/s", f"of {format_count(found.offered.value)}/s")
     if found.stable:
         for name, value in (("Median latency", found.p50_s), ("p99", found.p99_s)):
             yield _latency(name, value)

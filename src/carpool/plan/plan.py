@@ -24,7 +24,7 @@ from carpool.plan.sentences import Story, doubts_about, sentences_about
 from carpool.plan.setup import Setup
 from carpool.plan.slo import Gap, Verdict
 from carpool.plan.theory import Theory, theory_of
-from carpool.plan.what_if import WhatIfRow, what_if
+from carpool.plan.what_if import WhatIfRow, row_of, what_if
 from carpool.plan.workload import Constant, Gamma, OnOff, Poisson, Workload
 from carpool.signals.objective import Objective
 from carpool.units import format_count, format_duration
@@ -230,6 +230,15 @@ def _check_answered(prediction: Prediction, workload: Workload, candidates: Cand
     )
 
 
+def _unbatched(result: SearchResult, rows: Sequence[WhatIfRow]) -> tuple[Prediction, Prediction] | None:
+    """Return the plan and no batching as the table has them; None where single items can't carry the load."""
+    now = row_of(rows, result.chosen)
+    single = next((row.prediction for row in rows if row.setup.policy.max_batch_size == 1), None)
+    if result.unbatched is None or now is None or single is None or not single.stable:
+        return None
+    return now, single
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
     """Puts a plan together from what a search found."""
@@ -243,7 +252,8 @@ class _Told:
     clipped: str
 
     def plan(self) -> Plan:
-        result, scene, options = self.result, self.scene, self.options
+        scene, options, rows = self.scene, self.options, self._what_if()
+        result = replace(self.result, unbatched=_unbatched(self.result, rows))
         held = gaps(result.prediction, result.tried)
         story = Story(
             rate=self.workload.rate,
@@ -253,7 +263,7 @@ class _Told:
             nearest=self._nearest(),
             binding=what_binds(result, self.candidates, held),
             belongs=whether_batching_belongs(result, self.candidates, self.workload.rate),
-            what_if=self._what_if(),
+            what_if=rows,
             price_per_hour=options.price_per_hour,
         )
         sample = scene.run(result.chosen, 0)
@@ -272,7 +282,7 @@ class _Told:
             gaps=held,
             nearest=story.nearest,
             tried=result.tried,
-            frontier=frontier(scene, self.candidates, result.chosen, watch=self.watch),
+            frontier=self._frontier(rows),
             binding=tuple(story.binding),
             belongs=story.belongs,
             what_if=tuple(story.what_if),
@@ -283,6 +293,14 @@ class _Told:
             sentences=(*sentences_about(story), *([exact] if exact else [])),
             doubts=(*doubts_about(self.candidates, result, sample, self.clipped), *self._shortened()),
         )
+
+    def _frontier(self, rows: Sequence[WhatIfRow]) -> tuple[FrontierPoint, ...]:
+        """Let curves pass through what is predicted at the planned load, of the plan or in a row of the table."""
+
+        def known(setup: Setup) -> Prediction | None:
+            return self.result.prediction if setup == self.result.chosen else row_of(rows, setup)
+
+        return frontier(self.scene, self.candidates, self.result.chosen, known=known, watch=self.watch)
 
     def _nearest(self) -> Nearest | None:
         if self.result.verdict is not Verdict.MISSED:

@@ -72,9 +72,11 @@ def _by_label(points: Sequence[FrontierPoint]) -> dict[str, list[FrontierPoint]]
 
 
 def _curve(label: str, points: Sequence[FrontierPoint], quantile: float) -> LineSeries:
-    served = sorted((point.rate, _latency(point.prediction, quantile)) for point in points if point.prediction.stable)
+    ordered = sorted(points, key=lambda point: point.rate)
+    served = [(point.rate, _latency(point.prediction, quantile)) for point in ordered if point.prediction.stable]
     kept = [(rate, value) for rate, value in served if value.value < math.inf]
-    return LineSeries(label=label, x=[rate for rate, _ in kept], y=[MS * value.value for _, value in kept])
+    x, y = [rate for rate, _ in kept], [MS * value.value for _, value in kept]
+    return LineSeries(label=label, x=x, y=y, strong=label == _PLAN)
 
 
 def _latency(prediction: Prediction, quantile: float) -> Interval:
@@ -103,6 +105,7 @@ def _chosen_point(plan: Plan, quantile: float, curves: Sequence[LineSeries]) -> 
             high=[MS * value.high],
             style="points",
             tone=tone,
+            strong=True,
         )
 
 
@@ -138,6 +141,7 @@ def _distribution(row: WhatIfRow) -> LineSeries:
         label=_PLAN if row.chosen else row.name,
         x=[MS * value for value in values],
         y=[PERCENT * number / steps for number in range(len(values))],
+        strong=row.chosen,
     )
 
 
@@ -158,19 +162,40 @@ def _largest_batches(trade: MemoryTrade) -> Iterator[Panel]:
     yield Panel(
         title="Larger models leave less for batches",
         x_label="model, times this one",
-        y_label="largest batch",
+        y_label="largest batch, dashed beyond what was probed",
         series=tuple(
-            LineSeries(
-                label=f"{length} tokens" if length > 1 else "",
-                x=[one.scale for one in sizes],
-                y=[one.largest_batches[index] for one in sizes],
-            )
+            series
             for index, length in enumerate(trade.lengths)
+            for series in _prolonged(
+                f"{length} tokens" if length > 1 else "",
+                [(one.scale, one.largest_batches[index]) for one in sizes],
+                [one.largest_batches[index] <= trade.probed_batch_sizes[index] for one in sizes],
+                index,
+            )
         ),
         marks=(Mark(1.0, "this model"),),
         x_scale="log2",
         y_scale="log2",
     )
+
+
+def _prolonged(
+    label: str, points: Sequence[tuple[float, float]], probed: Sequence[bool], tone: int
+) -> Iterator[LineSeries]:
+    """Draw what was probed as a line, and dashed what lies beyond; the part that ends last has the label."""
+    beyond = [not all(probed[max(0, number - 1) : number + 2]) for number in range(len(probed))]
+    inside = [point for point, known in zip(points, probed, strict=True) if known]
+    outside = [point for point, out in zip(points, beyond, strict=True) if out]
+    parts = [part for part in (inside, outside) if len(part) >= _POINTS_TO_DRAW]
+    last = max(parts, key=lambda part: part[-1][0])
+    for part in parts:
+        yield LineSeries(
+            label=label if part is last else "",
+            x=[x for x, _ in part],
+            y=[y for _, y in part],
+            style="dashed" if part is outside else "line",
+            tone=tone,
+        )
 
 
 def _needs(trade: MemoryTrade) -> Iterator[Panel]:
@@ -184,15 +209,17 @@ def _needs(trade: MemoryTrade) -> Iterator[Panel]:
     yield Panel(
         title=f"What a batch needs{at}",
         x_label="batch size",
-        y_label="GiB",
+        y_label="GiB, dashed beyond what was probed",
         series=(
             *(
-                LineSeries(
-                    label=f"{scale:g} x" if scale > 1 else "this model",
-                    x=sizes,
-                    y=[trade.memory_bytes(scale, size, longest) / _GIB for size in sizes],
+                series
+                for number, scale in enumerate(_thinned(scales))
+                for series in _prolonged(
+                    f"{scale:g} x" if scale > 1 else "this model",
+                    [(size, trade.memory_bytes(scale, size, longest) / _GIB) for size in sizes],
+                    [size <= trade.probed_batch_sizes[longest] for size in sizes],
+                    number,
                 )
-                for scale in _thinned(scales)
             ),
             LineSeries(
                 label=format_bytes(trade.limit_bytes),

@@ -13,8 +13,8 @@ from carpool.plan.candidates import Candidates
 from carpool.plan.nearest import Nearest
 from carpool.plan.race import SMALL_LATENCY, SMALL_SHARE
 from carpool.plan.search import SearchResult
-from carpool.plan.slo import Gap, Verdict
-from carpool.plan.what_if import WhatIfRow
+from carpool.plan.slo import Gap
+from carpool.plan.what_if import WhatIfRow, row_of
 from carpool.plan.words import among, changed, describe_setup
 from carpool.units import counted, format_count, format_duration
 
@@ -52,12 +52,14 @@ def sentences_about(story: Story) -> Iterator[str]:
     if story.nearest is not None:
         yield from story.nearest.sentences
     yield _what_to_serve_with(story)
-    yield from (gap.sentence for gap in story.gaps if gap.verdict is Verdict.MET)
+    said = [bound.why for bound in story.binding]
+    yield from (gap.sentence for gap in story.gaps if gap.sentence not in said)
     yield f"Batching {'belongs' if story.belongs.answer else 'does not belong'} here. {story.belongs.why}"
-    for bound in story.binding:
-        yield f"What binds now is {_limits(bound.limit)}. {bound.why} {bound.remedy}"
+    for number, bound in enumerate(story.binding):
+        lead = "After that it is" if number else "What binds now is"
+        yield f"{lead} {_limits(bound.limit)}. {bound.why} {bound.remedy}"
     yield from _why_so_many_workers(story)
-    yield from _knobs(story.result)
+    yield from _knobs(story.result, story.what_if)
     yield from _more_room(story)
     yield from _price(story)
 
@@ -68,14 +70,19 @@ def _limits(limit: str) -> str:
 
 def _what_to_serve_with(story: Story) -> str:
     found = story.result.prediction
+    arrive = f"{format_count(found.offered.value)} items/s that arrive"
+    if format_count(found.offered.value) != format_count(story.rate):
+        arrive += f" ({format_count(story.rate)} asked)"
+    answered = f"{among(found.throughput, format_count)} of {arrive} are answered"
+    if story.nearest is not None and found.objectives:
+        answered = f"{among(found.goodput, format_count)} items/s in time; {answered}"
     verb = "The best goodput comes from" if story.nearest is not None else "Serve with"
     batch = f"; batches hold {found.mean_batch_size.value:.2g} items on average" * (
         story.result.chosen.policy.max_batch_size > 1
     )
     return (
-        f"{verb} {describe_setup(story.result.chosen)}: {among(found.throughput, format_count)} of "
-        f"{format_count(story.rate)} items/s answered, mean latency {among(found.mean_s, format_duration)}, workers "
-        f"busy {found.utilisation.value:.0%} of the time{batch}."
+        f"{verb} {describe_setup(story.result.chosen)}: {answered}, mean latency "
+        f"{among(found.mean_s, format_duration)}, workers busy {found.utilisation.value:.0%} of the time{batch}."
     )
 
 
@@ -93,7 +100,7 @@ def _why_so_many_workers(story: Story) -> Iterator[str]:
         yield f"{fewer.capitalize()} could carry about {format_count(most)} items/s at most, with full batches."
     else:
         name, latency_s = _latency(best)
-        yield f"On {fewer} {name} would be {format_duration(latency_s)} at best ({describe_setup(best.setup)})."
+        yield f"On {fewer} {name} would be about {format_duration(latency_s)} at best ({describe_setup(best.setup)})."
 
 
 # ------------------------------------------------------------------------------------------------------ knobs
@@ -108,21 +115,39 @@ def _without(policy: Policy, knob: str) -> Policy:
     return replace(policy, length_buckets=())
 
 
-def _knobs(result: SearchResult) -> Iterator[str]:
-    """Say for each knob beside the batch size what it buys, or that the best of it buys nothing."""
+def _knobs(result: SearchResult, rows: Sequence[WhatIfRow]) -> Iterator[str]:
+    """Say for each knob beside the batch size what it buys, or that the best of it buys nothing.
+
+    What has a row in the table of choices is told from there, and what has none from the short windows of the search.
+    """
     chosen = result.tried[0]
     for knob in ("waiting for company", "a token budget", "coarser padding"):
         name = f"{knob[:1].upper()}{knob[1:]}"
         pairs = [pair for pair in _pairs(result, knob) if pair[0].setup.num_workers == chosen.setup.num_workers]
         own = next((without for turned, without in pairs if turned is chosen), None)
         if own is not None:
-            yield f"{name} pays here: without it {_beside(chosen.prediction, own.prediction)}."
+            now, other, where = _same_windows(chosen, own, rows)
+            yield f"{name} pays here: without it {where}{_beside(now, other)}."
         elif pairs and _without(chosen.setup.policy, knob) == chosen.setup.policy:
-            turned, without = min(pairs, key=lambda pair: (-pair[0].prediction.attainment.value, _latency(pair[0])[1]))
-            helps = _latency(turned)[1] < (1 - SMALL_LATENCY) * _latency(without)[1]
-            said = _beside(without.prediction, turned.prediction)
+            in_table = [pair for pair in pairs if all(row_of(rows, one.setup) for one in pair)]
+            turned, without = min(in_table or pairs, key=_rank)
+            now, other, where = _same_windows(without, turned, rows)
+            helps = _latency_of(other)[1] < (1 - SMALL_LATENCY) * _latency_of(now)[1]
             words = "can't be told from luck" if helps else "does not pay"
-            yield f"{name} {words}: {said} (at best: {describe_setup(turned.setup)})."
+            yield f"{name} {words}: {where}{_beside(now, other)} ({describe_setup(turned.setup)})."
+
+
+def _rank(pair: tuple[Tried, Tried]) -> tuple[float, float]:
+    turned, _ = pair
+    return -turned.prediction.attainment.value, _latency(turned)[1]
+
+
+def _same_windows(one: Tried, other: Tried, rows: Sequence[WhatIfRow]) -> tuple[Prediction, Prediction, str]:
+    """Return two setups' predictions from the table where it has both, else from short windows, and a word on that."""
+    found, beside = row_of(rows, one.setup), row_of(rows, other.setup)
+    if found is not None and beside is not None and found.stable and beside.stable:
+        return found, beside, ""
+    return one.prediction, other.prediction, "in short windows "
 
 
 def _pairs(result: SearchResult, knob: str) -> Iterator[tuple[Tried, Tried]]:
@@ -209,10 +234,12 @@ def doubts_about(candidates: Candidates, result: SearchResult, sample: Run, clip
     if asked is not None and asked > measured:
         yield f"Batches of up to {asked} were allowed, but none above {measured} was measured, so none was tried."
     chosen_size = result.chosen.policy.max_batch_size
-    if 1 < chosen_size == measured and result.prediction.fill_ratio.value >= _OFTEN_FULL:
+    often_full = result.prediction.fill_ratio.value >= _OFTEN_FULL
+    if 1 < chosen_size == measured and often_full and candidates.still_gains:
+        at = f" at {candidates.typical} tokens" if candidates.typical > 1 else ""
         yield (
-            f"Batches are often as large as any that was measured ({measured}), and larger ones might do better: "
-            f"profile with --batch-sizes up to {2 * measured} to know."
+            f"Batches are often as large as any that was measured{at} ({measured}), and larger ones might do better: "
+            f"profile again with a longer --budget, and --batch-sizes that reach {2 * measured}, to know."
         )
     if not subject.call_spread:
         yield "How single calls scatter is not in the profile, so tails are predicted too short: profile again."

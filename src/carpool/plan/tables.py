@@ -282,8 +282,11 @@ def _memory_notes(trade: MemoryTrade) -> Iterator[str]:
     )
     yield f"{held}an item adds {adds}."
     yield "A larger model is taken to be deeper: more weights, and the same memory for an item."
-    probed = ", ".join(
-        f"{size} at {length} tokens" if length > 1 else str(size)
+    probed = [
+        f"up to {size} at {length} tokens" if length > 1 else f"up to {size}"
         for size, length in zip(trade.probed_batch_sizes, trade.lengths, strict=True)
-    )
-    yield f"Batches were probed up to {probed}; beyond that the line is prolonged."
+        if size
+    ]
+    missing = [f"{length}" for size, length in zip(trade.probed_batch_sizes, trade.lengths, strict=True) if not size]
+    none = [f"not at all at {' or '.join(missing)} tokens"] if missing else []
+    yield f"Batches were probed {', '.join([*probed, *none])}; beyond that the line is prolonged."

@@ -26,6 +26,7 @@ _SECONDS_AN_HOUR = 3600.0
 _MILLION = 1_000_000
 _NUM_LENGTHS = 2000  # that the shortest, the longest and the middle one are taken from
 _TRIAL_WAIT = 0.5  # of an item's own time, where the plan has no wait
+_FASTER, _LARGER = "a device twice as fast", "a model twice as large"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +132,12 @@ def what_if(
     return tuple(rows)
 
 
+def row_of(rows: Sequence[WhatIfRow], setup: Setup) -> Prediction | None:
+    """Return what a setup does on the measured device, with the measured model; None where no row is of that."""
+    found = (row.prediction for row in rows if row.setup == setup and row.name not in {_FASTER, _LARGER})
+    return next(found, None)
+
+
 def _typical_lengths(workload: Drawable, window_s: float, seed: int) -> list[int]:
     """Return lengths that arrive, ascending."""
     drawn = workload.draw(np.random.default_rng(seed), window_s).lengths
@@ -207,7 +214,7 @@ def choices(subject: Subject, chosen: Setup, lengths: Sequence[int], limit_bytes
         assumes="each worker has a device, or processor cores, and memory of its own, as the measured one had",
     )
     yield Choice(
-        name="a device twice as fast",
+        name=_FASTER,
         setup=chosen,
         cost=ChangedCost(measured=measured, time_factor=0.5),
         assumes="every batch takes half the time, its overhead too, at the same price an hour",
@@ -276,13 +283,14 @@ def _half_the_memory(subject: Subject, chosen: Setup, lengths: Sequence[int], li
     choice = Choice(name="half the memory", setup=chosen, cost=ChangedCost(measured=subject.cost.clipped()))
     if limit_bytes is None or subject.cost.memory is None:
         return replace(choice, why_not="how much memory there is, or what a batch needs, is not known")
-    return _within(subject, choice, lengths, limit_bytes // 2, "")
+    found = _within(subject, choice, lengths, limit_bytes // 2, "")
+    return replace(found, assumes=f"no change: {found.assumes}") if found.setup == chosen else found
 
 
 def _twice_the_model(subject: Subject, chosen: Setup, lengths: Sequence[int], limit_bytes: int | None) -> Choice:
     weights = weights_bytes(subject)
     choice = Choice(
-        name="a model twice as large",
+        name=_LARGER,
         setup=chosen,
         cost=ChangedCost(measured=subject.cost.clipped(), time_factor=2.0, more_bytes=weights),
     )

@@ -139,10 +139,15 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 
 
 def _tones(series: Sequence[LineSeries]) -> list[str]:
-    numbers: list[int] = []
+    found, following = [], 0
     for one in series:
-        numbers.append(max(numbers, default=-1) + 1 if one.tone is None else one.tone)
-    return [TONES[number % len(TONES)] for number in numbers]
+        if one.tone is None and one.style == "dashed":
+            found.append(MUTED)
+            continue
+        number = following if one.tone is None else one.tone
+        found.append(TONES[number % len(TONES)])
+        following = max(following, number + 1)
+    return found
 
 
 def _set_scales(axes: Axes, panel: Panel) -> None:
@@ -160,14 +165,33 @@ def _draw_series(axes: Axes, series: LineSeries, tone: str) -> None:
     if series.style == "band":
         axes.fill_between(series.x, _known(series.low), _known(series.high), color=tone, alpha=0.18, linewidth=0)
     axes.plot(
-        series.x, series.y, color=tone, linewidth=1.9, linestyle=(0, (4, 2.4)) if series.style == "dashed" else "-"
+        series.x,
+        series.y,
+        color=tone,
+        linewidth=_width(series),
+        linestyle=(0, (4, 2.4)) if series.style == "dashed" else "-",
+        zorder=3 if series.strong else 2,
     )
+
+
+def _width(series: LineSeries) -> float:
+    return 3.0 if series.strong else 1.9
 
 
 def _draw_points(axes: Axes, series: LineSeries, tone: str) -> None:
     if series.low is not None:
         axes.vlines(series.x, series.low, _known(series.high), color=tone, linewidth=1.2, alpha=0.75)
-    axes.plot(series.x, series.y, color=tone, linestyle="none", marker="o", markersize=5, markeredgewidth=0)
+    size = 9 if series.strong else 5
+    axes.plot(
+        series.x,
+        series.y,
+        color=tone,
+        linestyle="none",
+        marker="o",
+        markersize=size,
+        markeredgewidth=0,
+        zorder=4,
+    )
 
 
 def _known(values: Sequence[float] | None) -> Sequence[float]:
@@ -280,7 +304,7 @@ def _handle(kind: Any, series: LineSeries, tone: str) -> Any:
     if series.style == "points":
         return kind([], [], color=tone, linestyle="none", marker="o", markersize=5, label=label)
     dashes = (0, (4, 2.4)) if series.style == "dashed" else "-"
-    return kind([], [], color=tone, linewidth=1.9, linestyle=dashes, label=label)
+    return kind([], [], color=tone, linewidth=_width(series), linestyle=dashes, label=label)
 
 
 def _draw_heading(axes: Axes, panel: Panel, above: float) -> int:

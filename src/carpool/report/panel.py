@@ -24,7 +24,9 @@ class LineSeries:
         low: lower ends of their uncertainty, as many; None where it is not known.
         high: upper ends.
         style: `points` (with whiskers), `line`, `dashed`, or `band` (a line within its shaded uncertainty).
-        tone: number of its colour; None takes the next, series of the same tone belong together.
+        tone: number of its colour; None takes the next, or a neutral colour where it is dashed, as a limit is; series
+            of the same tone belong together.
+        strong: whether it is drawn thicker and above the others.
 
     Raises:
         ConfigError: the numbers of values differ, or a band has no uncertainty.
@@ -37,6 +39,7 @@ class LineSeries:
     high: Sequence[float] | None = None
     style: Literal["points", "line", "dashed", "band"] = "line"
     tone: int | None = None
+    strong: bool = False
 
     def __post_init__(self) -> None:
         sizes = {len(values) for values in (self.x, self.y, self.low, self.high) if values is not None}
