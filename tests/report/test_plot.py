@@ -130,6 +130,18 @@ def test_svg_colours_are_variables_that_fall_back_to_the_light_look(picture: Pic
         assert picture.svg.count(colour) == picture.svg.count(f"var({VARIABLES[colour]}, {colour})")
 
 
+def test_a_limit_is_neutral_and_takes_no_colour_from_the_next_series() -> None:
+    """Dashed without a tone of its own, wherever it stands; a strong line is drawn thicker than others."""
+    lines = [
+        LineSeries(label="limit", x=[1, 2], y=[3.0, 3.0], style="dashed"),
+        LineSeries(label="mine", x=[1, 2], y=[1.0, 2.0], strong=True),
+    ]
+    svg = figure((panel(series=lines, marks=()),), title="One").svg
+    assert VARIABLES[TONES[0]] in svg
+    assert VARIABLES[TONES[1]] not in svg
+    assert "stroke-width: 3" in svg
+
+
 def test_short_names_of_distinct_tones_stand_beside_their_lines() -> None:
     """A direct label has the colour of its line."""
     series = tuple(LineSeries(label=name, x=SIZES, y=[value] * 7) for name, value in (("low", 1.0), ("high", 2.0)))
