@@ -31,8 +31,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where to write the profile, the plan, the reports and the pictures.",
 )
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads of one operation on a CPU.  [default: one for each core]"
+)
 @json_option
-def demo(target: str, budget: float, window: float, out: Path, output: Output) -> int:
+def demo(  # noqa: PLR0917 - click passes options by name
+    target: str, budget: float, window: float, out: Path, threads: int | None, output: Output
+) -> int:
     """Profile TARGET, plan for it, serve it unbatched and as planned under the same load, and say whether that helped.
 
     TARGET is a model that the load generator has inputs for: one that takes texts or vectors, such as demo:minilm (real
@@ -45,13 +50,14 @@ def demo(target: str, budget: float, window: float, out: Path, output: Output) -
     from carpool.verify.demo import DemoOptions, profile_and_report
 
     require_room(out)
+    options = DemoOptions(target=target, window_s=window, num_threads=threads)
     with progress(f"1/4  Profiling {target}", budget, unit="s") as bar:
-        profile = profile_and_report(target, ProfileOptions(budget_s=budget), out, bar)
+        profile = profile_and_report(target, ProfileOptions(budget_s=budget, num_threads=options.num_threads), out, bar)
     if not profile.complete or profile.failed:
         return show(profile, out, output)
     say(profile, output)
     output.say(f"Written to {out}: profile.json, report.html and its pictures\n")
-    comparison = _plan_and_compare(out, DemoOptions(target=target, window_s=window), output)
+    comparison = _plan_and_compare(out, options, output)
     return _conclude(profile, comparison, out, output)
 
 

@@ -63,12 +63,15 @@ class DemoOptions:
         loads: offered rates as multiples of the unbatched capacity, rising.
         window_s: seconds of each load; twice as long where few requests arrive.
         seed: of the arrivals; both servers get the same ones.
+        num_threads: of one operation on a processor; None leaves the library's choice, a thread for each core, which
+            the servers' network and the load generator then have to share.
     """
 
     target: str = "demo:minilm"
     loads: tuple[float, ...] = DEFAULT_LOADS
     window_s: float = 5.0
     seed: int = 0
+    num_threads: int | None = None
 
     def length_s(self, load: float) -> float:
         """Return how long a load lasts."""
@@ -123,7 +126,8 @@ def unbatched(profile: Path, options: DemoOptions) -> Iterator[Site]:
     Raises:
         CarpoolError: the server could not be started.
     """
-    with serving(options.target, "--no-batching", "--profile", str(profile)) as server:
+    threads = () if options.num_threads is None else ("--threads", str(options.num_threads))
+    with serving(options.target, "--no-batching", "--profile", str(profile), *threads) as server:
         yield _site(server, Setup(policy=Policy(max_batch_size=1)), options)
 
 

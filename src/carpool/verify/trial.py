@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from carpool.loadgen.http import Requests
     from carpool.plan.stream import Stream
 
-ALONE_SHARE, LEAST_ALONE_S, MOST_ALONE_S = 0.1, 4.0, 10.0
+ALONE_SHARE, LEAST_ALONE_S, MOST_ALONE_S = 0.2, 5.0, 12.0
+WARM_SHARE = 0.4  # of the time alone goes by before, unmeasured: first calls of a shape are slow, and never come again
 NUM_PAUSES, LONGEST_PAUSE_S = 1000, 0.2  # what a longer rest does to the machine, this one does too
 ROUGH_WINDOWS = 5
 # Windows that are simulated: as many as take about half a minute, within bounds.
@@ -52,7 +53,7 @@ class TrialOptions:
 
     @property
     def alone_s(self) -> float:
-        """How long one client is alone with the server."""
+        """How long one client is alone with the server, until it is warm and then measured."""
         return min(self.duration_s, MOST_ALONE_S, max(LEAST_ALONE_S, ALONE_SHARE * self.duration_s))
 
     @property
@@ -141,7 +142,10 @@ class Trial:
         streams = [self._stream(number) for number in range(options.num_windows)]
         requests = [self.site.requests(stream) for stream in streams]
         self.bar.note("one client alone")
-        alone = self._overheads(self.site.drive_alone(requests[0], options.alone_s, self._pauses_s()))
+        self.site.drive_alone(requests[0], WARM_SHARE * options.alone_s, ())
+        alone = self._overheads(
+            self.site.drive_alone(requests[0], (1 - WARM_SHARE) * options.alone_s, self._pauses_s())
+        )
         expected, subject = self._assumed(alone)
         self.bar.advance(options.alone_s)
         self.bar.note("predicting")
