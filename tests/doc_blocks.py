@@ -67,6 +67,7 @@ def _does_not_parse(arguments: list[str]) -> str | None:
     """Parse a command's arguments without running it; files that it names are the reader's, empty ones stand in."""
     for argument in arguments:
         if Path(argument).suffix in {".csv", ".jsonl", ".toml"} and "://" not in argument:
+            Path(argument).parent.mkdir(parents=True, exist_ok=True)
             Path(argument).touch()
     try:
         with click.Context(carpool, info_name="carpool") as context:
