@@ -27,6 +27,7 @@ class Item:
         deadline_at: the instant after which the answer is worth nothing.
         priority: higher goes sooner; below zero is background work that fills gaps.
         tenant: whose share of the capacity it uses.
+        request_id: the request that it came with, as the client or the server named it; empty where nobody did.
         handle: whatever the shell needs to answer it; opaque here.
     """
 
@@ -36,6 +37,7 @@ class Item:
     deadline_at: float = math.inf
     priority: int = 0
     tenant: str = ""
+    request_id: str = ""
     handle: Any = None
     # Set by the queue: the order in which items are served, ties by arrival.
     due_at: float = 0.0

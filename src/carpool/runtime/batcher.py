@@ -203,7 +203,8 @@ class Batcher:
         Args:
             item: what the model takes, or what its `admit` made of it.
             options: `deadline_s` (seconds from now after which the answer is worth nothing), `priority` (higher goes
-                sooner, below zero is background work), `tenant` (whose share of the capacity it uses).
+                sooner, below zero is background work), `tenant` (whose share of the capacity it uses), `request_id`
+                (the request that events and traces name).
 
         Raises:
             InvalidItem: the model can't take it.
@@ -243,10 +244,11 @@ class Batcher:
         deadline_s: float | None = None,
         priority: int = 0,
         tenant: str = "",
+        request_id: str = "",
         **unknown: Any,
     ) -> Item:
         if unknown:
-            raise unknown_options("an item", unknown, ("deadline_s", "priority", "tenant"))
+            raise unknown_options("an item", unknown, ("deadline_s", "priority", "tenant", "request_id"))
         self._running()  # a model that is not loaded can't admit
         admitted = item if isinstance(item, Admitted) else self.model.admit(item)
         now = self._clock.now()
@@ -258,6 +260,7 @@ class Batcher:
             deadline_at=deadline_at,
             priority=priority,
             tenant=tenant,
+            request_id=request_id,
             handle=handle,
         )
 

@@ -211,6 +211,7 @@ class Dispatcher:
                 num_failed=sum([isinstance(result, CarpoolError) for result in results]),
                 predicted_s=batch.predicted_s or None,
                 queue_depth=depth,
+                request_ids=_request_ids(items),
             )
         )
 
@@ -285,6 +286,11 @@ class Dispatcher:
         self._work.notify_all()
         self._deadlines.notify_all()
         self._room.notify_all()
+
+
+def _request_ids(items: list[Item]) -> tuple[str, ...]:
+    ids = tuple([item.request_id for item in items])
+    return ids if any(ids) else ()
 
 
 def _fault(error: CarpoolError) -> Fault:

@@ -32,6 +32,7 @@ class BatchRan:
         num_failed: items of the batch that were answered with an error.
         predicted_s: what the cost model had promised for `finished_at - started_at`; None without a cost model.
         queue_depth: items that were waiting at `at`, when this batch was done.
+        request_ids: the request that each item came with, in the same order; empty where no request was named.
     """
 
     at: float
@@ -47,6 +48,7 @@ class BatchRan:
     num_failed: int = 0
     predicted_s: float | None = None
     queue_depth: int = 0
+    request_ids: tuple[str, ...] = ()
 
     @property
     def num_items(self) -> int:
