@@ -5,7 +5,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := torch,serve,onnx,dev
+EXTRAS := torch,serve,onnx,otel,dev
 
 .PHONY: help setup demo test check bench test-system docs
 
