@@ -107,6 +107,14 @@ class FormerMachine(RuleBasedStateMachine):
         assert guilty == (batch.items if len(batch.items) == 1 else []) or batch.lineage
         self.ended += guilty
 
+    @rule(policy=policies())
+    def change_policy(self, policy: Policy) -> None:
+        """Somebody changes the policy: what waits and runs is kept, and the new limits hold from now on."""
+        waited = self.former.num_waiting, self.former.num_running
+        self.former.set_policy(policy)
+        self.policy = policy
+        assert (self.former.num_waiting, self.former.num_running) == waited
+
     @invariant()
     def nothing_is_lost_or_answered_twice(self) -> None:
         """Accepted items wait, run or have ended, each in one place."""

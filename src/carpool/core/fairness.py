@@ -18,6 +18,10 @@ class FairShares:
         self._served: dict[str, float] = {}
         self._level = 0.0  # the highest counter of a tenant at the moment when it was served ("virtual time")
 
+    def set_weights(self, weights: Mapping[str, float]) -> None:
+        """Divide what is served from now on by other weights; the service that was had stays counted as it was."""
+        self._weights = weights
+
     def weight(self, tenant: str) -> float:
         """Return the tenant's weight; 1 where none was given."""
         return self._weights.get(tenant, 1.0)

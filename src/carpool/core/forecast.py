@@ -32,7 +32,7 @@ class ArrivalForecast:
     """
 
     def __init__(self, window_s: float, num_workers: int = 1) -> None:
-        self._window_s = window_s
+        self.window_s = window_s
         self._num_windows = num_workers
         self._return_share = 0.0
         self._return_delay_s = 0.0  # mean, from completion to return
@@ -49,7 +49,7 @@ class ArrivalForecast:
             self._mean_gap_s = self._mean_gap_s + _GAP_SMOOTHING * (gap - self._mean_gap_s) if known else gap
         self._last_arrival_at = self._last_event_at = now
         for window in self._windows:  # nobody knows whose return it is: the oldest answers come back first
-            if window.num_arrived < window.num_answered and now - window.completed_at <= self._window_s:
+            if window.num_arrived < window.num_answered and now - window.completed_at <= self.window_s:
                 window.num_arrived += 1
                 self._return_delay_s += _GAP_SMOOTHING * (now - window.completed_at - self._return_delay_s)
                 return
@@ -65,7 +65,7 @@ class ArrivalForecast:
 
     def returns(self, now: float) -> float:
         """Return how many of the items answered last are still expected to be followed by another."""
-        open_windows = (window for window in self._windows if now - window.completed_at < self._window_s)
+        open_windows = (window for window in self._windows if now - window.completed_at < self.window_s)
         expected = sum(max(0.0, self._return_share * w.num_answered - w.num_arrived) for w in open_windows)
         return expected if expected > _NOT_WORTH_A_THOUGHT else 0.0
 

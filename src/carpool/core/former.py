@@ -49,7 +49,7 @@ class BatchFormer:
         self._running: dict[int, Batch] = {}
         self._num_dispatched = 0
         self._draining = False
-        self._look_ahead = max(policy.look_ahead, policy.max_batch_size) if policy.max_batch_size > 1 else 1
+        self._look_ahead = _look_ahead(policy)
         self._freed_at = -math.inf  # when a worker came free last while none was
         self._held_at = -math.inf  # when a poll last held back what then waited; none since the last dispatch
 
@@ -67,6 +67,22 @@ class BatchFormer:
     def is_full(self) -> bool:
         """Whether an item that came now would be refused for want of room."""
         return len(self._queue) >= self.policy.max_queue
+
+    def set_policy(self, policy: Policy) -> None:
+        """Form the batches from now on by another policy.
+
+        Nothing that waits or runs is lost: what waits keeps its place, even where the new policy would have refused it,
+        and what was learned of memory and of arrivals is kept.
+
+        Raises:
+            ConfigError: the policy limits memory, and the cost model does not predict it; the old one stays.
+        """
+        self.budget = Budget(policy, self.cost, self.budget.ceiling)
+        self.policy = policy
+        self._queue.set_policy(policy)
+        self._forecast.window_s = policy.max_wait_s
+        self._look_ahead = _look_ahead(policy)
+        self._held_at = -math.inf  # who was held back was so by other rules
 
     # ------------------------------------------------------------------------------------------------ items
 
@@ -275,3 +291,7 @@ class BatchFormer:
         assert all(item.state is State.AGAIN for item in again)
         assert all(item.state is State.RUNNING for item in running)
         assert len(self._running) <= self._num_workers
+
+
+def _look_ahead(policy: Policy) -> int:
+    return max(policy.look_ahead, policy.max_batch_size) if policy.max_batch_size > 1 else 1

@@ -41,6 +41,11 @@ class ItemQueue:
     def __iter__(self) -> Iterator[Item]:
         return (item for lane in self._lanes.values() for _, _, item in lane)
 
+    def set_policy(self, policy: Policy) -> None:
+        """Order what comes from now on by another policy; what waits keeps its place."""
+        self._policy = policy
+        self._shares.set_weights(policy.tenant_weights)
+
     def push(self, item: Item) -> None:
         """Let an item wait."""
         self._num_pushed += 1

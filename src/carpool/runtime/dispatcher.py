@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from carpool.core import Batch, BatchFormer, Clock, Dispatch, Fault, Item
+from carpool.core import Batch, BatchFormer, Clock, Dispatch, Fault, Item, Policy
 from carpool.errors import (
     BatcherClosed,
     CarpoolError,
@@ -151,6 +151,16 @@ class Dispatcher:
     def failure(self) -> DispatcherDied | None:
         """Why it stopped working; None while it works."""
         return self._failure
+
+    def set_policy(self, policy: Policy) -> None:
+        """Form the batches from now on by another policy; what waits keeps its place.
+
+        Raises:
+            ConfigError: the cost model can't tell what the policy limits.
+        """
+        with self._lock:
+            self._former.set_policy(policy)
+            self._wake_all()  # who waits for company, or for room, may have waited long enough
 
     # -------------------------------------------------------------------------------------------- for workers
 

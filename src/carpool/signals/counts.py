@@ -72,7 +72,7 @@ class Counts:
     """Totals under construction; for one thread at a time."""
 
     def __init__(self, max_batch_size: int) -> None:
-        self._max_batch_size = max_batch_size
+        self.max_batch_size = max_batch_size
         self._num_batches = self._num_items = self._num_failed = self._num_batch_failures = 0
         self._real_tokens = self._padded_tokens = self._queue_depth = 0
         self._busy_s = self._predicted_s = self._predicted_busy_s = 0.0
@@ -131,7 +131,7 @@ class Counts:
         self._queue_depth = batch.queue_depth
         self._reasons[batch.reason] += 1
         self._batch_size.add_one(batch.num_items)
-        self._fill.add_one(fill_ratio(batch.num_items, self._max_batch_size))
+        self._fill.add_one(fill_ratio(batch.num_items, self.max_batch_size))
         self._padding.add_one(padding_waste(real, padded))
 
     def _add_durations(self, batch: BatchRan) -> None:

@@ -77,6 +77,12 @@ class Metrics:
         if len(self._pending) >= FOLD_AT:
             self._fold()
 
+    def set_max_batch_size(self, max_batch_size: int) -> None:
+        """Take note that a batch may hold so many items from now on."""
+        self._fold()  # what ran before is held against what it was allowed
+        self.max_batch_size = max_batch_size
+        self._counts.max_batch_size = max_batch_size
+
     def totals(self) -> Totals:
         """What was counted since the beginning."""
         self._fold()
