@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 Array: TypeAlias = NDArray[Any]
 
 BYTES = "BYTES"
+BF16 = "BF16"
 NUMPY: Mapping[str, np.dtype[Any]] = MappingProxyType(
     {
         "BOOL": np.dtype(np.bool_),
         **{f"UINT{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
         **{f"INT{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
         **{f"FP{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
+        BF16: np.dtype(np.float32),  # numpy has none: float32 holds each of its values
         BYTES: np.dtype(object),
     }
 )
-_NAMES = MappingProxyType({dtype: name for name, dtype in NUMPY.items()})
+_NAMES = MappingProxyType({dtype: name for name, dtype in NUMPY.items() if name != BF16})
 # Significant decimal digits that bring a float back exactly.
 _DIGITS = MappingProxyType({np.dtype(np.float16): 5, np.dtype(np.float32): 9})
 
