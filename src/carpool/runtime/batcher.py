@@ -16,12 +16,11 @@ from carpool.models.target import wrap
 from carpool.runtime.clock import SystemClock
 from carpool.runtime.delivery import Pile, deliver, unwrap
 from carpool.runtime.dispatcher import Dispatcher
-from carpool.runtime.fit_policy import fit_policy
+from carpool.runtime.fit_policy import fit_policy, make_policy
 from carpool.runtime.misuse import naming_options, running_loop, unknown_options
 from carpool.runtime.worker import start_timekeeper, start_worker, work_until_closed
 from carpool.signals.events import Event, Sink
 from carpool.signals.metrics import Metrics
-from carpool.units import parse_duration_s
 
 WarmUp = Callable[[Model], Iterable[Sequence[Any]]]
 
@@ -69,7 +68,7 @@ class Batcher:
         self.model = model if isinstance(model, Model) else wrap(model)
         if type(num_workers) is not int or num_workers < 1:
             raise ConfigError(f"num_workers is {num_workers!r}; it must be at least 1, a whole number")
-        self.policy = _policy(policy, max_batch_size, max_wait)
+        self.policy = make_policy(policy, max_batch_size, max_wait)
         self.metrics = Metrics(max_batch_size=self.policy.max_batch_size, num_workers=num_workers)
         self._cost = _never_raising(cost_model) if cost_model else AffineEstimator()
         self._num_workers = num_workers
@@ -173,6 +172,18 @@ class Batcher:
         """Accepted items that are not in a batch now."""
         return self._dispatcher.num_waiting if self._dispatcher else 0
 
+    def set_policy(self, policy: Policy) -> None:
+        """Form the batches from now on by another policy; nothing that waits or runs is dropped.
+
+        Raises:
+            ConfigError: the cost model can't tell what the policy limits.
+            BatcherClosed: the batcher is not running.
+        """
+        policy = fit_policy(policy, self.model)
+        self._running().set_policy(policy)
+        self.policy = policy
+        self.metrics.set_max_batch_size(policy.max_batch_size)
+
     # --------------------------------------------------------------------------------------------- items
 
     def __call__(self, item: Any, **options: Any) -> Coroutine[Any, Any, Any]:
@@ -226,11 +237,30 @@ class Batcher:
             CarpoolError: as `enqueue`, naming the first item that was refused where there are several.
         """
         create_future = running_loop("enqueue(item)").create_future
-        entries = [self._entry(item, create_future(), **options) for item in items]
-        self._submit(entries)
+        entries = self.submit(items, [create_future() for _ in items], **options)
         for entry in entries:
             entry.handle.add_done_callback(functools.partial(self._withdraw_if_cancelled, entry))
         return [entry.handle for entry in entries]
+
+    def submit(self, items: Sequence[Any], handles: Sequence[Any], **options: Any) -> list[Item]:
+        """Accept the items of one request together, or none of them, for handles of the caller's own.
+
+        Args:
+            items: as for `enqueue`.
+            handles: one an item, told its outcome; see `carpool.runtime.delivery.Landing`.
+            options: as for `enqueue`, the same for all.
+
+        Raises:
+            CarpoolError: as `enqueue_all`.
+        """
+        entries = [self._entry(item, handle, **options) for item, handle in zip(items, handles, strict=True)]
+        self._submit(entries)
+        return entries
+
+    def withdraw(self, entries: Iterable[Item]) -> None:
+        """Take items back, as long as they wait."""
+        for entry in entries:
+            self._running().cancel(entry)
 
     def _withdraw_if_cancelled(self, entry: Item, future: asyncio.Future[Any]) -> None:
         if future.cancelled():
@@ -352,30 +382,10 @@ class _Both:
             sink.record(event)
 
 
-def _policy(policy: Policy | None, max_batch_size: int | None, max_wait: str | float | None) -> Policy:
-    policy = Policy() if policy is None else _checked_policy(policy)
-    changes: dict[str, Any] = {}
-    if max_batch_size is not None:
-        changes["max_batch_size"] = max_batch_size
-    if max_wait is not None:
-        changes["max_wait_s"] = parse_duration_s(max_wait)
-    return Policy(**{**_fields(policy), **changes})
-
-
-def _checked_policy(policy: object) -> Policy:
-    if not isinstance(policy, Policy):
-        raise ConfigError(f"policy is {policy!r}; it must be a carpool.Policy")
-    return policy
-
-
 def _seconds(deadline_s: object) -> float:
     if not isinstance(deadline_s, int | float) or math.isnan(deadline_s):
         raise ConfigError(f"deadline_s is {deadline_s!r}; it must be a number of seconds from now, such as 0.5")
     return float(deadline_s)
-
-
-def _fields(policy: Policy) -> dict[str, Any]:
-    return {name: getattr(policy, name) for name in policy.__slots__}
 
 
 def batched(**options: Any) -> Callable[[object], Batcher]:

@@ -1,12 +1,16 @@
 """Handing outcomes to those who wait for them, on whichever thread or event loop that is."""
 
+import logging
 import threading
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from carpool.errors import CarpoolError
 
 if TYPE_CHECKING:
     import asyncio
+
+_logger = logging.getLogger("carpool.runtime")
 
 
 class Pile:
@@ -53,35 +57,71 @@ class Place:
         return False
 
 
-def deliver(outcomes: list[tuple[Any, Any]]) -> None:
-    """Hand each outcome to its handle: an asyncio future, on its own loop, or a place in a pile.
+class Landing(ABC):
+    """A handle whose outcome lands on an event loop by the one wake-up of its batch: no future, no task.
 
-    One wake-up serves all the futures of a loop. A loop that has closed has nobody left to tell.
+    Args:
+        loop: where the outcome is awaited.
     """
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: "asyncio.AbstractEventLoop") -> None:
+        self._loop = loop
+
+    def get_loop(self) -> "asyncio.AbstractEventLoop":
+        """Return the event loop on which `settle` is called."""
+        return self._loop
+
+    @abstractmethod
+    def settle(self, outcome: Any) -> None:
+        """Take the result, or the `CarpoolError` that takes its place; called on the loop, once or not at all."""
+
+    @abstractmethod
+    def cancelled(self) -> bool:
+        """Tell whether nobody waits any more; asked on any thread."""
+
+
+def deliver(outcomes: list[tuple[Any, Any]]) -> None:
+    """Hand each outcome to its handle: a landing or an asyncio future, on its own loop, or a place in a pile.
+
+    One wake-up serves all the handles of a loop. A loop that has closed has nobody left to tell.
+    """
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Any, Any]]] = {}
     by_pile: dict[Pile, list[tuple[Place, Any]]] = {}
-    for handle, outcome in outcomes:
+    for pair in outcomes:
+        handle = pair[0]
         if type(handle) is Place:
-            by_pile.setdefault(handle.pile, []).append((handle, outcome))
+            by_pile.setdefault(handle.pile, []).append(pair)
         else:
-            by_loop.setdefault(handle.get_loop(), []).append((handle, outcome))
+            by_loop.setdefault(handle.get_loop(), []).append(pair)
     for pile, places in by_pile.items():
         pile.put(places)
-    for loop, futures in by_loop.items():
+    for loop, pairs in by_loop.items():
         try:
-            loop.call_soon_threadsafe(_settle, futures)
+            loop.call_soon_threadsafe(_settle_all, pairs)
         except RuntimeError:
             continue
 
 
-def _settle(futures: "list[tuple[asyncio.Future[Any], Any]]") -> None:
-    for future, outcome in futures:
-        if future.done():
+def _settle_all(pairs: "list[tuple[Landing | asyncio.Future[Any], Any]]") -> None:
+    for handle, outcome in pairs:
+        if not isinstance(handle, Landing):
+            _settle_future(handle, outcome)
             continue
-        if isinstance(outcome, CarpoolError):
-            future.set_exception(_own_copy(outcome))
-        else:
-            future.set_result(outcome)
+        try:
+            handle.settle(outcome)
+        except Exception:  # the others of the batch are answered all the same
+            _logger.exception("unexpected failure, a fault in carpool, in handing over a result")
+
+
+def _settle_future(future: "asyncio.Future[Any]", outcome: Any) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, CarpoolError):
+        future.set_exception(_own_copy(outcome))
+    else:
+        future.set_result(outcome)
 
 
 def _own_copy(error: CarpoolError) -> CarpoolError:

@@ -13,7 +13,8 @@ from starlette.routing import Route
 
 import carpool
 from carpool.serve import oip, openai
-from carpool.serve.exchange import OK, Endpoint, Exchange, Reply
+from carpool.serve.call import CallOptions
+from carpool.serve.exchange import OK, Endpoint, Exchange, Reply, unless_gone
 from carpool.serve.faults import NOT_FOUND, UNAVAILABLE, Fault, bad_request
 from carpool.serve.served import Served, tensor_names
 from carpool.signals.export import prometheus_page
@@ -143,13 +144,11 @@ class _Offer:
         if exchange.header(b"inference-header-content-length"):
             raise bad_request("the body holds binary tensors, which are not read here: send all data as JSON")
         call = oip.parse_request(exchange.body, served.signature, max_rows=served.max_rows)
-        results = await served.run(
-            await served.admit(call.items, num_bytes=len(exchange.body)),
-            exchange.receive,
-            timeout_s=call.timeout_s,
-            priority=call.priority,
-            tenant=exchange.header(b"x-tenant"),
+        options = CallOptions(
+            timeout_s=call.timeout_s, priority=call.priority, tenant=exchange.header(b"x-tenant"), request_id=call.id
         )
+        asked = served.call(call.items, options, num_bytes=len(exchange.body))
+        results = (await unless_gone(asked, exchange.receive)).results
         _, output_name = tensor_names(served.model.info.kind)
         body = oip.write_answer(call, results, model=served.name, output_name=output_name, signature=served.signature)
         return Reply(body)
@@ -164,10 +163,11 @@ class _Offer:
         served = self._named(call.model, param="model")
         served.check_ready()
         call.check_dimensions(served.check_embeds(call.items))
-        rows = await served.admit(call.items, num_bytes=len(exchange.body))
-        results = await served.run(rows, exchange.receive, tenant=exchange.header(b"x-tenant"))
-        num_tokens = sum(row.length for row in rows) if served.model.has_length else 0
-        return Reply(openai.write_answer(call, results, model=served.name, num_tokens=num_tokens))
+        options = CallOptions(tenant=exchange.header(b"x-tenant"))
+        asked = served.call(call.items, options, num_bytes=len(exchange.body))
+        answer = await unless_gone(asked, exchange.receive)
+        num_tokens = sum(answer.lengths) if served.model.has_length else 0
+        return Reply(openai.write_answer(call, answer.results, model=served.name, num_tokens=num_tokens))
 
     @property
     def _max_rows(self) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from carpool.errors import CarpoolError
 from carpool.serve.faults import FAILED, TOO_LARGE, UNAVAILABLE, Fault, to_fault
@@ -17,6 +17,7 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
+T = TypeVar("T")
 
 OK = 200
 _logger = logging.getLogger("carpool.serve")
@@ -166,47 +167,28 @@ async def send_reply(send: Send, reply: Reply) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def settle(futures: Sequence[asyncio.Future[Any]], receive: Receive) -> list[Any]:
-    """Wait for the results of a request's rows; when the client goes away, withdraw what still waits.
+async def unless_gone(answer: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """Wait for an answer; when the client goes away, cancel it.
 
     Args:
-        futures: one a row.
+        answer: what is awaited.
         receive: tells of the client that goes away.
 
-    Returns:
-        The results, in order.
-
     Raises:
-        CarpoolError: what a row was answered with, the row named where there are several.
         ClientGone: nobody is left to answer.
     """
-    watch = asyncio.ensure_future(_await_disconnect(receive, futures))
+    answering = asyncio.ensure_future(answer)
+    watch = asyncio.ensure_future(_await_disconnect(receive))
     try:
-        return [await _row(future, row, len(futures)) for row, future in enumerate(futures)]
-    except asyncio.CancelledError:
-        if watch.done() and not watch.cancelled():
-            raise ClientGone from None
-        raise
+        await asyncio.wait((answering, watch), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientGone
+        return answering.result()
     finally:
         watch.cancel()
-        withdraw(futures)
+        answering.cancel()
 
 
-async def _await_disconnect(receive: Receive, futures: Sequence[asyncio.Future[Any]]) -> None:
+async def _await_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         continue
-    withdraw(futures)
-
-
-async def _row(future: asyncio.Future[Any], row: int, num_rows: int) -> Any:
-    try:
-        return await future
-    except CarpoolError as error:
-        raise to_fault(error, position=row, num_items=num_rows) from error
-
-
-def withdraw(futures: Sequence[asyncio.Future[Any]]) -> None:
-    """Take back the rows that still wait, and take note of the errors of those that do not."""
-    for future in futures:
-        if not future.cancel() and not future.cancelled():
-            future.exception()

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 from typing import TYPE_CHECKING, Any
 
 from carpool.errors import CarpoolError, ConfigError
+from carpool.models.model import Admitted
 from carpool.profile.machine import describe_machine
 from carpool.runtime.batcher import Batcher
-from carpool.serve.exchange import settle
-from carpool.serve.faults import UNAVAILABLE, Fault, bad_request, to_fault
+from carpool.serve.call import Answer, CallOptions, Outcome, Ticket
+from carpool.serve.faults import FAILED, UNAVAILABLE, Fault, bad_request, to_fault
 from carpool.serve.signature import Signature, describe
 from carpool.serve.warm import warm_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from carpool.core import Policy, TimeModel
-    from carpool.models.model import Admitted, Model
+    from carpool.models.model import Model
     from carpool.profile.machine import Machine
-    from carpool.serve.exchange import Receive
 
 NUM_EXAMPLES = 4
 _LOADING_S = 1.0
 # A larger body takes milliseconds to read and prepare: on a thread, so that the loop serves the others meanwhile.
 _SMALL_BODY_BYTES = 32 * 1024
+_logger = logging.getLogger("carpool.serve")
 
 
 class Served:
@@ -33,6 +36,7 @@ class Served:
     Args:
         model: what runs; loaded by `start`.
         name: what clients call it; None takes the model's own name.
+        version: which one of that name it is.
         policy: how batches are formed.
         cost_model: predicts how long a batch runs; None learns that while serving.
         num_workers: threads that run batches; more than one only for a model that may be called so.
@@ -47,6 +51,7 @@ class Served:
         model: Model,
         *,
         name: str | None = None,
+        version: str = "1",
         policy: Policy,
         cost_model: TimeModel | None = None,
         num_workers: int = 1,
@@ -54,6 +59,7 @@ class Served:
     ) -> None:
         self.model = model
         self.name = name or model.info.name
+        self.version = version
         if not self.name or "/" in self.name:
             raise ConfigError(f"the model's name {self.name!r} can't stand in a URL: give one without / by --name")
         self.batcher = Batcher(
@@ -143,57 +149,96 @@ class Served:
             return None
         return fields[0].shape[0]
 
-    async def admit(self, items: Sequence[Any], *, num_bytes: int) -> list[Admitted]:
-        """Check and prepare the rows of a request.
+    def submit(
+        self, items: Sequence[Any], options: CallOptions, done: Callable[[Outcome], None], *, num_bytes: int = 0
+    ) -> Ticket:
+        """Hand over the rows of a request, each an item among those of others; all of them wait, or none.
+
+        Called on an event loop. `done` is called there, exactly once and never before this returns, unless the ticket
+        is cancelled: with one result a row in order, or with why the request was refused or failed, the row named.
 
         Args:
-            items: as the model takes them.
-            num_bytes: the size of the request, which decides whether a thread is worth it.
+            items: as the model takes them, or what its `admit` made of them; at least one.
+            options: what else the request says.
+            done: is told the outcome; must not raise.
+            num_bytes: the size of the request: the rows of a large one are checked on a thread.
+        """
+        loop = asyncio.get_running_loop()
+        ticket = Ticket(loop, done)
+        if num_bytes > _SMALL_BODY_BYTES:
+            admitting = loop.run_in_executor(None, self._admit, items)
+            admitting.add_done_callback(functools.partial(self._enter_later, ticket, options))
+            return ticket
+        try:
+            self._enter(ticket, options, self._admit(items))
+        except CarpoolError as refusal:
+            loop.call_soon(ticket.finish, to_fault(refusal))
+        return ticket
+
+    async def call(self, items: Sequence[Any], options: CallOptions, *, num_bytes: int = 0) -> Answer:
+        """Run the rows of a request; being cancelled withdraws what still waits.
+
+        Args:
+            items: as for `submit`.
+            options: as for `submit`.
+            num_bytes: as for `submit`.
 
         Raises:
-            Fault: the model can't take a row, which is named.
+            CarpoolError: a row was refused or failed, which is named.
         """
-        if num_bytes <= _SMALL_BODY_BYTES:
-            return self._admit(items)
-        return await asyncio.to_thread(self._admit, items)
+        answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Outcome) -> None:
+            if not answered.done():  # cancelled in this very turn of the loop
+                answered.set_result(outcome)
+
+        ticket = self.submit(items, options, done, num_bytes=num_bytes)
+        try:
+            outcome = await answered
+        except asyncio.CancelledError:
+            ticket.cancel()
+            raise
+        if isinstance(outcome, CarpoolError):
+            raise outcome
+        return Answer(results=outcome, lengths=ticket.lengths)
 
     def _admit(self, items: Sequence[Any]) -> list[Admitted]:
+        """Check and prepare the rows of a request; safe on any thread."""
         admitted = []
         for row, item in enumerate(items):
             try:
-                admitted.append(self.model.admit(item))
+                admitted.append(item if isinstance(item, Admitted) else self.model.admit(item))
             except CarpoolError as error:
                 raise to_fault(error, position=row, num_items=len(items)) from error
         return admitted
 
-    async def run(
-        self,
-        rows: Sequence[Admitted],
-        receive: Receive,
-        *,
-        timeout_s: float | None = None,
-        priority: int = 0,
-        tenant: str = "",
-    ) -> list[Any]:
-        """Run the rows of a request, each an item among those of others.
+    def _enter_later(self, ticket: Ticket, options: CallOptions, admitting: asyncio.Future[list[Admitted]]) -> None:
+        """Enter rows that were checked on a thread; back on the loop."""
+        try:
+            rows = admitting.result()
+            if not ticket.cancelled():
+                self._enter(ticket, options, rows)
+        except CarpoolError as refusal:
+            ticket.finish(to_fault(refusal))
+        except Exception:
+            _logger.exception("unexpected failure, a fault in carpool or the model, in checking a request")
+            ticket.finish(Fault(FAILED, "the request could not be checked, unexpectedly: the server's log says how"))
 
-        Args:
-            rows: what `admit` gave.
-            receive: tells of the client that goes away.
-            timeout_s: after so long the answer is worth nothing; None takes the server's limit.
-            priority: higher goes sooner.
-            tenant: whose share of the capacity it uses.
-
-        Returns:
-            One result a row, in order.
+    def _enter(self, ticket: Ticket, options: CallOptions, rows: list[Admitted]) -> None:
+        """Let rows wait for their batches.
 
         Raises:
-            CarpoolError: a row was refused or failed, which is named.
-            ClientGone: nobody is left to answer.
+            CarpoolError: they are refused.
         """
-        deadline_s = timeout_s or self._request_timeout_s
-        futures = self.batcher.enqueue_all(rows, deadline_s=deadline_s, priority=priority, tenant=tenant)
-        return await settle(futures, receive)
+        ticket.lengths = tuple([row.length for row in rows])
+        items = self.batcher.submit(
+            rows,
+            ticket.handles(len(rows)),
+            deadline_s=options.timeout_s or self._request_timeout_s,
+            priority=options.priority,
+            tenant=options.tenant,
+        )
+        ticket.accepted(items, self.batcher.withdraw)
 
     def close(self, timeout_s: float) -> None:
         """Finish what was accepted, for so long, and let the model go."""
