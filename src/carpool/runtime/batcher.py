@@ -19,7 +19,8 @@ from carpool.runtime.dispatcher import Dispatcher
 from carpool.runtime.fit_policy import fit_policy, make_policy
 from carpool.runtime.misuse import naming_options, running_loop, unknown_options
 from carpool.runtime.worker import start_timekeeper, start_worker, work_until_closed
-from carpool.signals.events import Event, Sink
+from carpool.signals.events import Sink
+from carpool.signals.fan_out import FanOut
 from carpool.signals.metrics import Metrics
 
 WarmUp = Callable[[Model], Iterable[Sequence[Any]]]
@@ -73,7 +74,7 @@ class Batcher:
         self._cost = _never_raising(cost_model) if cost_model else AffineEstimator()
         self._num_workers = num_workers
         self._warm_up = warm_up
-        self._sink: Sink = self.metrics if sink is None else _Both(self.metrics, sink)
+        self.sinks = FanOut(self.metrics, *(() if sink is None else (sink,)))
         self._clock = SystemClock()
         self._dispatcher: Dispatcher | None = None
         self._threads: list[threading.Thread] = []
@@ -126,7 +127,7 @@ class Batcher:
             self.model.run([self.model.admit(item).payload for item in batch])
         self.policy = fit_policy(self.policy, self.model)
         former = BatchFormer(self.policy, self._cost, num_workers=self._num_workers)
-        return Dispatcher(former, self._clock, self._sink, deliver)
+        return Dispatcher(former, self._clock, self.sinks, deliver)
 
     def close(self, timeout_s: float | None = None) -> None:
         """Finish what was accepted, take nothing more, and let the model go.
@@ -369,17 +370,6 @@ def _never_raising(cost_model: TimeModel) -> TimeModel:
     """Return the form of a measured cost model that answers beyond its range too: a scheduler must go on."""
     clipped = getattr(cost_model, "clipped", None)
     return clipped() if clipped else cost_model
-
-
-class _Both:
-    """Tells two sinks."""
-
-    def __init__(self, first: Sink, second: Sink) -> None:
-        self._sinks = (first, second)
-
-    def record(self, event: Event) -> None:
-        for sink in self._sinks:
-            sink.record(event)
 
 
 def _seconds(deadline_s: object) -> float:
