@@ -11,7 +11,9 @@ The tree::
     |   `-- DeadlineExceeded   the deadline passed while waiting, or cannot be met
     |-- InvalidItem            this item can't join a batch
     |-- ModelError             the model raised, or returned what it must not
-    |   `-- WrongResultCount   it did not return one result an item, so that nobody knows whose they are
+    |   |-- WrongResultCount   it did not return one result an item, so that nobody knows whose they are
+    |   |-- WorkerDied         the process that ran it ended
+    |   `-- ModelHung          it did not return in time
     |-- OutOfMemory            the work does not fit, even alone
     |-- OutOfRange             a question beyond what was measured
     |-- BatcherClosed          work was handed to a batcher that is shut or shutting
@@ -69,6 +71,14 @@ class ModelError(CarpoolError):
 
 class WrongResultCount(ModelError):
     """The model did not return one result an item; the whole batch fails, since nobody knows whose the results are."""
+
+
+class WorkerDied(ModelError):
+    """The process that ran the model ended: by a signal, by its own exit, or by the system for want of memory."""
+
+
+class ModelHung(ModelError):
+    """A call of the model took longer than it may; it was ended where that can be done."""
 
 
 class OutOfMemory(CarpoolError):

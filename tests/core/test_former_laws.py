@@ -99,6 +99,17 @@ class FormerMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
+    def lose_the_worker(self, data: st.DataObject) -> None:
+        """A worker dies: no item is given up at the first time, and later only one that ran alone, or with its kin."""
+        batch = data.draw(st.sampled_from(self.running))
+        self.running.remove(batch)
+        is_first = batch.lineage is None or not batch.lineage.has_lost_worker
+        guilty = self.former.failed(batch, self.now, Fault.WORKER)
+        assert not (guilty and (is_first or len(batch.items) > 1))
+        self.ended += guilty
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
     def run_out_of_memory(self, data: st.DataObject) -> None:
         """A batch does not fit: only one that held a single item is given up."""
         batch = data.draw(st.sampled_from(self.running))

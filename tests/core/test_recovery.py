@@ -75,6 +75,41 @@ def test_fault_of_the_model_fails_the_batch_at_once() -> None:
     assert former.num_waiting == 0
 
 
+def test_batch_whose_worker_died_runs_again_whole_before_it_is_halved() -> None:
+    """Once: a worker that dies a second time makes the batch itself suspect."""
+    former = former_of(8)
+    sizes = []
+    for _ in range(4):
+        batch = dispatched(former).batch
+        sizes.append(len(batch.items))
+        former.failed(batch, 0.0, Fault.WORKER)
+        former.check_integrity()
+    assert sizes == [8, 8, 4, 2]
+
+
+@pytest.mark.parametrize("position", [0, 31, 63])
+def test_only_the_item_that_kills_its_worker_fails(position: int) -> None:
+    """63 of 64 are answered, after the second attempt and at most two calls a level of halving."""
+    former, failed, answered, num_deaths = former_of(64), [], [], 0
+    while isinstance(answer := former.poll(0.0), Dispatch):
+        items = answer.batch.items
+        if any(item.payload == position for item in items):
+            num_deaths += 1
+            failed += former.failed(answer.batch, 0.0, Fault.WORKER)
+        else:
+            former.succeeded(answer.batch, 0.0)
+            answered += items
+    assert ([item.payload for item in failed], len(answered), num_deaths) == ([position], 63, 8)
+    assert former.num_waiting == 0
+
+
+def test_single_item_whose_worker_dies_once_is_run_again() -> None:
+    """A worker that is killed from outside costs no answer."""
+    former = former_of(1)
+    assert former.failed(dispatched(former).batch, 0.0, Fault.WORKER) == []
+    assert len(former.failed(dispatched(former).batch, 0.0, Fault.WORKER)) == 1
+
+
 def test_parts_of_a_failed_batch_run_before_all_others() -> None:
     """Their reason says what they are."""
     former = former_of(4)

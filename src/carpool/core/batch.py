@@ -22,7 +22,7 @@ class Reason(enum.StrEnum):
     TIMER = "timer"
     """It waited for company for as long as that could pay."""
     BISECT = "bisect"
-    """It is part of a batch that failed, run again in smaller parts: to find the guilty item, or to fit into memory."""
+    """It is what is left of a batch that failed, run again, mostly in smaller parts: to find the guilty item, or to fit."""
 
 
 class Fault(enum.Enum):
@@ -32,6 +32,8 @@ class Fault(enum.Enum):
     """Perhaps one of its items: it is halved and run again, until the guilty one is found."""
     MEMORY = "memory"
     """Its size: it is halved and run again."""
+    WORKER = "worker"
+    """The worker that ran it died or was ended, perhaps for another cause: it is run again whole, once, then halved."""
     MODEL = "model"
     """The model itself: all of its items fail."""
 
@@ -68,6 +70,7 @@ class Lineage:
     num_failures_in_a_row: int
     most_failures_in_a_row: int
     is_probed: bool = False  # one item from the far end runs alone before the rest is given up
+    has_lost_worker: bool = False  # a worker died of it once: from the next time on it is the batch that is suspected
 
 
 @dataclass(frozen=True, slots=True)

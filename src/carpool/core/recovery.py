@@ -1,7 +1,8 @@
 """After a failure: find the guilty item, spare its batch-mates, and remember.
 
 A failed batch is halved and run again until the items that fail alone are found. Out of memory is no item's fault
-unless it runs alone: the batch is halved just so, and the budget keeps below what did not fit for a while.
+unless it runs alone: the batch is halved just so, and the budget keeps below what did not fit for a while. A worker may
+die for a cause outside of its batch, which therefore runs again whole once before any of its items is suspected.
 """
 
 from collections import OrderedDict, deque
@@ -37,9 +38,13 @@ class Recovery:
         fails as well, all that is left of the batch fails too.
         """
         lineage = batch.lineage or _lineage(len(batch.items))
+        if fault is Fault.WORKER and not lineage.has_lost_worker:
+            lineage.has_lost_worker = True
+            self._pieces.appendleft((batch.items, lineage))
+            return []
         lineage.num_failures_in_a_row += 1
         if len(batch.items) == 1:
-            if fault is Fault.ITEM:
+            if fault is not Fault.MEMORY:
                 self._suspect(batch.items[0].length)
             return batch.items + self._give_up(lineage)
         by_length = sorted(batch.items, key=lambda item: item.length)  # the shorter half is padded less
