@@ -22,7 +22,7 @@ class Reason(enum.StrEnum):
     TIMER = "timer"
     """It waited for company for as long as that could pay."""
     BISECT = "bisect"
-    """It is what is left of a batch that failed, run again, mostly in smaller parts: to find the guilty item, or to fit."""
+    """It is what is left of a batch that failed, run again, mostly in parts: to find the guilty item, or to fit."""
 
 
 class Fault(enum.Enum):

@@ -53,6 +53,8 @@ class NullModel:
         sleep: waits so many seconds.
     """
 
+    concurrent = True
+
     def __init__(
         self, base_s: float = 0.002, item_s: float = 0.00002, sleep: Callable[[float], None] = time.sleep
     ) -> None:

@@ -19,7 +19,7 @@ class FunctionModel(Model):
 
     Args:
         function: the callable, or a class whose instances are; an instance may have `load()`,
-            `check(item)`, `length(item)` and `examples`.
+            `check(item)`, `length(item)` and `examples`, and say `concurrent = True` where threads may share it.
         name: a short name.
         target: how to name it in messages.
         num_threads: PyTorch's threads, where the callable uses PyTorch; None leaves its choice.
@@ -60,6 +60,22 @@ class FunctionModel(Model):
     def has_length(self) -> bool:
         """Whether the target has a function `length`."""
         return self._hooks.has_length
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether threads may share it: a function, or what says so of itself."""
+        said = getattr(self._call or self._made_by, "concurrent", None)
+        return inspect.isroutine(self._call) if said is None else bool(said)
+
+    def load_admission(self) -> None:
+        """Make the instance where the target is a class, for its `check` and `length`; its `load()` is not called.
+
+        Raises:
+            ModelError: the user's code raised.
+        """
+        if self._made_by is not None and self._call is None:
+            self._call = calling(f"{self._target}()", self._made_by)
+            self._hooks = Hooks(self._call, self._target)
 
     def load(self) -> None:
         """Make the instance where the target is a class, and call its `load()` where it has one.

@@ -43,6 +43,29 @@ class ModelInfo:
     max_length: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a model was made, so that another one can be made like it: for another thread, device or process.
+
+    Args:
+        source: a TARGET, or the live object that was wrapped.
+        name: a short name.
+        target: how to name it in messages.
+        device: what was asked for, as PyTorch names devices; None where nothing was.
+        dtype: what was asked for.
+        num_threads: what was asked for.
+        is_independent: whether one that is made again shares nothing with the first: not so for a live instance.
+    """
+
+    source: Any
+    name: str | None = None
+    target: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    num_threads: int | None = None
+    is_independent: bool = True
+
+
 @dataclass(slots=True)
 class Admitted:
     """An item that passed validation, with its own share of the host's work done.
@@ -92,6 +115,9 @@ class Model(ABC):
     model is best loaded, warmed and run on the same one.
     """
 
+    recipe: Recipe | None = None
+    """How it was made; None where only whoever made it knows."""
+
     @property
     @abstractmethod
     def info(self) -> ModelInfo:
@@ -107,6 +133,11 @@ class Model(ABC):
         """The parts of `run`, or None where they cannot be told apart."""
         return None
 
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may call `run` at the same time; else each needs a model of its own."""
+        return False
+
     @abstractmethod
     def load(self) -> None:
         """Do the heavy work before the first call; a second call does nothing.
@@ -115,6 +146,16 @@ class Model(ABC):
             TargetError: what the target names is not a model that can be loaded.
             ModelError: the model's own code failed while loading.
         """
+
+    def load_admission(self) -> None:
+        """Do what `admit` needs, and no more: the model itself runs in another process.
+
+        Here it is all of `load`; a model whose weights are large had better do less.
+
+        Raises:
+            CarpoolError: as `load`.
+        """
+        self.load()
 
     @abstractmethod
     def admit(self, item: object) -> Admitted:

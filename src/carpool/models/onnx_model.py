@@ -108,6 +108,11 @@ class OnnxModel(Model):
         return any(None in its.shape for its in self._inputs)
 
     @property
+    def concurrent(self) -> bool:
+        """A session may be run by several threads at once."""
+        return True
+
+    @property
     def stages(self) -> Stages:
         """Stack, the graph, and split; transfers happen inside ONNX Runtime."""
         return self._stages

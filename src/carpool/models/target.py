@@ -10,7 +10,7 @@ from carpool.errors import ConfigError, TargetError
 from carpool.models import demo
 from carpool.models.function import FunctionModel, refuse_options, require_no_arguments
 from carpool.models.lookup import closest, files_nearby, names_in_source, object_in_file, object_in_module
-from carpool.models.model import Model
+from carpool.models.model import Model, Recipe
 from carpool.units import with_article
 
 if TYPE_CHECKING:
@@ -41,7 +41,14 @@ def load_target(
     """
     if num_threads is not None and num_threads < 1:
         raise ConfigError(f"num_threads is {num_threads}; it must be at least 1")
-    options = {"device": device, "dtype": dtype, "num_threads": num_threads}
+    options: dict[str, Any] = {"device": device, "dtype": dtype, "num_threads": num_threads}
+    model = _load_target(target, options)
+    is_independent = model.recipe is None or model.recipe.is_independent
+    model.recipe = Recipe(source=target, is_independent=is_independent, **options)
+    return model
+
+
+def _load_target(target: str, options: dict[str, Any]) -> Model:
     if target.startswith("demo:"):
         return _demo(target, options)
     path = Path(target)
@@ -56,7 +63,27 @@ def load_target(
         found = object_in_file(Path(head), name, target)
     else:
         found = object_in_module(head, name, target)
-    return wrap(found, name.rpartition(".")[2], target=target, device=device, dtype=dtype, num_threads=num_threads)
+    return wrap(found, name.rpartition(".")[2], target=target, **options)
+
+
+def remake(recipe: Recipe, *, device: str | None = None) -> Model:
+    """Make another model by the recipe of one.
+
+    Args:
+        recipe: how that one was made.
+        device: where the new one computes; None leaves what the recipe says.
+
+    Raises:
+        CarpoolError: as `load_target`.
+    """
+    return wrap(
+        recipe.source,
+        recipe.name,
+        target=recipe.target,
+        device=device or recipe.device,
+        dtype=recipe.dtype,
+        num_threads=recipe.num_threads,
+    )
 
 
 def wrap(
@@ -93,21 +120,27 @@ def wrap(
     if isinstance(obj, str | Path):
         return load_target(str(obj), device=device, dtype=dtype, num_threads=num_threads)
     name = name or _own_name(obj)
-    target = target or name
+    options: dict[str, Any] = {"device": device, "dtype": dtype, "num_threads": num_threads}
+    model = _wrap(obj, name, target or name, options)
+    model.recipe = Recipe(source=obj, name=name, target=target, is_independent=isinstance(obj, type), **options)
+    return model
+
+
+def _wrap(obj: Any, name: str, target: str, options: dict[str, Any]) -> Model:
     if isinstance(obj, type) and issubclass(obj, Model):
         require_no_arguments(obj, target)
         return obj()
     if _is_module(obj):  # then PyTorch is there
         from carpool.models.torch_model import TorchModel
 
-        return TorchModel(obj, name=name, target=target, device=device, dtype=dtype, num_threads=num_threads)
+        return TorchModel(obj, name=name, target=target, **options)
     if not callable(obj):
         raise TargetError(
             f"{target} is {with_article(type(obj).__name__)}, which can't be called; "
             "name a function, a class or an nn.Module"
         )
-    refuse_options(target, device=device, dtype=dtype)
-    return FunctionModel(obj, name=name, target=target, num_threads=num_threads)
+    refuse_options(target, device=options["device"], dtype=options["dtype"])
+    return FunctionModel(obj, name=name, target=target, num_threads=options["num_threads"])
 
 
 def _refuse_late_options(model: Model, **options: object) -> None:

@@ -88,6 +88,11 @@ class TorchModel(Model):
         """Stack, transfer, the module, and back."""
         return self._stages
 
+    @property
+    def concurrent(self) -> bool:
+        """In evaluation mode a module changes nothing of its own, unless it says `concurrent = False`."""
+        return bool(getattr(self._module or self._made_by, "concurrent", True))
+
     def load(self) -> None:
         """Make the module where the target is a class, and put it on its device in evaluation mode.
 
