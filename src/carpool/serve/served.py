@@ -67,6 +67,7 @@ class Served:
         )
         self.signature = Signature()
         self.machine: Machine | None = None  # known once the model is loaded
+        self.num_admitting = 0  # requests whose rows are being checked on a thread, and do not wait yet
         self._request_timeout_s = request_timeout_s or None
 
     def start(self) -> None:
@@ -89,14 +90,19 @@ class Served:
         """Whether requests are answered."""
         return self.batcher.ready
 
+    @property
+    def failure(self) -> Exception | None:
+        """What stopped it, or kept it from starting; None while all is well."""
+        return self.batcher.failure
+
     def check_ready(self) -> None:
         """Refuse requests that can't be answered now.
 
         Raises:
             Fault: the model is still loading, or has failed.
         """
-        if self.batcher.failure is not None:
-            raise Fault(UNAVAILABLE, f"the model {self.name!r} has failed: {self.batcher.failure}")
+        if self.failure is not None:
+            raise Fault(UNAVAILABLE, f"the model {self.name!r} has failed: {self.failure}")
         if not self.batcher.ready:
             raise Fault(UNAVAILABLE, f"the model {self.name!r} is loading: come back soon", retry_after_s=_LOADING_S)
 
@@ -166,6 +172,7 @@ class Served:
         loop = asyncio.get_running_loop()
         ticket = Ticket(loop, done)
         if num_bytes > _SMALL_BODY_BYTES:
+            self.num_admitting += 1
             admitting = loop.run_in_executor(None, self._admit, items)
             admitting.add_done_callback(functools.partial(self._enter_later, ticket, options))
             return ticket
@@ -214,6 +221,7 @@ class Served:
 
     def _enter_later(self, ticket: Ticket, options: CallOptions, admitting: asyncio.Future[list[Admitted]]) -> None:
         """Enter rows that were checked on a thread; back on the loop."""
+        self.num_admitting -= 1
         try:
             rows = admitting.result()
             if not ticket.cancelled():
