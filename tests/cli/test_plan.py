@@ -124,11 +124,12 @@ def test_an_impossible_objective_exits_1_with_the_nearest_plan(file: Path, capsy
     assert "Not every objective can be kept" in (file.parent / "plan.html").read_text()
 
 
-def test_plans_in_one_folder_keep_a_page_each(file: Path) -> None:
-    """Named after their settings."""
-    assert main(["plan", str(file), "--rate", "60", *SHORT, "--out", str(file.parent / "x.toml")]) == 0
+@pytest.mark.parametrize(("out", "page"), [("x", "x"), ("report", "plan")])
+def test_plans_in_one_folder_keep_a_page_each(file: Path, out: str, page: str) -> None:
+    """Named after their settings, but never over the profile's own report."""
+    assert main(["plan", str(file), "--rate", "60", *SHORT, "--out", str(file.parent / f"{out}.toml")]) == 0
     names = {path.name for path in file.parent.iterdir()}
-    assert names == {"profile.json", "x.toml", "x.html", "x-latency.png", "x-memory.png"}
+    assert names == {"profile.json", f"{out}.toml", f"{page}.html", f"{page}-latency.png", f"{page}-memory.png"}
 
 
 @pytest.mark.parametrize(

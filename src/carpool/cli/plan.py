@@ -181,7 +181,8 @@ def write(made: Plan, source: Source, load: Workload, out: Path) -> list[Path]:
         f"{machine.platform}, {source.profile.created_at}."
     )
     try:
-        stem = "plan" if out.stem == "carpool" else out.stem  # several plans in one folder keep a page each
+        # Several plans in one folder keep a page each; `report.html` there is the profile's.
+        stem = "plan" if out.stem in {"carpool", "report"} else out.stem
         return [out, *write_pages(made, out.parent, footer, stem=stem)]
     except OSError as error:
         raise ConfigError(f"the page can't be written beside {out} ({error}): name another place with --out") from None
