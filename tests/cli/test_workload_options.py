@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from carpool.cli.workload_options import ARRIVALS, arrival_options, workload_options
 from carpool.config.settings import load_settings
-from carpool.config.tables import WorkloadTable
+from carpool.config.workload_keys import WorkloadTable
 from carpool.plan.workload_table import from_settings
 
 if TYPE_CHECKING:

@@ -300,3 +300,76 @@ def test_a_stronger_layer_displaces_what_has_no_meaning_beside_it(
 def test_a_workload_that_is_none_is_named_with_its_key(tmp_path: Path, text: str, message: str) -> None:
     """As are a hash that is none, and no workers."""
     assert message in refusal(path=written(tmp_path, text))
+
+
+PIPELINE = """
+[pipeline]
+steps = ["clean", "embed"]
+[model]
+versions = [1, 3]
+warm_up = "5s"
+[server]
+watch = "2s"
+strict = true
+[step.clean]
+target = "steps.py:clean"
+[step.clean.policy]
+max_batch_size = 128
+max_wait = "1ms"
+"""
+
+
+def test_the_steps_of_a_pipeline_have_policies_of_their_own(tmp_path: Path) -> None:
+    """What a step's table leaves out is as by default, not as the file's own policy; what it shares is the model's."""
+    settings = load_settings(written(tmp_path, f"{PIPELINE}\n[policy]\nmax_batch_size = 7\n"))
+    assert settings.steps == ("clean", "embed")
+    clean = settings.own_steps["clean"]
+    assert (clean.model.target, clean.model.num_workers, clean.model.warm_up_s) == ("steps.py:clean", 1, 5.0)
+    assert clean.policy == Policy(max_batch_size=128, max_wait_s=0.001)
+    assert set(settings.own_steps) == {"clean"}
+    assert (settings.model.versions, settings.server.watch_s, settings.server.strict) == ((1, 3), 2.0, True)
+
+
+def test_an_earlier_file_wins_over_a_later_one(tmp_path: Path) -> None:
+    """As a model's own over that of its repository; tables given by hand win over all, flags included."""
+    own, shared = tmp_path / "own.toml", tmp_path / "shared.toml"
+    own.write_text("[policy]\nmax_batch_size = 2\n")
+    shared.write_text("[policy]\nmax_batch_size = 3\nmax_queue = 4\n")
+    policy = load_settings([own, shared]).policy
+    assert (policy.max_batch_size, policy.max_queue) == (2, 4)
+    tables = {"policy": {"max_batch_size": 9}}
+    settings = load_settings([own, shared], flags={"policy.max_batch_size": 5}, tables=tables, tables_from="the load")
+    assert settings.policy.max_batch_size == 9
+    assert refusal(tables={"polcy": {}}, tables_from="the load").startswith("the load: unknown key 'polcy': did you")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[model]\nversions = 'some'\n", "model.versions is 'some'; it must be one of all or a whole number of at"),
+        ("[model]\nversions = 0\n", "model.versions is 0; it must be one of all or a whole number of at least 1"),
+        ("[server]\nstrict = 'maybe'\n", "server.strict is 'maybe'; it must be true or false"),
+        ("[pipeline]\nsteps = 'all'\n", "pipeline.steps is 'all'; it must be a list, each part text"),
+        ("[step.a]\ntarget = 'x'\n", "step.a is no step of the pipeline: name it in [pipeline] steps, which has none"),
+        ("[pipeline]\nsteps = ['a']\n[step.a]\ntarget = 3\n", "step is {'a': {'target': 3}}; it must be a table, each"),
+        ("[pipeline]\nsteps = ['a']\n[step.a]\ntargt = 'x'\n", "unknown key 'step.a.targt': did you mean 'target'?"),
+        (
+            "[pipeline]\nsteps = ['a']\n[step.a]\ntarget = 'x'\n[step.a.policy]\nmax_wait = 'soon'\n",
+            "step.a.policy: max_wait: 'soon' is not a duration",
+        ),
+        (
+            "[pipeline]\nsteps = ['a']\n[step.a]\ntarget = 'x'\n[step.a.policy]\nlength_buckets = [2, 1]\n",
+            "step.a.policy: length_buckets is [2, 1]",
+        ),
+        ("step = 3\n", "step is 3: it must be a table, [step]"),
+    ],
+)
+def test_a_pipeline_that_is_none_is_named_with_its_key(tmp_path: Path, text: str, message: str) -> None:
+    """As are the versions of a repository."""
+    assert message in refusal(path=written(tmp_path, text))
+
+
+def test_the_environment_sets_truth_values_and_versions() -> None:
+    """As text."""
+    settings = load_settings(environ={"CARPOOL_SERVER_STRICT": "true", "CARPOOL_MODEL_VERSIONS": "2"})
+    assert (settings.server.strict, settings.model.versions) == (True, 2)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
-    from carpool.config.tables import Leaf
+    from carpool.config.leaf import Leaf
 
 PREFIX = "CARPOOL_"
 # Ours, and no settings: what shows a traceback.
@@ -30,12 +30,12 @@ def settings_in(environ: Mapping[str, str], leaves: Iterable[Leaf]) -> dict[str,
 
     Args:
         environ: Every variable.
-        leaves: The keys that there are; tenants can't be set so.
+        leaves: The keys that there are; tables with names of the user's own can't be set so.
 
     Raises:
         ConfigError: A variable is like one of ours, which is named.
     """
-    known = {leaf.variable: leaf.key for leaf in leaves if leaf.key != "tenants"}
+    known = {leaf.variable: leaf.key for leaf in leaves if not leaf.is_table}
     tables = {key.partition(".")[0].upper() for key in known.values() if "." in key}
     found: dict[str, str] = {}
     for name, text in environ.items():

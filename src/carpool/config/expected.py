@@ -36,6 +36,10 @@ def _words(kind: inspect.Type) -> str:
             words = f"one of {', '.join(map(str, kind.values))}"
         case inspect.VarTupleType():
             words = f"a list, each part {_words(kind.item_type)}"
+        case inspect.BoolType():
+            words = "true or false"
+        case inspect.DataclassType():
+            words = "a table of its own keys"
         case inspect.DictType():
             words = f"a table, each value {_words(kind.value_type)}"
         case _:

@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from carpool.config.leaf import BESIDE, Buckets, Count, Leaf, Name, Sha256, leaves_of, some
+from carpool.config.workload_keys import WorkloadTable
 from carpool.core.policy import Policy
-from carpool.errors import ConfigError
 from carpool.units import parse_bytes, parse_duration_s
 
 _DEFAULTS = Policy()
-
-Parse: TypeAlias = Callable[[Any], Any]
-"""What turns the text of a duration or a size into a number; it stands in a key's annotation."""
-
-Count: TypeAlias = Annotated[int, Meta(ge=1)]
-Buckets: TypeAlias = tuple[Count, ...]
-Name: TypeAlias = Annotated[str, Meta(min_length=1)]
-Positive: TypeAlias = Annotated[float, Meta(gt=0)]
-Sha256: TypeAlias = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-Process: TypeAlias = Literal["poisson", "gamma", "constant", "on-off", "daily"]
-
-BESIDE: Final = "beside"
-"""Stands in the annotation of a key that names a file, which is sought beside the `carpool.toml` that names it."""
-
-
-def _some(parse: Parse, problem: str = "would refuse every request") -> Parse:
-    """Return a reader that refuses nothing at all, and says what the problem with it is."""
-
-    def read(value: Any) -> Any:
-        found = parse(value)
-        if not found:
-            raise ConfigError(f"{value!r} {problem}; it must be above 0")
-        return found
-
-    return read
-
-
-_length_of_time_s = _some(parse_duration_s, "is no time at all")
-
-
-def _shares(value: Mapping[str, float]) -> dict[int, float]:
-    """Read shares by priority, which stands as text in a file: TOML has no other keys."""
-    other = [priority for priority in value if not re.fullmatch(r"-?\d{1,9}", priority)]
-    if other:
-        raise ConfigError(f"{other[0]!r} is no priority; it must be a whole number such as 0 or 5")
-    return {int(priority): share for priority, share in value.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +39,18 @@ class ModelTable:
         Count | None, Meta(description="threads of one operation on a CPU; by default one for each core")
     ] = None
     num_workers: Annotated[Count, Meta(description="copies of the model that run batches beside each other")] = 1
+    warm_up: Annotated[
+        str | float,
+        Meta(description="longest that running every shape of batch once may take before it is ready; 0 runs none"),
+        parse_duration_s,
+    ] = "30s"
+    versions: Annotated[
+        Literal["all"] | Count | tuple[Count, ...],
+        Meta(
+            description="of a model repository: how many of the highest versions are served, `all`, or a list of those "
+            "that are"
+        ),
+    ] = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,19 +103,26 @@ class ServerTable:
         "127.0.0.1"
     )
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
-    max_body: Annotated[str | int, Meta(description="largest body of a request that is read"), _some(parse_bytes)] = (
+    max_body: Annotated[str | int, Meta(description="largest body of a request that is read"), some(parse_bytes)] = (
         "16MiB"
     )
     request_timeout: Annotated[
         str | float,
         Meta(description="deadline of a request that brings none, from its arrival"),
-        _some(parse_duration_s),
+        some(parse_duration_s),
     ] = "60s"
     drain_timeout: Annotated[
         str | float,
         Meta(description="how long accepted requests may take to finish once asked to stop"),
         parse_duration_s,
     ] = "30s"
+    num_loading: Annotated[Count, Meta(description="models that load at a time; 1 where memory is short")] = 4
+    strict: Annotated[bool, Meta(description="whether to end where one of several models can't be loaded")] = False
+    watch: Annotated[
+        str | float,
+        Meta(description="how often to look for changed files, which are then loaded anew; 0 waits for SIGHUP"),
+        parse_duration_s,
+    ] = "0s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,79 +141,29 @@ class ObjectiveTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadTable:
-    """`[workload]`: what arrives. Plans are made for it and verified with it; a server takes what comes."""
+class PipelineTable:
+    """`[pipeline]`: models that run one after the other, each behind a batcher of its own."""
 
-    rate: Annotated[
-        Positive | None, Meta(description="mean items a second; a trace is played as fast as gives this rate")
-    ] = None
-    arrivals: Annotated[
-        Process | None,
-        Meta(description="`poisson`, `gamma`, `constant`, `on-off` or `daily`; by default `poisson`, or a trace's own"),
-    ] = None
-    burstiness: Annotated[
-        Positive | None,
-        Meta(
-            description="of `gamma`: squared coefficient of variation of the gaps; 1 is Poisson, above is burstier; "
-            "by default 4"
-        ),
-    ] = None
-    on: Annotated[
-        str | float | None,
-        Meta(description="of `on-off`: length of a burst; one begins every `on` and `off` together; by default 1s"),
-        _length_of_time_s,
-    ] = None
-    off: Annotated[
-        str | float | None,
-        Meta(description="of `on-off`: silence after a burst; by default 1s"),
-        parse_duration_s,
-    ] = None
-    peak_to_mean: Annotated[
-        Annotated[float, Meta(ge=1, le=2)] | None,
-        Meta(description="of `daily`: highest rate over the mean, 1 to 2; by default 1.5"),
-    ] = None
-    period: Annotated[
-        str | float | None,
-        Meta(description="of `daily`: length of a day; by default 24h"),
-        _length_of_time_s,
-    ] = None
-    trace: Annotated[
-        str | None,
-        Meta(description="recorded arrivals to replay: CSV, JSONL or Carpool's own events; by default none"),
-        BESIDE,
-    ] = None
-    trace_start: Annotated[
-        str | float | None,
-        Meta(description="where in the trace to begin, as recorded; by default at its first arrival"),
-        parse_duration_s,
-    ] = None
-    trace_duration: Annotated[
-        str | float | None,
-        Meta(description="how much of the trace to use, as recorded; by default to its end"),
-        _length_of_time_s,
-    ] = None
-    speed: Annotated[
-        Positive | None, Meta(description="how many times as fast as recorded to play the trace; by default 1")
-    ] = None
-    lengths: Annotated[
-        Buckets,
-        Meta(description="tokens of typical items, each as likely; empty: the trace's own, or the profile's examples"),
+    steps: Annotated[
+        tuple[Name, ...],
+        Meta(description="names of the steps in order, each a table `[step.NAME]` or a model of the repository"),
     ] = ()
-    deadline: Annotated[
-        str | float | None,
-        Meta(description="time after which an answer is worth nothing; by default none"),
-        _length_of_time_s,
-    ] = None
-    patience: Annotated[
-        str | float | None,
-        Meta(description="time after which a client that still waits goes away; by default none"),
-        _length_of_time_s,
-    ] = None
-    priorities: Annotated[
-        dict[str, Positive],
-        Meta(description='shares of the items by priority, such as `"5" = 0.1`; empty: all of priority 0'),
-        _shares,
-    ] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTable:
+    """`[step.NAME]`: one step of a pipeline."""
+
+    target: Annotated[Name, Meta(description="what to run, as `model.target`")]
+    device: Annotated[str | None, Meta(description="as `model.device`")] = None
+    dtype: Annotated[str | None, Meta(description="as `model.dtype`")] = None
+    num_threads: Annotated[Count | None, Meta(description="as `model.num_threads`")] = None
+    num_workers: Annotated[Count, Meta(description="as `model.num_workers`")] = 1
+    policy: PolicyTable = field(default_factory=PolicyTable)
+
+    def model_keys(self) -> dict[str, Any]:
+        """Return the keys that are also those of `[model]`."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "policy"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,61 +184,15 @@ class SettingsFile:
     server: ServerTable = field(default_factory=ServerTable)
     objective: ObjectiveTable = field(default_factory=ObjectiveTable)
     workload: WorkloadTable = field(default_factory=WorkloadTable)
+    pipeline: PipelineTable = field(default_factory=PipelineTable)
+    step: Annotated[
+        dict[str, StepTable], Meta(description="steps of a pipeline by name: a `target`, and a `policy` of its own")
+    ] = field(default_factory=dict)
     tenants: Annotated[
         dict[str, float], Meta(description="shares of the tenants by name, such as `paid = 4.0`; 1 where not named")
     ] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leaf:
-    """One key that takes a value.
-
-    Args:
-        key: Its dotted path, such as `policy.max_wait`.
-        annotation: The type it is converted to, limits included.
-        default: Its value where none is given, as it would be written.
-        description: What it means.
-        parse: Turns a duration or a size into a number; None where the value is meant as it is.
-        beside: Whether it names a file, sought beside the `carpool.toml` that names it.
-    """
-
-    key: str
-    annotation: Any
-    default: Any
-    description: str
-    parse: Parse | None
-    beside: bool = False
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that sets it."""
-        return f"CARPOOL_{self.key.replace('.', '_').upper()}"
-
-
 def leaves() -> tuple[Leaf, ...]:
     """Return every key of `carpool.toml` that takes a value, in the order of its tables."""
-    return tuple(_leaves_of(SettingsFile(), ""))
-
-
-def _leaves_of(table: Any, prefix: str) -> list[Leaf]:
-    hints: Mapping[str, Any] = get_type_hints(type(table), include_extras=True)
-    found: list[Leaf] = []
-    for one in fields(table):
-        value, annotation = getattr(table, one.name), hints[one.name]
-        if is_dataclass(value):
-            found += _leaves_of(value, f"{prefix}{one.name}.")
-        elif get_origin(annotation) is Annotated:
-            found.append(_leaf(f"{prefix}{one.name}", annotation, value))
-    return found
-
-
-def _leaf(key: str, annotation: Any, default: Any) -> Leaf:
-    extras = get_args(annotation)[1:]
-    return Leaf(
-        key=key,
-        annotation=annotation,
-        default=default,
-        description="; ".join(extra.description for extra in extras if isinstance(extra, Meta) and extra.description),
-        parse=next((extra for extra in extras if callable(extra)), None),
-        beside=BESIDE in extras,
-    )
+    return tuple(leaves_of(SettingsFile()))

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from carpool.config.policy_keys import policy_table, write_duration
 from carpool.config.toml_text import to_toml
-from carpool.core.policy import Policy
 from carpool.plan.words import among, describe_setup
-from carpool.units import format_count, format_duration, parse_duration_s
+from carpool.units import format_count, format_duration
 
 if TYPE_CHECKING:
     from carpool.plan.plan import Plan
-
-# Policy's names that are written without their unit, because the value has it.
-_NAMES = MappingProxyType(
-    {
-        "max_wait_s": "max_wait",
-        "patience_s": "patience",
-        "ageing_s": "ageing",
-        "memory_limit_bytes": "memory_limit",
-    }
-)
-_ALWAYS = frozenset({"max_batch_size", "max_wait_s"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,28 +64,8 @@ def settings_text(plan: Plan, origin: Origin) -> str:
     )
 
 
-def policy_table(policy: Policy) -> dict[str, object]:
-    """Return the keys of `[policy]`: those that a plan is about, and whatever is not as by default.
-
-    >>> policy_table(Policy(max_batch_size=16, max_wait_s=0.002, look_ahead=64))
-    {'max_batch_size': 16, 'max_wait': '2ms', 'look_ahead': 64}
-    """
-    default, found = Policy(), {}
-    for field in fields(Policy):
-        value = getattr(policy, field.name)
-        if field.name != "tenant_weights" and (field.name in _ALWAYS or value != getattr(default, field.name)):
-            found[_NAMES.get(field.name, field.name)] = _duration(value) if field.name.endswith("_s") else value
-    return found
-
-
-def _duration(seconds: float) -> str | float:
-    """Write a duration as people do where that is exact, else as seconds."""
-    text = f"{seconds * 1e3:.6g}ms" if 0 < seconds < 1 else f"{seconds:.6g}s"
-    return text if parse_duration_s(text) == seconds else seconds
-
-
 def _objectives(plan: Plan) -> dict[str, object]:
-    return {f"p{one.quantile * 100:g}": _duration(one.latency_s) for one in plan.objectives}
+    return {f"p{one.quantile * 100:g}": write_duration(one.latency_s) for one in plan.objectives}
 
 
 def _comment(plan: Plan) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from carpool.config.keys import check_keys
 from carpool.config.settings import load_settings
-from carpool.config.tables import WorkloadTable
+from carpool.config.workload_keys import WorkloadTable
 from carpool.errors import ConfigError
 from carpool.plan.process import Arrivals, Constant, Daily, Gamma, OnOff, Poisson, Replay
 from carpool.plan.trace import read_trace
