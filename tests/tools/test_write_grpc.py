@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import tritonclient.grpc
 from google.protobuf import descriptor_pool
-from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from carpool.serve.grpc import messages
 from tools.write_grpc import DIRECTORY, written
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import Descriptor, FileDescriptor
 
 
 def test_the_committed_messages_are_what_the_definition_gives() -> None:
