@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := torch,serve,grpc,onnx,otel,dev
 
-.PHONY: help setup demo test check bench test-system docs
+.PHONY: help setup demo test check bench fuzz test-system docs
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ check: $(READY) ## Style, types, layers, documentation and its examples
 test-system: $(READY) ## Run the tests that need a browser and wrk
 	@./tools/need_programs chromium wrk
 	@$(BIN)/python -m pytest -q tests/system
+
+fuzz: $(READY) ## Fuzz everything that reads what clients send, at length
+	@CARPOOL_HYPOTHESIS=long $(BIN)/python -m pytest -q tests/serve/fuzz
 
 bench: $(READY) ## Run every benchmark, one after another; each ends in one line of JSON
 	@for script in benchmarks/*.py; do \

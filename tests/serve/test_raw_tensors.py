@@ -111,18 +111,3 @@ def test_numbers_are_not_copied_where_the_bytes_lie_straight() -> None:
 def test_bytes_that_do_not_fit_are_refused(datatype: str, shape: list[int], data: bytes, said: str) -> None:
     """The message has what was found and what was expected, and nothing is made room for first."""
     assert said in refusal(datatype, shape, data)
-
-
-@given(
-    datatype=st.sampled_from([*NUMPY, "", "FP8"]),
-    shape=st.lists(st.integers(0, 3) | st.integers(), max_size=4),
-    data=st.binary(max_size=40),
-)
-def test_whatever_the_bytes_are_they_are_read_or_refused(datatype: str, shape: list[int], data: bytes) -> None:
-    """Nothing but a 400 ever comes of it."""
-    try:
-        array = read_raw(datatype, shape, data, name="x")
-    except Fault as fault:
-        assert fault.status == 400  # noqa: PT017 - either way out is right
-    else:
-        assert array.shape == tuple(shape)

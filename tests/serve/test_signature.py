@@ -58,7 +58,9 @@ def test_single_tensors_are_described(
         ({"a": 1}, {"b": 1}),
         (np.zeros(2, complex),),
         ([1.0], np.zeros(1)),
-        (b"bytes",),
+        ([b"bytes", "text"],),
+        (b"bytes", "text"),
+        (np.array([None, 1], object),),
     ],
 )
 def test_what_is_no_tensor_is_not_described(values: tuple[Any, ...]) -> None:

@@ -15,7 +15,7 @@ import carpool
 from carpool.serve import oip, openai
 from carpool.serve.call import CallOptions
 from carpool.serve.exchange import OK, Endpoint, Exchange, Reply, unless_gone
-from carpool.serve.faults import NOT_FOUND, UNAVAILABLE, Fault, bad_request
+from carpool.serve.faults import NOT_FOUND, UNAVAILABLE, Fault
 from carpool.serve.served import Served, tensor_names
 from carpool.signals.export import prometheus_page
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
+VERSION = "1"
 _PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
 _encode = msgspec.json.Encoder().encode
@@ -107,9 +108,9 @@ class _Offer:
 
     def _of_path(self, exchange: Exchange) -> Served:
         served = self._named(exchange.model)
-        version = exchange.scope["path_params"].get("version", oip.VERSION)
-        if version != oip.VERSION:
-            raise Fault(NOT_FOUND, f"the model {served.name!r} has no version {version[:60]!r}: it has {oip.VERSION}")
+        version = exchange.scope["path_params"].get("version", VERSION)
+        if version != VERSION:
+            raise Fault(NOT_FOUND, f"the model {served.name!r} has no version {version[:60]!r}: it has {VERSION}")
         return served
 
     # ------------------------------------------------------------------------------------------- health
@@ -136,22 +137,31 @@ class _Offer:
     async def metadata(self, exchange: Exchange) -> Reply:
         served = self._of_path(exchange)
         served.check_ready()
-        return Reply(oip.write_metadata(served.name, served.model.info.kind, served.signature))
+        return Reply(oip.write_metadata(served.name, [VERSION], served.model.info.kind, served.signature))
 
     async def infer(self, exchange: Exchange) -> Reply:
         served = self._of_path(exchange)
         served.check_ready()
-        if exchange.header(b"inference-header-content-length"):
-            raise bad_request("the body holds binary tensors, which are not read here: send all data as JSON")
-        call = oip.parse_request(exchange.body, served.signature, max_rows=served.max_rows)
+        json_bytes = exchange.header(b"inference-header-content-length")
+        call = oip.parse_request(exchange.body, served.signature, max_rows=served.max_rows, json_bytes=json_bytes)
         options = CallOptions(
             timeout_s=call.timeout_s, priority=call.priority, tenant=exchange.header(b"x-tenant"), request_id=call.id
         )
         asked = served.call(call.items, options, num_bytes=len(exchange.body))
         results = (await unless_gone(asked, exchange.receive)).results
         _, output_name = tensor_names(served.model.info.kind)
-        body = oip.write_answer(call, results, model=served.name, output_name=output_name, signature=served.signature)
-        return Reply(body)
+        written = oip.write_answer(
+            call,
+            results,
+            model=served.name,
+            version=VERSION,
+            output_name=output_name,
+            signature=served.signature,
+        )
+        if written.json_bytes is None:
+            return Reply(written.body)
+        headers = [(b"inference-header-content-length", b"%d" % written.json_bytes)]
+        return Reply(written.body, headers=headers, content_type=b"application/octet-stream")
 
     # -------------------------------------------------------------------------------------------- OpenAI
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from carpool.serve.datatypes import BYTES, NUMPY, Array, datatype_of
+from carpool.serve.datatypes import BF16, BYTES, NUMPY, Array, datatype_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ Form: TypeAlias = Literal["scalar", "list", "array", "tensor"]
 Container: TypeAlias = Literal["one", "dict", "tuple"]
 """What an item or result is made of: one tensor, several by name, or several in order."""
 
-_PLAIN: tuple[type, ...] = (bool, int, float, str)
+_PLAIN: tuple[type, ...] = (bool, int, float, str, bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +29,14 @@ class Field:
         datatype: as the protocol names it, such as `FP32`.
         shape: of one row, without the batch; -1 where rows differ; () for a single value.
         form: what the model takes it as.
+        as_bytes: whether an element of BYTES is Python's bytes for the model, rather than a text.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     form: Form
+    as_bytes: bool = False
 
     @property
     def declared_shape(self) -> tuple[int, ...]:
@@ -118,27 +120,47 @@ def _field(value: Any, name: str) -> Field | None:
     datatype = None if array is None else datatype_of(array)
     if array is None or datatype is None:
         return None
-    return Field(name=name, datatype=datatype, shape=array.shape, form=_form(value))
+    as_bytes = array.dtype.kind == "O"
+    datatype = BF16 if _is_bfloat16(value) else datatype
+    return Field(name=name, datatype=datatype, shape=array.shape, form=_form(value), as_bytes=as_bytes)
 
 
 def to_array(value: Any) -> Array | None:
-    """Turn a number, a text, (nested) lists of them, or an array into an array; None where it is none of these."""
+    """Turn a number, a text, bytes, (nested) lists of them, or an array into an array; None for anything else.
+
+    Bytes become an array of objects, since numpy's own type for them loses zeros at their end; bfloat16 becomes
+    float32, which holds each of its values.
+    """
     if _is_tensor(value):
-        value = value.detach().cpu().numpy()
-    if not isinstance(value, np.ndarray | np.generic | list | tuple | bool | int | float | str):
+        value = (value.float() if _is_bfloat16(value) else value).detach().cpu().numpy()
+    if not isinstance(value, np.ndarray | np.generic | list | tuple | bool | int | float | str | bytes):
         return None
     try:
         array = np.asarray(value)
+        array = np.asarray(value, object) if array.dtype.kind == "S" else array
     except (ValueError, OverflowError):  # ragged, or beyond 64 bits
         return None
+    if array.dtype.kind == "O":
+        return _of_one_kind(array)
     mixed = array.dtype.kind == "U" and not _all_text(value)
     return None if mixed or array.dtype.kind not in "biufU" else array
+
+
+def _of_one_kind(objects: Array) -> Array | None:
+    kinds = set(map(type, objects.reshape(-1).tolist()))
+    if kinds == {bytes}:
+        return objects
+    return objects.astype(np.str_) if kinds == {str} else None
 
 
 def _all_text(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(_all_text(part) for part in value)
     return isinstance(value, str | np.ndarray)
+
+
+def _is_bfloat16(value: Any) -> bool:
+    return str(getattr(value, "dtype", "")) == "torch.bfloat16"
 
 
 def _is_tensor(value: Any) -> bool:
@@ -163,7 +185,8 @@ def _merge(one: Shape | None, other: Shape | None) -> Shape | None:
 
 
 def _merge_fields(one: Field, other: Field) -> Field | None:
-    alike = one.name == other.name and one.form == other.form and len(one.shape) == len(other.shape)
+    alike = (one.name, one.form, one.as_bytes) == (other.name, other.form, other.as_bytes)
+    alike = alike and len(one.shape) == len(other.shape)
     if not alike or (BYTES in (one.datatype, other.datatype) and one.datatype != other.datatype):
         return None
     shape = tuple(a if a == b else -1 for a, b in zip(one.shape, other.shape, strict=True))

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from carpool.loadgen.http import Requests
+from carpool.serve.oip_parameters import priority_level
 from carpool.verify.texts import TextsOfLength
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def encode(document: dict[str, Any], deadline_s: float, priority: int) -> bytes:
     """Write a request, with a deadline in seconds (infinite for none) and a priority (0 for none)."""
     parameters: dict[str, int] = {}
     if priority:
-        parameters["priority"] = priority
+        parameters["priority"] = priority_level(priority)
     if deadline_s < math.inf:
         parameters["timeout"] = max(1, round(deadline_s * 1e6))
     whole = {**document, "parameters": parameters} if parameters else document
