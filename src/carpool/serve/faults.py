@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BAD_REQUEST = 400
+UNAUTHORIZED = 401
 NOT_FOUND = 404
 TOO_LARGE = 413
 TOO_MANY = 429
@@ -60,9 +61,9 @@ class Fault(CarpoolError):
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers that tell when to come back."""
+        """The headers that tell when to come back, or how to show who one is."""
         if self.retry_after_s is None:
-            return []
+            return [(b"www-authenticate", b"Bearer")] if self.status == UNAUTHORIZED else []
         # The whole seconds are HTTP's; OpenAI's clients read the milliseconds first.
         milliseconds = max(1, math.ceil(1000 * self.retry_after_s))
         return [

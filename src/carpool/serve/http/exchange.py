@@ -63,7 +63,9 @@ class Stream(Protocol):
 class Channel(Protocol):
     """What carries an exchange: a connection, or another server that calls us."""
 
-    draining: bool
+    @property
+    def draining(self) -> bool:
+        """Whether the server has been asked to stop."""
 
     def new_id(self) -> str:
         """Make a name for a request."""
@@ -74,7 +76,7 @@ class Channel(Protocol):
     async def stream(self, exchange: Exchange, status: int, headers: Headers, content_type: bytes) -> Stream:
         """Begin an answer that is sent while it is made."""
 
-    def abort(self, exchange: Exchange) -> None:
+    def break_off(self, exchange: Exchange) -> None:
         """Break off an answer that has begun, so that the client does not take it for the whole."""
 
 
@@ -146,16 +148,28 @@ class Exchange:
         """
         return self._headers.get(name, b"").decode("latin-1")
 
+    def raw_header(self, name: bytes) -> bytes:
+        """Return a header as it came; empty where it is not there.
+
+        Args:
+            name: in lower case.
+        """
+        return self._headers.get(name, b"")
+
     @property
     def id(self) -> str:
         """What the request is called in logs, traces and the answer: by the client's X-Request-Id, or by us."""
         if not self._id:
-            self._id = self.given_id or self._channel.new_id()
+            self._id = self._given_id() or self._channel.new_id()
         return self._id
 
     @property
-    def given_id(self) -> str:
-        """The client's own X-Request-Id, if it is fit to be written into a header and a log; else empty."""
+    def known_id(self) -> str:
+        """What the request is called, where the client said so or somebody has asked; else empty."""
+        return self._id or self._given_id()
+
+    def _given_id(self) -> str:
+        """Return the client's own X-Request-Id, if it is fit to be written into a header and a log; else empty."""
         given = self._headers.get(b"x-request-id")
         return given.decode("ascii") if given and _SANE_ID.fullmatch(given) else ""
 
@@ -187,7 +201,7 @@ class Exchange:
         fault = to_fault(error) if isinstance(error, CarpoolError) else self._logged(error)
         if self._unended:
             self._unended = False
-            self._channel.abort(self)
+            self._channel.break_off(self)
         else:
             self.respond(self._write_error(fault))
 

@@ -1,0 +1,289 @@
+"""Bytes into requests: one connection's parser, and what it refuses."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+import httptools
+
+from carpool.serve.faults import BAD_REQUEST, Fault
+from carpool.serve.http.exchange import Channel, Exchange, Reply
+from carpool.serve.http.limits import too_large
+
+if TYPE_CHECKING:
+    from carpool.serve.http.routing import Route
+    from carpool.serve.http.shared import Shared
+
+EXPECTATION_FAILED, HEADERS_TOO_LARGE, NOT_IMPLEMENTED = 417, 431, 501
+_QUIET_BYTES = 512 * 1024  # of trailers and chunk headers between two parts of a body
+
+
+class Reading(enum.Enum):
+    """What is read next."""
+
+    NOTHING = "nothing of a request has come yet"
+    HEAD = "the rest of a request's head"
+    BODY = "the rest of its body"
+    WASTE = "what is dropped: no more is answered on this connection"
+
+
+class Turn:
+    """A request of a connection, which is answered in its turn.
+
+    Args:
+        route: who answers.
+        exchange: the request.
+    """
+
+    __slots__ = ("exchange", "keep_alive", "old", "route")
+
+    def __init__(self, route: Route, exchange: Exchange) -> None:
+        self.route = route
+        self.exchange = exchange
+        self.keep_alive = True  # whether the connection stays open after it
+        self.old = False  # HTTP/1.0: knows no chunks, and must be told that the connection stays open
+
+
+class Taker(Channel, Protocol):
+    """Who takes the requests: the connection."""
+
+    client: str
+
+    def take(self, turn: Turn) -> None:
+        """Have a whole request, or a refused one, answered in its turn."""
+
+    def invite(self) -> None:
+        """Tell the client that its body is waited for."""
+
+
+class Reader:
+    """Parses what a client sends; keeps the limits of heads and bodies.
+
+    Args:
+        shared: what all connections share.
+        taker: takes the requests.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_head_bytes",
+        "_headers",
+        "_limit_bytes",
+        "_parser",
+        "_quiet_bytes",
+        "_shared",
+        "_taker",
+        "_target",
+        "reading",
+        "since",
+        "turn",
+        "unread",
+    )
+
+    def __init__(self, shared: Shared, taker: Taker) -> None:
+        self._shared = shared
+        self._taker = taker
+        self._parser = httptools.HttpRequestParser(self)
+        self.reading = Reading.NOTHING
+        self.since = shared.now  # when that began
+        self.turn: Turn | None = None  # its head has come, its body not yet
+        self.unread = False  # whether a refused request may have more to come
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._head_bytes = self._body_bytes = self._limit_bytes = self._quiet_bytes = 0
+        self._body: bytes | bytearray = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take what came."""
+        reading = self.reading
+        if reading is Reading.NOTHING:
+            self.reading = Reading.HEAD
+            self.since = self._shared.now
+            self._head_bytes = len(data)
+        elif reading is Reading.HEAD:
+            self._head_bytes += len(data)
+        elif reading is Reading.BODY:
+            self._quiet_bytes += len(data)
+        else:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.stop()  # nothing else is spoken here: the request, if whole, is answered as if it had not asked
+        except httptools.HttpParserError as error:
+            self._misunderstood(error)
+        if self.reading is Reading.HEAD and self._head_bytes > self._shared.limits.max_header_bytes:
+            self.refuse(self._head_too_large())
+        elif self.reading is Reading.BODY and self._quiet_bytes > _QUIET_BYTES:
+            message = "there is too much between the parts of the body: send larger chunks, and short trailers"
+            self.refuse(Fault(BAD_REQUEST, message))
+
+    def stop(self) -> None:
+        """Drop what comes from now on."""
+        self.reading = Reading.WASTE
+        self.since = self._shared.now
+
+    def close(self) -> None:
+        """Let go of the parser, which holds on to this object."""
+        self.stop()
+        del self._parser
+
+    # -------------------------------------------------------------------------------------- what the parser says
+
+    def on_url(self, url: bytes) -> None:
+        """Take the target of a request line, or a part of it."""
+        if self.reading is not Reading.WASTE:
+            self.reading = Reading.HEAD
+            self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; trailers are dropped."""
+        if self.reading is Reading.HEAD:
+            name = name.lower()
+            headers = self._headers
+            headers[name] = value if name not in headers else headers[name] + b", " + value
+
+    def on_headers_complete(self) -> None:
+        """See who answers, and whether there are reasons to read no further."""
+        if self.reading is Reading.WASTE:
+            return
+        turn = self._turn(self._parser.get_method().decode("latin-1"))
+        headers = self._headers
+        self.turn, self._headers, self._target = turn, {}, b""
+        self.reading = Reading.BODY
+        self.since = self._shared.now
+        self._body_bytes = self._quiet_bytes = 0
+        self._limit_bytes = turn.route.max_body_bytes or self._shared.limits.max_body_bytes
+        num_bytes, self._head_bytes = self._head_bytes, 0
+        try:
+            self._check_head(headers, num_bytes)
+            turn.exchange.tenant = self._shared.access.tenant_of(headers, turn.route.audience)
+        except Fault as fault:
+            self.refuse(fault)
+            return
+        if b"expect" in headers:
+            self._taker.invite()
+
+    def _turn(self, method: str) -> Turn:
+        match = self._shared.router.match(method, _origin_form(self._target))
+        route = match.route
+        exchange = Exchange(
+            self._taker,
+            method,
+            match.path,
+            match.query,
+            self._headers,
+            params=match.params,
+            client=self._taker.client,
+            write_error=route.write_error,
+        )
+        return Turn(route, exchange)
+
+    def _check_head(self, headers: dict[bytes, bytes], num_bytes: int) -> None:
+        """Refuse what can be refused before the body has come."""
+        limits = self._shared.limits
+        if len(headers) > limits.max_headers or (
+            num_bytes > limits.max_header_bytes and _size(headers) > limits.max_header_bytes
+        ):
+            raise self._head_too_large()
+        declared = headers.get(b"content-length")
+        if declared is not None and int(declared) > self._limit_bytes:
+            raise too_large(self._limit_bytes)
+        host = headers.get(b"host")
+        if (host is None and self._is_current) or (host is not None and b"," in host):
+            raise Fault(BAD_REQUEST, "a request has one Host header: send one")
+        if b"transfer-encoding" in headers:
+            self._check_transfer(headers[b"transfer-encoding"])
+        if b"expect" in headers and headers[b"expect"].lower() != b"100-continue":
+            raise Fault(EXPECTATION_FAILED, "the only Expect that is met here is 100-continue: leave it out")
+
+    def _check_transfer(self, coding: bytes) -> None:
+        if not self._is_current:
+            raise Fault(BAD_REQUEST, "only HTTP/1.1 has a Transfer-Encoding: send a Content-Length")
+        if coding.lower() != b"chunked":
+            raise Fault(NOT_IMPLEMENTED, "the Transfer-Encoding is none that is read here: use chunked alone")
+
+    def _head_too_large(self) -> Fault:
+        limits = self._shared.limits
+        most = f"{limits.max_headers} headers and {limits.max_header_bytes:,} bytes"
+        return Fault(HEADERS_TOO_LARGE, f"the request's head is too large: it may have up to {most}")
+
+    @property
+    def _is_current(self) -> bool:
+        version: str = self._parser.get_http_version()
+        return version == "1.1"
+
+    def on_body(self, part: bytes) -> None:
+        """Take a part of the body."""
+        if self.reading is not Reading.BODY:
+            return
+        self._quiet_bytes = 0
+        self._body_bytes += len(part)
+        if self._body_bytes > self._limit_bytes:
+            self.refuse(too_large(self._limit_bytes))
+        elif not self._body:
+            self._body = part
+        else:
+            body = self._body if isinstance(self._body, bytearray) else bytearray(self._body)
+            body += part
+            self._body = body
+
+    def on_message_complete(self) -> None:
+        """Hand over a whole request."""
+        turn = self.turn
+        if self.reading is Reading.WASTE or turn is None:
+            self.unread = False  # a refused request has come to its end
+            return
+        exchange = turn.exchange
+        exchange.body = self._body if isinstance(self._body, bytes) else bytes(self._body)
+        self._body = b""
+        self.turn = None
+        self.reading = Reading.NOTHING
+        self.since = self._shared.now
+        turn.keep_alive = self._parser.should_keep_alive()
+        if not turn.keep_alive:
+            self.stop()
+            turn.old = not self._is_current
+        elif exchange.header(b"connection"):
+            turn.old = not self._is_current
+        self._taker.take(turn)
+
+    # ------------------------------------------------------------------------------------------- what goes wrong
+
+    def _misunderstood(self, error: Exception) -> None:
+        if self.reading is Reading.WASTE:  # refused already, or it comes after the last request of the connection
+            return
+        if isinstance(error, httptools.HttpParserCallbackError):
+            self._shared.log_failure(error)
+        self.refuse(Fault(BAD_REQUEST, f"this is no request of HTTP/1.1 ({error}): send one that is"))
+
+    def refuse(self, fault: Fault) -> None:
+        """Have the request that is being read answered with a fault, in its turn, and read nothing more."""
+        turn = self.turn or self._turn("GET")
+        self.turn = None
+        self._body = b""
+        self.unread = True
+        self.stop()
+
+        def raise_fault(_exchange: Exchange) -> Reply:
+            raise fault
+
+        turn.route = replace(turn.route, endpoint=raise_fault)
+        turn.keep_alive = False
+        self._taker.take(turn)
+
+
+def _size(headers: dict[bytes, bytes]) -> int:
+    return sum(map(len, headers)) + sum(map(len, headers.values()))
+
+
+def _origin_form(target: bytes) -> bytes:
+    """Return the path and query of a target, which a client may have sent with the server's address before it."""
+    if target.startswith(b"/"):
+        return target
+    _, found, rest = target.partition(b"://")
+    _, slash, path = rest.partition(b"/")
+    return slash + path if found and slash else b"/" if found else b"/" + target
