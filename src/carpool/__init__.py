@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         WorkerDied,
         WrongResultCount,
     )
-    from carpool.runtime import Batcher, batched
+    from carpool.runtime.batcher import Batcher, batched
 
 __version__ = "0.1.0"
 
@@ -60,7 +60,11 @@ __all__ = [
     "batched",
 ]
 
-_HOMES = {"Batcher": "carpool.runtime", "Policy": "carpool.core.policy", "batched": "carpool.runtime"}
+_HOMES = {
+    "Batcher": "carpool.runtime.batcher",
+    "Policy": "carpool.core.policy",
+    "batched": "carpool.runtime.batcher",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,7 @@
 """What becomes of items when the model, the caller or the batcher itself fails."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,9 +20,11 @@ from carpool.errors import (
     OutOfRange,
     WrongResultCount,
 )
+from carpool.models.target import wrap
 from carpool.runtime.delivery import Pile
 from carpool.runtime.dispatcher import Dispatcher
-from carpool.runtime.worker import run_batch
+from carpool.runtime.restarts import Restarts
+from carpool.runtime.worker import Care, Worker
 from carpool.signals.events import BatchFailed, Event
 from tests.runtime.fakes import Gate, Recorder, double
 
@@ -56,7 +59,10 @@ def test_the_time_of_a_run_that_raised_is_on_record() -> None:
 
     batch = dispatcher.step()
     assert isinstance(batch, Batch)
-    run_batch(batch, dispatcher, model, clock, 0)
+    care, restarts = Care(closing=threading.Event()), Restarts(max_batch_size=1)
+    worker = Worker(0, wrap(model), loading=threading.Lock(), restarts=restarts, care=care, clock=clock)
+    worker.model.load()
+    assert worker._run(batch, dispatcher, lambda _: None)
     (failed,) = sink.events
     assert isinstance(failed, BatchFailed)
     assert (failed.started_at, failed.at, failed.num_items) == (0.0, 0.25, 1)

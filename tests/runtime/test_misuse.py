@@ -43,8 +43,8 @@ def test_a_call_within_a_coroutine_is_answered_whatever_block_the_batcher_was_en
     ("option", "message"),
     [
         ("max_batchsize", "a Batcher has no option 'max_batchsize': did you mean 'max_batch_size'?"),
-        ("workers", "a Batcher has no option 'workers': did you mean 'num_workers'?"),
-        ("banana", "a Batcher has no option 'banana': the keys known there are cost_model, max_batch_size, max_wait"),
+        ("workers", "a Batcher has no option 'workers': did you mean 'worker'?"),
+        ("banana", "a Batcher has no option 'banana': the keys known there are batch_timeout_s, cost_model"),
     ],
 )
 def test_an_unknown_option_names_the_nearest_one(option: str, message: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from carpool.core import Policy
 from carpool.errors import BatcherClosed, ConfigError
-from carpool.runtime import Batcher
+from carpool.runtime.batcher import Batcher
 from tests.runtime.fakes import Gate, double
 
 

@@ -65,7 +65,9 @@ class FunctionModel(Model):
     def concurrent(self) -> bool:
         """Whether threads may share it: a function, or what says so of itself."""
         said = getattr(self._call or self._made_by, "concurrent", None)
-        return inspect.isroutine(self._call) if said is None else bool(said)
+        return (
+            inspect.isroutine(self._call) or isinstance(self._call, functools.partial) if said is None else bool(said)
+        )
 
     def load_admission(self) -> None:
         """Make the instance where the target is a class, for its `check` and `length`; its `load()` is not called.

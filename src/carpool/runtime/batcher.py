@@ -9,16 +9,18 @@ from typing import Any, Self
 
 from carpool.core import BatchFormer, Item, Policy, TimeModel
 from carpool.cost.online import AffineEstimator
-from carpool.errors import BatcherClosed, CarpoolError, ConfigError, ModelError
-from carpool.models.blame import describe
+from carpool.errors import BatcherClosed, CarpoolError, ConfigError
 from carpool.models.model import Admitted, Model
 from carpool.models.target import wrap
 from carpool.runtime.clock import SystemClock
+from carpool.runtime.copies import WorkerKind, check_limits, count_workers, models_for
 from carpool.runtime.delivery import Pile, deliver, unwrap
 from carpool.runtime.dispatcher import Dispatcher
 from carpool.runtime.fit_policy import fit_policy, make_policy
 from carpool.runtime.misuse import naming_options, running_loop, unknown_options
-from carpool.runtime.worker import start_timekeeper, start_worker, work_until_closed
+from carpool.runtime.pool import Pool
+from carpool.runtime.process.remote import RemoteModel
+from carpool.runtime.timekeeper import start_timekeeper
 from carpool.signals.events import Sink
 from carpool.signals.fan_out import FanOut
 from carpool.signals.metrics import Metrics
@@ -38,8 +40,13 @@ class Batcher:
         max_batch_size: most items in a batch (32 by default).
         max_wait: the longest wait for company, as in "2ms" (0 by default: a free model never waits).
         cost_model: predicts how long a batch runs; by default learned while running.
-        num_workers: threads that run batches; more than one only for a model that may be called so.
-        warm_up: given the loaded model, yields batches of items to run before the batcher is ready.
+        num_workers: batches that run at a time; each has a copy of the model, unless threads may share it.
+        worker: "thread" runs the model in this process, "process" in one of its own for each worker.
+        devices: where each worker computes, such as ["cuda:0", "cuda:1"]: one worker, and one copy of the model, each.
+        batch_timeout_s: a call that takes longer is taken to hang: its process is ended and replaced, or its thread
+            left behind.
+        max_worker_memory_bytes: a worker's process that holds more is replaced between two batches.
+        warm_up: given the loaded model, yields batches of items to run before the batcher is ready, on each worker.
         sink: is told every event, besides `metrics`.
 
     Raises:
@@ -63,25 +70,32 @@ class Batcher:
         max_wait: str | float | None = None,
         cost_model: TimeModel | None = None,
         num_workers: int = 1,
+        worker: WorkerKind = "thread",
+        devices: Sequence[str] | None = None,
+        batch_timeout_s: float | None = None,
+        max_worker_memory_bytes: int | None = None,
         warm_up: WarmUp | None = None,
         sink: Sink | None = None,
     ) -> None:
-        self.model = model if isinstance(model, Model) else wrap(model)
-        if type(num_workers) is not int or num_workers < 1:
-            raise ConfigError(f"num_workers is {num_workers!r}; it must be at least 1, a whole number")
+        num_workers = count_workers(num_workers, devices)
+        check_limits(worker, batch_timeout_s, max_worker_memory_bytes)
         self.policy = make_policy(policy, max_batch_size, max_wait)
         self.metrics = Metrics(max_batch_size=self.policy.max_batch_size, num_workers=num_workers)
         self._cost = _never_raising(cost_model) if cost_model else AffineEstimator()
-        self._num_workers = num_workers
-        self._warm_up = warm_up
         self.sinks = FanOut(self.metrics, *(() if sink is None else (sink,)))
         self._clock = SystemClock()
         self._dispatcher: Dispatcher | None = None
-        self._threads: list[threading.Thread] = []
         self._timekeeper: threading.Thread | None = None
-        self._started = threading.Lock()  # held by whoever starts it
-        self._ready = threading.Event()
-        self._failure: Exception | None = None
+        self._pool = Pool(
+            clock=self._clock,
+            warm_up=warm_up,
+            batch_timeout_s=batch_timeout_s,
+            max_memory_bytes=max_worker_memory_bytes,
+            max_batch_size=self.policy.max_batch_size,
+        )
+        given = model if isinstance(model, Model) else wrap(model)
+        self._models = models_for(given, worker, num_workers, devices, self._pool.died)
+        self.model = self._models[0]
 
     # ---------------------------------------------------------------------------------------------- life
 
@@ -91,43 +105,16 @@ class Batcher:
         Raises:
             CarpoolError: the model could not be loaded or warmed up.
         """
-        with self._started:
-            if not self._threads:
-                self._start_threads()
-        self._ready.wait()
-        if self._failure:
-            raise self._failure
+        self._pool.start(self._models, self._make_dispatcher)
+        self._pool.wait()
         return self
 
-    def _start_threads(self) -> None:
-        first = threading.Thread(target=self._load_and_work, name="carpool-worker-0", daemon=True)
-        self._threads.append(first)
-        first.start()
-
-    def _load_and_work(self) -> None:
-        """Load, warm up and run on one thread: PyTorch keeps a pool of threads for each thread that calls it."""
-        try:
-            dispatcher = self._load()
-        except BaseException as error:  # noqa: BLE001 - raised again in start(), where somebody waits for it
-            self._failure = (
-                error if isinstance(error, CarpoolError) else ModelError(f"loading the model raised {describe(error)}")
-            )
-            self._failure.__cause__ = error if self._failure is not error else error.__cause__
-            self._ready.set()
-            return
-        self._dispatcher = dispatcher
-        for worker in range(1, self._num_workers):
-            self._threads.append(start_worker(dispatcher, self.model.run, self._clock, worker))
-        self._ready.set()
-        work_until_closed(dispatcher, self.model.run, self._clock, 0)
-
-    def _load(self) -> Dispatcher:
-        self.model.load()
-        for batch in self._warm_up(self.model) if self._warm_up else ():
-            self.model.run([self.model.admit(item).payload for item in batch])
+    def _make_dispatcher(self) -> Dispatcher:
+        """Begin to take items, once every worker is ready."""
         self.policy = fit_policy(self.policy, self.model)
-        former = BatchFormer(self.policy, self._cost, num_workers=self._num_workers)
-        return Dispatcher(former, self._clock, self.sinks, deliver)
+        former = BatchFormer(self.policy, self._cost, num_workers=len(self._models))
+        self._dispatcher = Dispatcher(former, self._clock, self.sinks, deliver)
+        return self._dispatcher
 
     def close(self, timeout_s: float | None = None) -> None:
         """Finish what was accepted, take nothing more, and let the model go.
@@ -135,16 +122,9 @@ class Batcher:
         Args:
             timeout_s: how long to wait for what was accepted; what then still waits fails with `BatcherClosed`.
         """
-        if self._dispatcher is None:
-            return
-        self._dispatcher.close()
-        stop_at = math.inf if timeout_s is None else self._clock.now() + timeout_s
-        for thread in self._threads:
-            thread.join(None if timeout_s is None else max(0.0, stop_at - self._clock.now()))
-        if any(thread.is_alive() for thread in self._threads):
-            message = f"the batcher was closed, and {timeout_s} s were not enough to finish: allow more time"
-            self._dispatcher.abandon(BatcherClosed(message))
-        self.model.close()
+        self._pool.close(timeout_s)
+        if self._dispatcher is not None and not isinstance(self.model, RemoteModel):  # whose thread closes it
+            self.model.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -160,13 +140,23 @@ class Batcher:
 
     @property
     def ready(self) -> bool:
-        """Whether the model is loaded and the batcher takes items."""
-        return self._ready.is_set() and self.failure is None
+        """Whether the model is loaded and a worker can run it."""
+        return self._pool.is_ready and self.failure is None
+
+    @property
+    def accepts(self) -> bool:
+        """Whether items are taken: also while a worker that was lost is being replaced."""
+        return self._dispatcher is not None and self.failure is None
+
+    @property
+    def trouble(self) -> CarpoolError | None:
+        """Why no worker can run a batch now, though one is being started again; None while one can."""
+        return self._pool.trouble
 
     @property
     def failure(self) -> Exception | None:
         """What stopped it, or kept it from starting; None while all is well."""
-        return self._failure or (self._dispatcher.failure if self._dispatcher else None)
+        return self._pool.failure or (self._dispatcher.failure if self._dispatcher else None)
 
     @property
     def num_waiting(self) -> int:
@@ -312,7 +302,7 @@ class Batcher:
 
     def map_outcomes(self, items: Iterable[Any]) -> list[Any]:
         """Run all the items; return for each, in order, its result or the `CarpoolError` in its place."""
-        if threading.current_thread() in self._threads:
+        if self._pool.holds(threading.current_thread()):
             message = "map() was called by the batcher's own model, which it would wait for: call another batcher there"
             raise ConfigError(message)
         if self._dispatcher is None:
@@ -320,7 +310,7 @@ class Batcher:
         items = list(items)
         pile = Pile(len(items))
         window = min(
-            self.policy.max_queue, max(self.policy.look_ahead, 2 * self.policy.max_batch_size * self._num_workers)
+            self.policy.max_queue, max(self.policy.look_ahead, 2 * self.policy.max_batch_size * len(self._models))
         )
         for start in range(0, len(items), window // 2 or 1):
             self._feed(pile, items, start, min(len(items), start + (window // 2 or 1)))
@@ -362,7 +352,7 @@ class Batcher:
     def _running(self) -> Dispatcher:
         if self._dispatcher is None:
             message = "the batcher is not running: use it in a `with` or `async with` block, or call start() first"
-            raise self._failure or BatcherClosed(message)
+            raise self._pool.failure or BatcherClosed(message)
         return self._dispatcher
 
 

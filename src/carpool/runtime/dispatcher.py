@@ -15,9 +15,11 @@ from carpool.errors import (
     CarpoolError,
     DeadlineExceeded,
     DispatcherDied,
+    ModelHung,
     OutOfMemory,
     QueueFull,
     Rejected,
+    WorkerDied,
     WrongResultCount,
 )
 from carpool.signals.events import BatchFailed, BatchRan, ItemDropped, ItemRejected, Sink
@@ -55,7 +57,8 @@ class Dispatcher:
         self._room = threading.Condition(self._lock)  # the queue is shorter than it was
         self._num_idle = 0
         self._closing = False
-        self._failure: DispatcherDied | None = None
+        self._abandoned = False
+        self._failure: CarpoolError | None = None
 
     # -------------------------------------------------------------------------------------------- for callers
 
@@ -112,7 +115,7 @@ class Dispatcher:
 
     def _accept(self, item: Item) -> None:
         if self._failure:
-            raise DispatcherDied(str(self._failure))
+            raise type(self._failure)(str(self._failure))
         if self._closing:
             raise BatcherClosed("the batcher is shutting down and takes no more items: start another one")
         try:
@@ -148,7 +151,7 @@ class Dispatcher:
             return not self._former.num_waiting and not self._former.num_running
 
     @property
-    def failure(self) -> DispatcherDied | None:
+    def failure(self) -> CarpoolError | None:
         """Why it stopped working; None while it works."""
         return self._failure
 
@@ -164,11 +167,31 @@ class Dispatcher:
 
     # -------------------------------------------------------------------------------------------- for workers
 
-    def next_batch(self) -> Batch | None:
-        """Wait for a batch to run; None when the batcher has shut and nothing is left."""
+    @property
+    def is_over(self) -> bool:
+        """Whether there will be no more batches."""
+        with self._lock:
+            return self._is_over()
+
+    def _is_over(self) -> bool:
+        return bool(self._failure) or (self._closing and not self._former.num_waiting)
+
+    def wake_workers(self) -> None:
+        """Let every worker that waits for a batch look whether it is interrupted."""
+        with self._lock:
+            self._work.notify_all()
+
+    def next_batch(self, is_interrupted: Callable[[], bool] = lambda: False) -> Batch | None:
+        """Wait for a batch to run; None when the batcher has shut and nothing is left.
+
+        Args:
+            is_interrupted: whether the worker has something else to do; then it is given None.
+        """
         while True:
             self.expire()
             with self._lock:
+                if is_interrupted():
+                    return None
                 answer = self._poll()
                 if not isinstance(answer, Idle):
                     return answer
@@ -189,7 +212,7 @@ class Dispatcher:
             if self._former.num_waiting and self._num_idle:
                 self._work.notify()  # another free worker may take what is left
             return answer.batch
-        if (self._closing and not self._former.num_waiting) or self._failure:
+        if self._is_over():
             return None
         return Idle(None if answer.until == math.inf else max(0.0, answer.until - now))
 
@@ -225,12 +248,18 @@ class Dispatcher:
             )
         )
 
-    def failed(self, batch: Batch, error: CarpoolError, *, started_at: float) -> None:
-        """Fail the items that are guilty of a failed batch; the others run again."""
-        fault = _fault(error)
+    def failed(self, batch: Batch, error: CarpoolError, *, started_at: float, fault: Fault | None = None) -> None:
+        """Fail the items that are guilty of a failed batch; the others run again.
+
+        Args:
+            batch: the batch.
+            error: what it failed of.
+            started_at: when the model began.
+            fault: what kind of fault that is; None goes by the error.
+        """
         now = self._clock.now()
         with self._lock:
-            guilty = self._former.failed(batch, now, fault)
+            guilty = self._former.failed(batch, now, Fault.MODEL if self._abandoned else fault or _fault(error))
             gone = [item for item in batch.items if item.handle.cancelled()]
             withdrawn = [item for item in gone if self._former.cancel(item)]
         for item in withdrawn:
@@ -278,8 +307,9 @@ class Dispatcher:
             self._wake_all()
 
     def abandon(self, error: CarpoolError) -> None:
-        """Fail everything that waits."""
+        """Fail everything that waits; what runs is not run again if it fails."""
         with self._lock:
+            self._abandoned = True
             items = self._former.abandon()
             self._wake_all()
         self._deliver([(item.handle, error) for item in items])
@@ -287,10 +317,15 @@ class Dispatcher:
     def die(self, cause: BaseException, batch: Batch | None) -> None:
         """Fail everything, waiting or in `batch`, because of a fault of the batcher itself."""
         message = f"the dispatcher stopped: {type(cause).__name__}: {cause}; restart the batcher and report this"
-        self._failure = DispatcherDied(message)
-        self._failure.__cause__ = cause
-        self._deliver([(item.handle, self._failure) for item in (batch.items if batch else [])])
-        self.abandon(self._failure)
+        failure = DispatcherDied(message)
+        failure.__cause__ = cause
+        self._deliver([(item.handle, failure) for item in (batch.items if batch else [])])
+        self.fail(failure)
+
+    def fail(self, failure: CarpoolError) -> None:
+        """Fail everything that waits, and take nothing more."""
+        self._failure = failure
+        self.abandon(failure)
 
     def _wake_all(self) -> None:
         self._work.notify_all()
@@ -306,6 +341,8 @@ def _request_ids(items: list[Item]) -> tuple[str, ...]:
 def _fault(error: CarpoolError) -> Fault:
     if isinstance(error, OutOfMemory):
         return Fault.MEMORY
+    if isinstance(error, WorkerDied | ModelHung):
+        return Fault.WORKER
     return Fault.MODEL if isinstance(error, WrongResultCount) else Fault.ITEM
 
 
