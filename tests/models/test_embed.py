@@ -169,11 +169,18 @@ def test_wrong_items_are_refused_with_the_limit(minilm: EncoderModel, item: obje
     assert said in str(caught.value)
 
 
-def test_lengths_are_padded_to_few_steps(minilm: EncoderModel) -> None:
-    """16 shapes up to 256 tokens, never shorter than the item, never longer than the limit."""
-    padded = [minilm.padded_length(length) for length in range(1, 257)]
-    assert len(set(padded)) == 16
-    assert all(length <= its <= min(256, length + max(7, length // 4)) for length, its in enumerate(padded, start=1))
+def test_rows_are_rounded_to_few_totals(minilm: EncoderModel) -> None:
+    """28 shapes up to 1,024 tokens, none more than an eighth too long beyond 64 tokens."""
+    totals = [minilm.rounded_total(tokens) for tokens in range(1, 1025)]
+    assert len(set(totals)) == 28
+    assert all(tokens <= its <= tokens + max(7, tokens // 4) for tokens, its in enumerate(totals, start=1))
+
+
+def test_padded_lengths_stay_few_and_within_the_limit(encoder_directory: Build) -> None:
+    """A tiny MPNet takes 64 tokens, in steps of 8."""
+    model = loaded(encoder_directory("mpnet"))
+    padded = [model.padded_length(length) for length in range(1, 65)]
+    assert sorted(set(padded)) == list(range(8, 65, 8))
 
 
 def test_examples_are_sentences_or_ids_of_an_exact_length(minilm: EncoderModel) -> None:

@@ -1,45 +1,31 @@
 """Any local Hugging Face encoder: texts to vectors, as sentence-transformers would give them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from carpool.errors import ConfigError
+from carpool.models.encoder_check import prepare_encoder
 from carpool.models.encoder_files import EncoderFiles, read_encoder_files
-from carpool.models.encoder_weights import encoder_flops, load_encoder
+from carpool.models.encoder_ways import EncoderBatch, PackedWay, PaddedWay, Way, rounded
+from carpool.models.encoder_weights import Work, count_work, load_encoder
 from carpool.models.model import Admitted, Model, ModelInfo, Stages
-from carpool.models.pooling import pool
 from carpool.models.text import sentences
-from carpool.models.threads import ThreadCount
+from carpool.models.threads import ThreadCount, num_cores, preferred_workers
 from carpool.models.tokenize import TextTokenizer
 from carpool.models.torch_device import resolve_device, resolve_dtype
-
-# (up to this length, in steps of): the waste is at most an eighth beyond 64 tokens, and 512 tokens have 20 shapes.
-_STEPS = ((64, 8), (128, 16), (256, 32))
-_LONG_STEP = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Padded:
-    """A batch on the host or on the device.
-
-    Args:
-        ids: token ids, (B, L), padding on the right.
-        mask: 1 for a token and 0 for padding, (B, L).
-    """
-
-    ids: Any
-    mask: Any
 
 
 class EncoderModel(Model):
     """An encoder from a local directory; nothing is ever downloaded.
+
+    Batches are packed end to end where the architecture gives the same results so, which is tried at loading; else they
+    are padded. `info.batching` says which it is.
 
     Args:
         directory: a Hugging Face or sentence-transformers directory.
@@ -47,7 +33,7 @@ class EncoderModel(Model):
         target: how to name it in messages; None takes the directory.
         device: such as ``"cpu"`` or ``"cuda:0"``; None takes the accelerator where there is one.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; None takes bfloat16 where the device is fast at it.
-        num_threads: PyTorch's threads on the CPU; None leaves its choice.
+        num_threads: PyTorch's threads on the CPU; None shares the cores among the workers.
 
     Raises:
         TargetError: the directory asks for something that is not known here.
@@ -68,10 +54,11 @@ class EncoderModel(Model):
         self._files: EncoderFiles = read_encoder_files(path)
         self._device = resolve_device(device)
         self._dtype = resolve_dtype(dtype, self._device)
+        self._asked_threads = num_threads
         self._threads = ThreadCount(num_threads)
-        self._encoder: nn.Module | None = None
+        self._way: Way | None = None
+        self._work: Work | None = None
         self._tokenizer: TextTokenizer | None = None
-        self._pad_id = 0
         self._stages = Stages(self._prepare, self._to_device, self._compute, self._to_host, self._finish)
         self._info = ModelInfo(
             name=name or path.resolve().name,
@@ -94,30 +81,63 @@ class EncoderModel(Model):
         return True
 
     @property
+    def ragged(self) -> bool:
+        """Whether texts are packed; known once it is loaded."""
+        return isinstance(self._way, PackedWay)
+
+    @property
+    def concurrent(self) -> bool:
+        """Encoding changes nothing of the encoder's own."""
+        return True
+
+    @property
+    def preferred_workers(self) -> int:
+        """One for each core on the CPU, or as many as the threads asked for leave cores for; one on an accelerator."""
+        return 1 if self._device.type != "cpu" else preferred_workers(self._asked_threads)
+
+    def share_cores(self, num_workers: int) -> None:
+        """Compute with as many threads as leave cores for all the workers, where no number was asked for.
+
+        Args:
+            num_workers: threads that will call `run`.
+        """
+        if self._asked_threads is None and num_workers > 1 and self._device.type == "cpu":
+            num_threads = max(1, num_cores() // num_workers)
+            self._threads = ThreadCount(num_threads)
+            self._info = replace(self._info, num_threads=num_threads)
+
+    @property
     def stages(self) -> Stages:
         """Collate, transfer, encode and pool, and back."""
         return self._stages
 
     def load(self) -> None:
-        """Read the tokenizer and the weights.
+        """Read the tokenizer and the weights, and find out how the encoder is best given its batches.
 
         Raises:
             TargetError: the directory lacks weights or a tokenizer, or holds those of another architecture.
         """
-        if self._encoder is not None:
+        if self._way is not None:
             return
         self._threads.apply()
-        encoder = load_encoder(self._files.directory, self._device, self._dtype)
-        num_tokens = encoder.get_input_embeddings().num_embeddings
-        self._tokenizer = TextTokenizer(self._files, num_tokens)
-        self._pad_id = encoder.config.pad_token_id or 0
-        parameters = list(encoder.parameters())
+        first = self._read_weights()
+        self._tokenizer = TextTokenizer(self._files, first.get_input_embeddings().num_embeddings)
+        parameters = list(first.parameters())
         self._info = replace(
             self._info,
             num_parameters=sum(p.numel() for p in parameters),
             parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
         )
-        self._encoder = encoder
+        self._work = count_work(first)
+        found = [first]
+        del first, parameters  # the weights are there once, and whoever repacks them lets the plain ones go
+        self._way = prepare_encoder(
+            lambda: found.pop() if found else self._read_weights(), self._files, self._tokenizer.text_of_about
+        )
+        self._info = replace(self._info, batching=self._way.name)
+
+    def _read_weights(self) -> Any:
+        return load_encoder(self._files.directory, self._device, self._dtype)
 
     def admit(self, item: object) -> Admitted:
         """Turn a text into token ids, cut at the model's longest length; token ids are taken as they are.
@@ -133,7 +153,7 @@ class EncoderModel(Model):
         return Admitted(ids, len(ids))
 
     def run(self, payloads: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Encode one batch, padded to its longest item's length, rounded up.
+        """Encode one batch.
 
         Args:
             payloads: token ids of each item, in any order of length.
@@ -146,32 +166,34 @@ class EncoderModel(Model):
         return vectors
 
     def padded_length(self, length: int) -> int:
-        """Round up, so that the number of shapes stays small: a new shape costs much on its first use.
+        """Where texts are padded, round up, so that the number of shapes stays small; else leave it.
 
         Args:
             length: tokens of the longest item.
         """
-        step = next((step for limit, step in _STEPS if length <= limit), _LONG_STEP)
-        return max(length, min(-(-length // step) * step, self._files.max_length))
+        return self._way.padded_length(length) if isinstance(self._way, PaddedWay) else length
 
-    def _prepare(self, payloads: Sequence[NDArray[np.int64]]) -> Padded:
-        lengths = [len(ids) for ids in payloads]
-        shape = len(payloads), self.padded_length(max(lengths))
-        ids, mask = np.full(shape, self._pad_id, np.int64), np.zeros(shape, np.int64)
-        for row, (its, length) in enumerate(zip(payloads, lengths, strict=True)):
-            ids[row, :length] = its
-            mask[row, :length] = 1
-        return Padded(ids, mask)
+    def rounded_total(self, num_tokens: int) -> int:
+        """Round up, so that the number of shapes stays small.
 
-    def _to_device(self, batch: Padded) -> Padded:
-        ids, mask = torch.from_numpy(batch.ids), torch.from_numpy(batch.mask)
-        return Padded(ids.to(self._device), mask.to(self._device))
+        Args:
+            num_tokens: of all the items.
+        """
+        return rounded(num_tokens)
+
+    def _loaded(self) -> Way:
+        assert self._way is not None, "load() comes before run()"
+        return self._way
+
+    def _prepare(self, payloads: Sequence[NDArray[np.int64]]) -> EncoderBatch:
+        return self._loaded().prepare(payloads)
+
+    def _to_device(self, batch: EncoderBatch) -> EncoderBatch:
+        return batch.to(self._device)
 
     @torch.inference_mode()
-    def _compute(self, batch: Padded) -> torch.Tensor:
-        assert self._encoder is not None, "load() comes before run()"
-        hidden = self._encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state  # (B, L, D)
-        return pool(hidden, batch.mask, self._files.pooling, normalize=self._files.normalize)
+    def _compute(self, batch: EncoderBatch) -> torch.Tensor:
+        return self._loaded().compute(batch)
 
     def _to_host(self, vectors: torch.Tensor) -> NDArray[np.float32]:
         on_host: NDArray[np.float32] = vectors.cpu().numpy()
@@ -202,11 +224,11 @@ class EncoderModel(Model):
 
         Args:
             batch_size: texts in the batch.
-            length: tokens that each is padded to.
+            length: tokens of each.
         """
-        assert self._encoder is not None, "load() comes before flops()"
-        return encoder_flops(self._encoder, batch_size, length)
+        assert self._work is not None, "load() comes before flops()"
+        return self._work.flops(batch_size, length)
 
     def close(self) -> None:
         """Let the weights go."""
-        self._encoder = None
+        self._way = None

@@ -33,6 +33,7 @@ class EncoderFiles:
         normalize: whether the result has length 1.
         lower_case: whether texts are lower-cased first.
         prompt: what stands before every text.
+        first_position: the position of a text's first token, as its architecture counts.
     """
 
     directory: Path
@@ -41,6 +42,7 @@ class EncoderFiles:
     normalize: bool
     lower_case: bool
     prompt: str
+    first_position: int = 0
 
 
 def read_encoder_files(directory: Path) -> EncoderFiles:
@@ -64,6 +66,7 @@ def read_encoder_files(directory: Path) -> EncoderFiles:
         normalize="Normalize" in modules,
         lower_case=bool(own.get("do_lower_case", False)),
         prompt=_prompt(directory),
+        first_position=_first_position(config),
     )
 
 
@@ -109,10 +112,16 @@ def _max_length(own: dict[str, Any], config: dict[str, Any], tokenizer: dict[str
     """The directory's own limit, else the tokenizer's, and never more than there are positions."""
     asked = own.get("max_seq_length") or tokenizer.get("model_max_length") or _NO_LIMIT
     positions = int(config.get("max_position_embeddings") or _NO_LIMIT)
-    if config.get("model_type") in _OFFSET_POSITIONS:
-        positions -= int(config.get("pad_token_id") or 1) + 1
-    limit = min(int(asked), positions)
-    return limit if limit < _NO_LIMIT else 512
+    limit = min(int(asked), positions - _first_position(config))
+    return limit if limit < _NO_LIMIT // 2 else 512
+
+
+def _first_position(config: dict[str, Any]) -> int:
+    """Where positions begin: after as many as hold no token."""
+    if config.get("model_type") not in _OFFSET_POSITIONS:
+        return 0
+    padding = config.get("pad_token_id")
+    return 2 if padding is None else int(padding) + 1
 
 
 def _read(path: Path, *, required: bool = False) -> dict[str, Any]:

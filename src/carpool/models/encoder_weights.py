@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def load_encoder(directory: Path, device: torch.device, dtype: torch.dtype) -> A
         first = str(error).strip().partition("\n")[0]
         raise TargetError(f"{directory} could not be loaded: {first}") from error
     _require_all_weights(found, directory)
+    encoder.config.use_cache = False  # of keys and values, for texts that go on: these don't
     if config.model_type in _DROP_POOLER:
         encoder.pooler = None
     return encoder.eval().to(device)
@@ -81,22 +83,43 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def encoder_flops(encoder: Any, batch_size: int, length: int) -> float | None:
-    """Floating-point operations of one batch: two for each weight of a linear layer, and attention.
-
-    PyTorch's own counter leaves out its fused attention on the CPU, hence a formula.
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an encoder does for a token.
 
     Args:
-        encoder: an encoder of `load_encoder`.
-        batch_size: texts, B.
-        length: tokens of each, L.
+        linear: weights of its linear layers; None for an architecture that is not known.
+        attention: hidden size times layers.
+    """
 
-    Returns:
-        ``2 B L (weights of linear layers) + 4 B L^2 (hidden size) (layers)``, or None for an unknown architecture.
+    linear: int | None
+    attention: int = 0
+
+    def flops(self, batch_size: int, length: int) -> float | None:
+        """Floating-point operations of one batch: two for each weight of a linear layer, and attention.
+
+        PyTorch's own counter leaves out its fused attention on the CPU, hence a formula.
+
+        Args:
+            batch_size: texts, B.
+            length: tokens of each, L.
+
+        Returns:
+            ``2 B L (weights of linear layers) + 4 B L^2 (hidden size) (layers)``, or None for an unknown architecture.
+        """
+        if self.linear is None:
+            return None
+        return float(batch_size * length * (2 * self.linear + 4 * length * self.attention))
+
+
+def count_work(encoder: Any) -> Work:
+    """Count the weights of an encoder's linear layers.
+
+    Args:
+        encoder: of `load_encoder`, as it was loaded.
     """
     config = encoder.config
     if config.model_type not in _COUNTED:
-        return None
-    weights = sum(module.weight.numel() for module in encoder.modules() if isinstance(module, nn.Linear))
-    attention = 4 * length * config.hidden_size * config.num_hidden_layers
-    return float(batch_size * length * (2 * weights + attention))
+        return Work(None)
+    linear = sum(module.weight.numel() for module in encoder.modules() if isinstance(module, nn.Linear))
+    return Work(linear, config.hidden_size * config.num_hidden_layers)

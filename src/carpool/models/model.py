@@ -30,6 +30,8 @@ class ModelInfo:
         num_parameters: weights, counted once where shared; None where unknown.
         parameter_bytes: bytes of those weights.
         max_length: the most tokens that an item may have; None where items have no length.
+        batching: of an encoder, how its texts are laid out: ``"packed"`` or ``"padded"``; empty before it is loaded,
+            and for others.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ModelInfo:
     num_parameters: int | None = None
     parameter_bytes: int | None = None
     max_length: int | None = None
+    batching: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +132,11 @@ class Model(ABC):
         return False
 
     @property
+    def ragged(self) -> bool:
+        """Whether items of different lengths run together without padding, at the cost of the sum of their lengths."""
+        return False
+
+    @property
     def stages(self) -> Stages | None:
         """The parts of `run`, or None where they cannot be told apart."""
         return None
@@ -137,6 +145,18 @@ class Model(ABC):
     def concurrent(self) -> bool:
         """Whether several threads may call `run` at the same time; else each needs a model of its own."""
         return False
+
+    @property
+    def preferred_workers(self) -> int:
+        """How many workers it is best run by where nobody says how many; known before it is loaded."""
+        return 1
+
+    def share_cores(self, num_workers: int) -> None:  # noqa: B027 - most models leave threads to their library
+        """Take note of how many workers will call `run` beside each other; called before `load`.
+
+        Args:
+            num_workers: at least 1.
+        """
 
     @abstractmethod
     def load(self) -> None:
@@ -205,6 +225,14 @@ class Model(ABC):
             length: tokens of the longest item.
         """
         return length
+
+    def rounded_total(self, num_tokens: int) -> int:
+        """The tokens that a ragged batch runs, given the sum of its items' lengths.
+
+        Args:
+            num_tokens: of all the items.
+        """
+        return num_tokens
 
     def close(self) -> None:  # noqa: B027 - most models have nothing to give back
         """Give back what `load` took; a second call does nothing."""

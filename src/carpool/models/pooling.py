@@ -5,55 +5,73 @@ from collections.abc import Callable, Sequence
 import torch
 
 
-def pool(hidden: torch.Tensor, mask: torch.Tensor, modes: Sequence[str], *, normalize: bool) -> torch.Tensor:
+def pool(hidden: torch.Tensor, lengths: Sequence[int], modes: Sequence[str], *, normalize: bool) -> torch.Tensor:
     """Reduce the tokens' vectors to one a text, in float32.
 
     Args:
-        hidden: the encoder's last layer, (B, L, D); padding is on the right.
-        mask: 1 for a token and 0 for padding, (B, L), with at least one token a text.
+        hidden: the encoder's last layer, the tokens of one text after those of another, (sum of lengths, D).
+        lengths: tokens of each text, at least 1.
         modes: ``"mean"``, ``"cls"``, ``"max"``, ...; several are joined to a longer vector.
         normalize: whether to scale the result to length 1.
 
     Returns:
         (B, D) for one mode, (B, D * len(modes)) for several.
     """
-    hidden = hidden.float()
-    vectors = torch.cat([_MODES[mode](hidden, mask) for mode in modes], dim=-1)
+    texts = _Texts(hidden.float(), torch.tensor(lengths, device=hidden.device))
+    vectors = torch.cat([_MODES[mode](texts) for mode in modes], dim=-1)
     return torch.nn.functional.normalize(vectors, dim=-1) if normalize else vectors
 
 
-def _cls(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    del mask
-    return hidden[:, 0]
+class _Texts:
+    """The tokens of texts, one after another.
+
+    Args:
+        tokens: (T, D).
+        lengths: (B,), adding up to T.
+    """
+
+    def __init__(self, tokens: torch.Tensor, lengths: torch.Tensor) -> None:
+        self.tokens = tokens
+        self.lengths = lengths
+        self.last = lengths.cumsum(0) - 1
+        self.first = self.last - lengths + 1
+
+    def reduced(self, how: str, tokens: torch.Tensor) -> torch.Tensor:
+        return torch.segment_reduce(tokens, how, lengths=self.lengths)
+
+    @property
+    def num(self) -> torch.Tensor:
+        return self.lengths[:, None]
 
 
-def _max(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return hidden.masked_fill(mask[..., None] == 0, float("-inf")).amax(dim=1)
+def _cls(texts: _Texts) -> torch.Tensor:
+    return texts.tokens[texts.first]
 
 
-def _weighted(hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Sum of w_i h_i, as a product of matrices so that no (B, L, D) temporary is made."""
-    return torch.bmm(weights[:, None].float(), hidden)[:, 0]
+def _max(texts: _Texts) -> torch.Tensor:
+    return texts.reduced("max", texts.tokens)
 
 
-def _mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return _weighted(hidden, mask) / mask.sum(dim=1, keepdim=True)
+def _mean(texts: _Texts) -> torch.Tensor:
+    return texts.reduced("mean", texts.tokens)
 
 
-def _mean_sqrt(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return _weighted(hidden, mask) / mask.sum(dim=1, keepdim=True).sqrt()
+def _mean_sqrt(texts: _Texts) -> torch.Tensor:
+    return texts.reduced("sum", texts.tokens) / texts.num.sqrt()
 
 
-def _weighted_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    weights = mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)
-    return _weighted(hidden, weights) / weights.sum(dim=1, keepdim=True)
+def _weighted_mean(texts: _Texts) -> torch.Tensor:
+    """The n-th token counts n times."""
+    first = torch.repeat_interleave(texts.first, texts.lengths)
+    weights = torch.arange(1, len(texts.tokens) + 1, device=first.device) - first
+    return texts.reduced("sum", texts.tokens * weights[:, None]) / (texts.num * (texts.num + 1) / 2)
 
 
-def _last(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(dim=1) - 1]
+def _last(texts: _Texts) -> torch.Tensor:
+    return texts.tokens[texts.last]
 
 
-_MODES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+_MODES: dict[str, Callable[[_Texts], torch.Tensor]] = {
     "cls": _cls,
     "max": _max,
     "mean": _mean,

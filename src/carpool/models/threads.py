@@ -1,7 +1,27 @@
 """How many threads a model computes with: a setting of the thread that calls PyTorch."""
 
+import os
 import sys
 import threading
+
+_MOST_WORKERS = 8  # Python's own part of a call runs on one thread at a time: beyond these they wait for each other
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def preferred_workers(num_threads: int | None) -> int:
+    """How many workers share the cores best, for a model that computes on the CPU.
+
+    Single-threaded calls side by side do more than one call with many threads: small operations gain little from a
+    second thread, and each of them waits for the slowest.
+
+    Args:
+        num_threads: threads of each, where that is asked for.
+    """
+    return max(1, min(_MOST_WORKERS, num_cores() // (num_threads or 1)))
 
 
 class ThreadCount:

@@ -103,6 +103,16 @@ class TextTokenizer:
         before, after = self._special_ids()
         return [before + self._real_ids(pool, length - num_special) + after for _ in range(num_items)]
 
+    def text_of_about(self, length: int) -> NDArray[np.int64]:
+        """Token ids of one text of this length, or of the nearest that the model takes.
+
+        Args:
+            length: tokens, special ones included.
+        """
+        shortest = self._tokenizer.num_special_tokens_to_add(is_pair=False) + 1
+        length = min(max(length, shortest), self._files.max_length)
+        return np.array(self.of_length(1, length, seed=length)[0], dtype=np.int64)
+
     def _real_ids(self, texts: Iterator[str], length: int) -> list[int]:
         ids: list[int] = []
         while len(ids) < length:
