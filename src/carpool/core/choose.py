@@ -14,6 +14,8 @@ from carpool.core.budget import Budget
 from carpool.core.item import Item
 from carpool.core.partition import cut
 
+_NEARLY = 0.9  # a batch that answers so much of what another does a second is as good
+_ATTEMPTS = 3  # to find a batch whose members are all in time
 _FREE = 1.01  # a batch that takes at most 1 % longer counts as taking no longer
 
 
@@ -104,22 +106,32 @@ def _bound(count: int, num_candidates: int, padded: int, budget: Budget) -> Reas
 
 
 def _keep_deadlines(choice: Choice, candidates: list[Item], budget: Budget, now: float) -> Choice:
-    """Make the batch short enough for its tightest deadline that can be met, unless that would make more others late.
+    """Let no batch make its members late: leave out who is late anyway, and shorten it, or run others, for the rest.
 
     Under overload somebody's deadline always is near: batches cut short for it would be so small that hardly any item
-    met its deadline. The members that are in time only in a smaller batch are then passed over.
+    met its deadline. So the members that are in time only in a smaller batch are passed over where that pays.
     """
-    taken_s = budget.time_s(len(choice.items), choice.length)
-    limit_s = min((item.deadline_at - now for item in choice.items if _can_be_met(item, budget, now)), default=math.inf)
-    if taken_s <= limit_s:
+    if not _makes_late(choice, budget, now):
         return choice
-    short = _shorten(choice, candidates[0], limit_s, budget)
-    patient = [
-        item
-        for item in candidates
-        if item.deadline_at - now >= taken_s and budget.padded_length(item.length) <= choice.length
-    ]
-    return _which_makes_fewer_late(short, patient, taken_s, budget, now) if patient else short
+    timely = [item for item in candidates if _can_be_met(item, budget, now)]
+    if not timely:
+        return choice
+    if len(choice.items) < len(candidates):  # others want the place of who is late anyway
+        choice = _choose_by_length(timely, budget)
+    limit_s = min((item.deadline_at for item in choice.items if _can_be_met(item, budget, now)), default=math.inf) - now
+    if budget.time_s(len(choice.items), choice.length) <= limit_s:
+        return choice
+    short = _shorten(choice, timely[0], limit_s, budget)
+    full = _choose_patient(choice, timely, budget, now)
+    if full is None or _is_worth_it(short, full, timely, budget, now):
+        return short
+    full.bound = full.bound or Reason.BUDGET
+    return full
+
+
+def _makes_late(choice: Choice, budget: Budget, now: float) -> bool:
+    finished_at = now + budget.time_s(len(choice.items), choice.length)
+    return any(item.deadline_at < finished_at for item in choice.items)
 
 
 def _shorten(choice: Choice, anchor: Item, limit_s: float, budget: Budget) -> Choice:
@@ -129,24 +141,40 @@ def _shorten(choice: Choice, anchor: Item, limit_s: float, budget: Budget) -> Ch
     return Choice(kept, budget.padded(kept), Reason.BUDGET)
 
 
-def _which_makes_fewer_late(short: Choice, patient: list[Item], taken_s: float, budget: Budget, now: float) -> Choice:
-    """Return `short`, or a batch of patient items if more of them would be late behind `short` than it rescues."""
-    full = _choose_by_length(patient, budget)
+def _choose_patient(choice: Choice, timely: list[Item], budget: Budget, now: float) -> Choice | None:
+    """Return a batch of items that are all in time in it, or None where none was found."""
+    full = choice
+    for _ in range(_ATTEMPTS):
+        enough_at = now + budget.time_s(len(full.items), full.length)
+        patient = [item for item in timely if item.deadline_at >= enough_at]
+        if not patient:
+            return None
+        full = _choose_by_length(patient, budget)
+        if not _makes_late(full, budget, now):
+            return full
+    return None
+
+
+def _is_worth_it(short: Choice, full: Choice, timely: list[Item], budget: Budget, now: float) -> bool:
+    """Return whether a batch cut short answers nearly as many items a second as another, or makes nobody late.
+
+    What it holds is rescued then. Otherwise the time that it loses is the time of more items than that, of those that
+    wait or of those that are refused for it.
+    """
+    short_s = budget.time_s(len(short.items), short.length)
     full_s = budget.time_s(len(full.items), full.length)
-    if full_s > taken_s:
-        return short
-    rescued = sum(item.deadline_at - now < taken_s for item in short.items)
-    behind_s = budget.time_s(len(short.items), short.length) + full_s
-    late = sum(item.deadline_at - now < behind_s for item in full.items)
-    if late <= rescued:
-        return short
-    full.bound = full.bound or Reason.BUDGET
-    return full
+    if len(short.items) * full_s >= _NEARLY * len(full.items) * short_s:
+        return True
+    members = set(map(id, short.items))
+    behind = (item for item in timely if id(item) not in members)
+    ready_at = now + short_s
+    return all(
+        item.deadline_at >= ready_at + full_s * (position // len(full.items) + 1)
+        for position, item in enumerate(behind)
+    )
 
 
 def _can_be_met(item: Item, budget: Budget, now: float) -> bool:
-    if item.deadline_at == math.inf:
-        return False
     return now + budget.time_s(1, budget.padded_length(item.length)) <= item.deadline_at
 
 

@@ -7,6 +7,7 @@ holds no clock and does no I/O; every call is given `now`.
 import math
 from collections.abc import Iterable
 
+from carpool.core.backlog import Backlog
 from carpool.core.batch import Batch, Dispatch, Fault, Lineage, Reason, Wait
 from carpool.core.budget import Budget
 from carpool.core.choose import Choice, choose
@@ -45,6 +46,7 @@ class BatchFormer:
         self._num_workers = num_workers
         self._queue = ItemQueue(policy)
         self._recovery = Recovery()
+        self._backlog = Backlog(num_workers)
         self._forecast = ArrivalForecast(policy.max_wait_s, num_workers)
         self._running: dict[int, Batch] = {}
         self._num_dispatched = 0
@@ -113,28 +115,34 @@ class BatchFormer:
         wait_s = self.predicted_wait_s(num_ahead, now)
         if not wait_s and now < item.deadline_at and self._learning is not None:
             return  # nobody is ahead: a model that has learned something too slow must be able to learn better
-        padded = self.budget.padded_length(item.length)
-        most, _ = self.budget.most_items(padded)
-        num_together = num_ahead + 1 if num_ahead < most else most  # behind a full batch, its own fills up meanwhile
-        finished_at = now + wait_s + self.budget.time_s(num_together, padded)
+        margin_s = min(self._backlog.margin_s, wait_s)
+        finished_at = now + wait_s + margin_s + self._own_batch_s(item, num_ahead)
         if finished_at > item.deadline_at:
             raise DeadlineExceeded(
                 f"the deadline is {item.deadline_at - now:.3g} s away, and the queue is predicted to take "
                 f"{finished_at - now:.3g} s: allow more time, or try again in {wait_s:.3g} s",
                 retry_after_s=wait_s,
             )
+        self._backlog.promise(item, now + wait_s)
+
+    def _own_batch_s(self, item: Item, num_ahead: int) -> float:
+        """Return how long the batch takes that an item joins: behind a full one, its own fills up meanwhile."""
+        padded = self.budget.padded_length(item.length)
+        num_items, batch_s = self._backlog.batch(self.budget, self._queue.mean_length)
+        if num_ahead >= num_items:
+            return max(batch_s, self.budget.time_s(1, padded))
+        most, _ = self.budget.most_items(padded)
+        return self.budget.time_s(min(num_ahead + 1, most), padded)
 
     def predicted_wait_s(self, num_ahead: int, now: float) -> float:
         """Return how long an item is predicted to wait behind `num_ahead` others of about the mean waiting length.
 
-        Full batches leave one after another as the workers come free; the item joins the first that is not full.
+        Batches leave one after another as the workers come free; the item joins the first that is not full.
         """
         free_in_s = sorted(max(0.0, b.dispatched_at + b.predicted_s - now) for b in self._running.values())
         free_in_s = [0.0] * (self._num_workers - len(free_in_s)) + free_in_s
-        padded = self.budget.padded_length(self._queue.mean_length)
-        most, _ = self.budget.most_items(padded)
-        rounds, worker = divmod(num_ahead // most, self._num_workers)
-        return free_in_s[worker] + rounds * self.budget.time_s(most, padded)
+        batch = self._backlog.batch(self.budget, self._queue.mean_length)
+        return self._backlog.wait_s(num_ahead, free_in_s, batch)
 
     def cancel(self, item: Item) -> bool:
         """Withdraw an item that waits; False when it no longer does.
@@ -149,6 +157,9 @@ class BatchFormer:
     def expire(self, now: float) -> list[Item]:
         """Take out and return the items whose deadline passed while they waited."""
         expired = self._queue.pop_expired(now)
+        if expired:
+            _, batch_s = self._backlog.batch(self.budget, self._queue.mean_length)
+            self._backlog.kept(expired, math.inf, batch_s)
         again = [item for item in self._recovery.items() if item.deadline_at <= now]
         if again:
             self._remove(again)
@@ -194,8 +205,15 @@ class BatchFormer:
         if until > now:
             self._held_at = now
             return Wait(until)
+        self._note_pace(choice, now)
         self._queue.take(choice.items)
         return self._dispatch(choice, reason, now, None)
+
+    def _note_pace(self, choice: Choice, now: float) -> None:
+        batch_s = self.budget.time_s(len(choice.items), choice.length)
+        if choice.bound is not None and len(choice.items) < len(self._queue):
+            self._backlog.left_behind(self.budget, self._queue.mean_length, len(choice.items), batch_s)
+        self._backlog.kept(choice.items, now, batch_s)
 
     def _dispatch(self, choice: Choice, reason: Reason, now: float, lineage: Lineage | None) -> Dispatch:
         size = self.budget.size(len(choice.items))

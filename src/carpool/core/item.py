@@ -42,4 +42,5 @@ class Item:
     # Set by the queue: the order in which items are served, ties by arrival.
     due_at: float = 0.0
     sequence: int = 0
+    promised_at: float = math.inf  # when it was predicted to leave; set for items with deadlines
     state: State = State.NEW
