@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from carpool.core import AffineCost, Batch, BatchFormer, Item, Policy, VirtualClock
+from carpool.core import AffineCost, Batch, BatchFormer, Item, Policy, TimeModel, VirtualClock
+from carpool.cost.online import AdaptiveCost
 from carpool.errors import CarpoolError
 from carpool.plan.setup import Setup
 from carpool.plan.simulate import Run, simulate
@@ -56,10 +57,10 @@ def as_items(stream: Stream) -> list[Item]:
 class VirtualWorkers:
     """Drives a live dispatcher, its real lock, events and delivery included, with a clock held in the hand."""
 
-    def __init__(self, policy: Policy, num_workers: int) -> None:
+    def __init__(self, policy: Policy, num_workers: int, believed: TimeModel) -> None:
         self.clock = VirtualClock()
         self.sink = Recorder()
-        self.former = BatchFormer(policy, COST, num_workers=num_workers)
+        self.former = BatchFormer(policy, believed, num_workers=num_workers)
         self.dispatcher = Dispatcher(self.former, self.clock, self.sink, lambda _: None)
         self.running: list[tuple[float, int, Batch]] = []  # a heap by the instant of completion
         self.num_idle = num_workers
@@ -143,8 +144,20 @@ def test_a_recorded_trace_makes_the_same_batches_live_and_simulated(
     """Instant by instant, reason by reason, member by member."""
     stream = recorded(deadline_s)
     simulated = simulated_signatures(simulate(stream, Setup(policy=policy, num_workers=num_workers), COST))
-    live = VirtualWorkers(policy, num_workers)
+    live = VirtualWorkers(policy, num_workers, COST)
     assert signatures(live.replay(as_items(stream))) == simulated
     assert len(simulated) >= 300 / policy.max_batch_size / 2
     ran = [event for event in live.sink.events if isinstance(event, BatchRan)]
     assert sorted((e.dispatched_at, e.reason) for e in ran) == sorted((at, why) for at, why, _ in simulated)
+
+
+def test_a_profile_that_is_corrected_while_serving_makes_the_same_batches_too() -> None:
+    """Live and simulated learn the same of a profile that promised twice the speed, and decide by what they learned."""
+    stream, policy = recorded(3.0), Policy(max_batch_size=16, max_wait_s=0.1)
+    profiles = [AdaptiveCost(AffineCost(overhead_s=0.1, token_s=0.00025)) for _ in range(2)]
+    simulated = simulated_signatures(simulate(stream, Setup(policy=policy), COST, believed=profiles[0]))
+    live = VirtualWorkers(policy, 1, profiles[1])
+    assert signatures(live.replay(as_items(stream))) == simulated
+    assert profiles[0].drift == profiles[1].drift == pytest.approx(2.0, rel=0.1)
+    last = [event for event in live.sink.events if isinstance(event, BatchRan)][-1]
+    assert (last.drift, last.num_drift_batches) == (profiles[1].drift, profiles[1].num_fitted)

@@ -60,6 +60,8 @@ def test_page_has_every_family_with_its_type() -> None:
         "carpool_queue_depth": "gauge",
         "carpool_max_batch_size": "gauge",
         "carpool_workers": "gauge",
+        "carpool_cost_model_drift_batches": "gauge",
+        "carpool_cost_model_drift_ratio": "gauge",
     }
 
 
@@ -74,6 +76,16 @@ def test_values_are_those_that_were_counted() -> None:
     assert value(page["carpool_batch_size"], "carpool_batch_size_bucket", model="m", le="1.0") == 0
     assert value(page["carpool_queue_depth"], "carpool_queue_depth", model="m") == 5
     assert value(page["carpool_workers"], "carpool_workers", model="m") == 2
+
+
+def test_drift_is_shown_where_there_is_a_profile_to_drift_from() -> None:
+    """One sample a model; a model without a profile has none."""
+    with_profile = Metrics(max_batch_size=4)
+    with_profile.record(batch((0.0,), start=0.2, end=0.3, drift=1.25, num_drift_batches=40))
+    page = families({"m": with_profile, "n": filled()})
+    assert value(page["carpool_cost_model_drift_ratio"], "carpool_cost_model_drift_ratio", model="m") == 1.25
+    assert value(page["carpool_cost_model_drift_batches"], "carpool_cost_model_drift_batches", model="m") == 40
+    assert len(page["carpool_cost_model_drift_ratio"].samples) == 1
 
 
 def test_buckets_never_fall_and_end_in_the_count() -> None:

@@ -30,6 +30,21 @@ class LearningTimeModel(TimeModel, Protocol):
         ...
 
 
+@runtime_checkable
+class DriftingTimeModel(LearningTimeModel, Protocol):
+    """Starts from what was measured, and learns how far the pace of now is from it."""
+
+    @property
+    def drift(self) -> float:
+        """What the latest batches take over what was measured of them; 1 before any ran."""
+        ...
+
+    @property
+    def num_fitted(self) -> int:
+        """Batches that the drift rests on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class AffineCost:
     """The simplest cost of a batch: `t = overhead_s + token_s * batch_size * length`.

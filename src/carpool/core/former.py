@@ -11,7 +11,7 @@ from carpool.core.backlog import Backlog
 from carpool.core.batch import Batch, Dispatch, Fault, Lineage, Reason, Wait
 from carpool.core.budget import Budget
 from carpool.core.choose import Choice, choose
-from carpool.core.cost import LearningTimeModel, TimeModel
+from carpool.core.cost import DriftingTimeModel, LearningTimeModel, TimeModel
 from carpool.core.forecast import ArrivalForecast
 from carpool.core.item import Item, State
 from carpool.core.policy import Policy
@@ -43,6 +43,7 @@ class BatchFormer:
         self.cost = cost
         self.budget = Budget(policy, cost)
         self._learning = cost if isinstance(cost, LearningTimeModel) else None
+        self._drifting = cost if isinstance(cost, DriftingTimeModel) else None
         self._num_workers = num_workers
         self._queue = ItemQueue(policy)
         self._recovery = Recovery()
@@ -64,6 +65,11 @@ class BatchFormer:
     def num_running(self) -> int:
         """Items in batches that were dispatched and have not come back."""
         return sum(len(batch.items) for batch in self._running.values())
+
+    @property
+    def drift(self) -> tuple[float | None, int]:
+        """What batches take lately over what was measured of them, and how many that rests on; None: never measured."""
+        return (self._drifting.drift, self._drifting.num_fitted) if self._drifting is not None else (None, 0)
 
     @property
     def is_full(self) -> bool:
@@ -221,6 +227,7 @@ class BatchFormer:
             batch_id=self._num_dispatched,
             items=choice.items,
             length=choice.length,
+            num_tokens=self.budget.num_tokens(choice.items, choice.length),
             size=size,
             reason=reason,
             dispatched_at=now,

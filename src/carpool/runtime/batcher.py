@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Self
 
 from carpool.core import BatchFormer, Item, Policy, TimeModel
-from carpool.cost.online import AffineEstimator
+from carpool.cost.online import AffineEstimator, adapting
 from carpool.errors import BatcherClosed, CarpoolError, ConfigError
 from carpool.models.model import Admitted, Model
 from carpool.models.target import wrap
@@ -39,7 +39,8 @@ class Batcher:
         policy: how batches are formed; or give `max_batch_size` and `max_wait` alone.
         max_batch_size: most items in a batch (32 by default).
         max_wait: the longest wait for company, as in "2ms" (0 by default: a free model never waits).
-        cost_model: predicts how long a batch runs; by default learned while running.
+        cost_model: predicts how long a batch runs, and is corrected by how long batches do run; by default learned
+            from those alone.
         num_workers: batches that run at a time; each has a copy of the model, unless threads may share it.
         worker: "thread" runs the model in this process, "process" in one of its own for each worker.
         devices: where each worker computes, such as ["cuda:0", "cuda:1"]: one worker, and one copy of the model, each.
@@ -81,7 +82,7 @@ class Batcher:
         check_limits(worker, batch_timeout_s, max_worker_memory_bytes)
         self.policy = make_policy(policy, max_batch_size, max_wait)
         self.metrics = Metrics(max_batch_size=self.policy.max_batch_size, num_workers=num_workers)
-        self._cost = _never_raising(cost_model) if cost_model else AffineEstimator()
+        self._cost = adapting(_never_raising(cost_model)) if cost_model else AffineEstimator()
         self.sinks = FanOut(self.metrics, *(() if sink is None else (sink,)))
         self._clock = SystemClock()
         self._dispatcher: Dispatcher | None = None

@@ -229,6 +229,7 @@ class Dispatcher:
         self, batch: Batch, results: list[Any], worker: int, started_at: float, now: float, *, depth: int
     ) -> None:
         items = batch.items
+        drift, num_drift_batches = self._former.drift
         self._sink.record(
             BatchRan(
                 at=now,
@@ -238,12 +239,15 @@ class Dispatcher:
                 arrived_at=tuple([item.arrived_at for item in items]),
                 lengths=tuple([item.length for item in items]),
                 padded_length=batch.length,
+                num_tokens=batch.num_tokens,
                 dispatched_at=batch.dispatched_at,
                 started_at=started_at,
                 finished_at=now,
                 num_failed=sum([isinstance(result, CarpoolError) for result in results]),
                 predicted_s=batch.predicted_s or None,
                 queue_depth=depth,
+                drift=drift,
+                num_drift_batches=num_drift_batches,
                 request_ids=_request_ids(items),
             )
         )

@@ -37,6 +37,8 @@ class Totals:
         predicted_s: what the cost model promised, over the batches that carried a prediction.
         predicted_busy_s: what those batches took.
         queue_depth: items that were waiting when the latest batch was done.
+        drift: what batches take lately over what the profile says of them; None without a profile.
+        num_drift_batches: how many batches `drift` rests on.
         batch_size: items a batch.
         fill: items over `max_batch_size`, a batch.
         padding: share of padding, a batch.
@@ -59,6 +61,8 @@ class Totals:
     predicted_s: float
     predicted_busy_s: float
     queue_depth: int
+    drift: float | None
+    num_drift_batches: int
     batch_size: Histogram
     fill: Histogram
     padding: Histogram
@@ -75,6 +79,8 @@ class Counts:
         self.max_batch_size = max_batch_size
         self._num_batches = self._num_items = self._num_failed = self._num_batch_failures = 0
         self._real_tokens = self._padded_tokens = self._queue_depth = 0
+        self._drift: float | None = None
+        self._num_drift_batches = 0
         self._busy_s = self._predicted_s = self._predicted_busy_s = 0.0
         self._reasons: Counter[str] = Counter()
         self._rejections: Counter[str] = Counter()
@@ -112,6 +118,8 @@ class Counts:
             predicted_s=self._predicted_s,
             predicted_busy_s=self._predicted_busy_s,
             queue_depth=self._queue_depth,
+            drift=self._drift,
+            num_drift_batches=self._num_drift_batches,
             batch_size=self._batch_size.freeze(),
             fill=self._fill.freeze(),
             padding=self._padding.freeze(),
@@ -122,13 +130,14 @@ class Counts:
         )
 
     def _add_batch(self, batch: BatchRan) -> None:
-        real, padded = sum(batch.lengths), batch.num_items * batch.padded_length
+        real, padded = sum(batch.lengths), batch.padded_tokens
         self._num_batches += 1
         self._num_items += batch.num_items
         self._num_failed += batch.num_failed
         self._real_tokens += real
         self._padded_tokens += padded
         self._queue_depth = batch.queue_depth
+        self._drift, self._num_drift_batches = batch.drift, batch.num_drift_batches
         self._reasons[batch.reason] += 1
         self._batch_size.add_one(batch.num_items)
         self._fill.add_one(fill_ratio(batch.num_items, self.max_batch_size))

@@ -25,13 +25,16 @@ class BatchRan:
         reason: why it left when it did (`full`, `budget`, `deadline`, `idle`, `drain`, `timer`, `bisect`).
         arrived_at: arrival instant of each item.
         lengths: length of each item, in the same order.
-        padded_length: length that every item was padded to.
+        padded_length: length that every item was padded to; the mean length where they ran without padding.
         dispatched_at: when the batch was formed.
         started_at: when the model began.
         finished_at: when the model was done.
         num_failed: items of the batch that were answered with an error.
         predicted_s: what the cost model had promised for `finished_at - started_at`; None without a cost model.
         queue_depth: items that were waiting at `at`, when this batch was done.
+        drift: what batches take lately over what the profile says of them; None without a profile.
+        num_drift_batches: how many batches `drift` rests on.
+        num_tokens: tokens that ran, padding included; None where that is items times `padded_length`.
         request_ids: the request that each item came with, in the same order; empty where no request was named.
     """
 
@@ -48,12 +51,20 @@ class BatchRan:
     num_failed: int = 0
     predicted_s: float | None = None
     queue_depth: int = 0
+    drift: float | None = None
+    num_drift_batches: int = 0
+    num_tokens: int | None = None
     request_ids: tuple[str, ...] = ()
 
     @property
     def num_items(self) -> int:
         """Items in the batch."""
         return len(self.arrived_at)
+
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens that ran, padding included."""
+        return self.num_items * self.padded_length if self.num_tokens is None else self.num_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,23 @@ class _Models(Collector):
             limit.add_metric([model], metrics.max_batch_size)
             workers.add_metric([model], metrics.num_workers)
         yield from (depth, limit, workers)
+        yield from _drifts(totals)
+
+
+def _drifts(totals: Mapping[str, Totals]) -> Iterator[Metric]:
+    ratio = GaugeMetricFamily(
+        "carpool_cost_model_drift_ratio",
+        "What batches take lately over what the profile says of them.",
+        labels=["model"],
+    )
+    rests_on = GaugeMetricFamily(
+        "carpool_cost_model_drift_batches", "Batches that the drift ratio rests on.", labels=["model"]
+    )
+    for model, counted in totals.items():
+        if counted.drift is not None:
+            ratio.add_metric([model], counted.drift)
+            rests_on.add_metric([model], counted.num_drift_batches)
+    yield from (ratio, rests_on)
 
 
 def _histograms(totals: Mapping[str, Totals]) -> Iterator[Metric]:
