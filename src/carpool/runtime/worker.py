@@ -205,7 +205,8 @@ class Worker:
 
     def _pause_s(self, *, has_started: bool) -> float | None:
         pause_s = self.restarts.pause_s(has_started=has_started)
-        what_now = "it is given up" if pause_s is None else f"it is started again in {format_duration(pause_s)}"
+        when = f"in {format_duration(pause_s)}" if pause_s else "at once"
+        what_now = "it is given up" if pause_s is None else f"it is started again {when}"
         _logger.warning("worker %d failed, and %s: %s", self.number, what_now, self.trouble)
         return pause_s
 

@@ -53,6 +53,7 @@ class RemoteModel(Model):
         self._child: Child | None = None
         self._info: ModelInfo | None = None
         self._hung: ModelHung | None = None
+        self._death: CarpoolError | None = None
 
     # ------------------------------------------------------------------------------------------- what is here
 
@@ -102,7 +103,7 @@ class RemoteModel(Model):
             return
         self.close()
         self._local.load_admission()
-        self._hung = None
+        self._hung = self._death = None
         self._child = Child(self._number, self._on_death)
         self._info = self._asked(sys.path, self._order, doing="while it loaded the model")
 
@@ -138,7 +139,7 @@ class RemoteModel(Model):
                 channel.send(message)
             succeeded, answer = channel.receive()
         except (OSError, EOFError) as error:
-            raise self._death(doing) from error
+            raise self.death(doing) from error
         except Unreadable as error:
             raise ModelError(
                 f"the results of the worker's process can't be read here ({error}): return arrays, numbers, texts, or "
@@ -153,18 +154,6 @@ class RemoteModel(Model):
             raise unpack_error(answer)
         return answer
 
-    def _death(self, doing: str) -> CarpoolError:
-        """Say what the process ended of."""
-        child = self._child
-        assert child is not None, "it was asked something"
-        if not child.ended.wait(_END_WITHIN_S):  # it has closed its pipe, and runs on
-            child.kill()
-            child.ended.wait()
-        if self._hung is not None:
-            return self._hung
-        assert child.exit_code is not None, "it has ended"
-        return WorkerDied(f"the worker's process {child.pid} {cause_of_death(child.exit_code)} ({doing})")
-
     @property
     def is_dead(self) -> bool:
         """Whether the process has ended."""
@@ -175,9 +164,22 @@ class RemoteModel(Model):
         """The number of the process; None before it was started."""
         return self._child.pid if self._child is not None else None
 
-    def death(self) -> CarpoolError:
-        """Say what a process ended of that had nothing to do."""
-        return self._death("while it had nothing to do")
+    def death(self, doing: str = "while it had nothing to do") -> CarpoolError:
+        """Say what the process ended of.
+
+        Args:
+            doing: what it did then; the first to say so is believed.
+        """
+        child = self._child
+        assert child is not None, "it was started"
+        if not child.ended.wait(_END_WITHIN_S):  # it has closed its pipe, and runs on
+            child.kill()
+            child.ended.wait()
+        assert child.exit_code is not None, "it has ended"
+        if self._death is None:
+            cause = cause_of_death(child.exit_code)
+            self._death = self._hung or WorkerDied(f"the worker's process {child.pid} {cause} ({doing})")
+        return self._death
 
     def kill(self, hung: ModelHung | None = None) -> None:
         """End the process at once; what it runs fails.
