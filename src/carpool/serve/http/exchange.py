@@ -13,7 +13,7 @@ from carpool.errors import CarpoolError
 from carpool.serve.faults import FAILED, Fault, to_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     Headers = Sequence[tuple[bytes, bytes]]
 
@@ -110,6 +110,7 @@ class Exchange:
         "path",
         "query",
         "tenant",
+        "watched",
     )
 
     def __init__(
@@ -132,6 +133,7 @@ class Exchange:
         self.body = b""
         self.tenant = ""
         self.gone = False
+        self.watched: Any = None  # what whoever watches over requests keeps of this one
         self._channel = channel
         self._headers = headers
         self._write_error = write_error
@@ -155,6 +157,10 @@ class Exchange:
             name: in lower case.
         """
         return self._headers.get(name, b"")
+
+    def headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """Return all headers, their names in lower case."""
+        return self._headers.items()
 
     @property
     def id(self) -> str:

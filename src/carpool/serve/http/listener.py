@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from carpool.serve.access import Access
     from carpool.serve.http.limits import Limits
     from carpool.serve.http.routing import Router
+    from carpool.serve.http.shared import Watcher
 
 _BACKLOG = 2048
 # How long a connection without a request may still bring one once the server has been asked to stop: a client that
@@ -31,10 +32,19 @@ class Listener:
         limits: what clients may do.
         access: says whose a request is.
         tls: encrypts the connections; None leaves them plain.
+        watcher: is told of every request.
     """
 
-    def __init__(self, router: Router, *, limits: Limits, access: Access, tls: ssl.SSLContext | None = None) -> None:
-        self._shared = Shared(router, limits, access)
+    def __init__(
+        self,
+        router: Router,
+        *,
+        limits: Limits,
+        access: Access,
+        tls: ssl.SSLContext | None = None,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self._shared = Shared(router, limits, access, watcher)
         self._tls = tls
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None

@@ -16,6 +16,7 @@ from carpool.serve.faults import UNAVAILABLE, Fault
 from carpool.serve.http.coding import compress, inflate, is_coded, wanted_coding
 from carpool.serve.http.reader import Reader, Reading, Turn
 from carpool.serve.http.routing import let_answer
+from carpool.serve.http.shared import CLIENT_GONE
 from carpool.serve.http.wire import CONTINUE, LAST_CHUNK, has_no_body
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Connection(asyncio.Protocol):
         """Let go of everything; what is being done for the client is withdrawn."""
         self._shared.left(self)
         turns = [self._current, *self._turns]
+        if self._current is not None:
+            self._ended(self._current, CLIENT_GONE, 0)
         self._reader.close()
         self._current = None
         self._turns.clear()
@@ -119,6 +122,9 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, turn: Turn) -> None:
         self._current = turn
+        watcher = self._shared.watcher
+        if watcher is not None:
+            watcher.began(turn.exchange, turn.route)
         coding = turn.exchange.raw_header(b"content-encoding")
         if coding and is_coded(coding):
             self._begin_inflated(turn, coding)
@@ -168,6 +174,11 @@ class Connection(asyncio.Protocol):
         may_read = not self._write_paused and len(self._turns) < self._shared.limits.max_pipelined
         if may_read and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def _ended(self, turn: Turn, status: int, num_bytes: int) -> None:
+        watcher = self._shared.watcher
+        if watcher is not None:
+            watcher.ended(turn.exchange, turn.route, status, num_bytes)
 
     def _finish(self, *, close: bool) -> None:
         """Take note that the current request has been answered in full."""
@@ -237,6 +248,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
+        self._ended(turn, reply.status, len(body))
         self._finish(close=close)
 
     def _headers_of(self, turn: Turn, *, close: bool) -> Headers:
@@ -261,6 +273,7 @@ class Connection(asyncio.Protocol):
         if not turn.old:
             more.append((b"transfer-encoding", b"chunked"))
         self._transport.write(self._shared.heads.with_headers(status, content_type, more, None))
+        turn.status = status
         return BodyStream(self, turn)
 
     async def write_part(self, turn: Turn, part: bytes) -> None:
@@ -270,6 +283,7 @@ class Connection(asyncio.Protocol):
         if turn.exchange.method == "HEAD":
             return
         self._transport.write(part if turn.old else b"%x\r\n%b\r\n" % (len(part), part))
+        turn.num_sent_bytes += len(part)
         if self._write_paused:
             self._writable = asyncio.get_running_loop().create_future()
             await self._writable
@@ -281,6 +295,7 @@ class Connection(asyncio.Protocol):
         if self._current is turn and not self._transport.is_closing():
             if not turn.old and turn.exchange.method != "HEAD":
                 self._transport.write(LAST_CHUNK)
+            self._ended(turn, turn.status, turn.num_sent_bytes)
             self._finish(close=self._closes_after(turn))
 
     def break_off(self, exchange: Exchange) -> None:

@@ -37,13 +37,15 @@ class Turn:
         exchange: the request.
     """
 
-    __slots__ = ("exchange", "keep_alive", "old", "route")
+    __slots__ = ("exchange", "keep_alive", "num_sent_bytes", "old", "route", "status")
 
     def __init__(self, route: Route, exchange: Exchange) -> None:
         self.route = route
         self.exchange = exchange
         self.keep_alive = True  # whether the connection stays open after it
         self.old = False  # HTTP/1.0: knows no chunks, and must be told that the connection stays open
+        self.status = 0  # of an answer that is sent while it is made
+        self.num_sent_bytes = 0  # of such an answer
 
 
 class Taker(Channel, Protocol):

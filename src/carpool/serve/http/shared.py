@@ -13,9 +13,12 @@ from carpool.serve.http.wire import Heads
 
 if TYPE_CHECKING:
     from carpool.serve.access import Access
+    from carpool.serve.http.exchange import Exchange
     from carpool.serve.http.limits import Limits
-    from carpool.serve.http.routing import Router
+    from carpool.serve.http.routing import Route, Router
 
+CLIENT_GONE = 499
+"""Stands for the status of a request whose client left before it was answered, as in other servers' logs."""
 _FULL_RETRY_S = 1.0
 _logger = logging.getLogger("carpool.serve")
 
@@ -40,6 +43,16 @@ class Member(Protocol):
         """Close at once, whatever is unsent."""
 
 
+class Watcher(Protocol):
+    """Is told of every request: for logs, traces and counts. Must be cheap, and must not raise."""
+
+    def began(self, exchange: Exchange, route: Route) -> None:
+        """A request is about to be answered."""
+
+    def ended(self, exchange: Exchange, route: Route, status: int, num_bytes: int) -> None:
+        """A request was answered, or `CLIENT_GONE` stands for the status."""
+
+
 class Shared:
     """What all connections of a server share; lives on one event loop.
 
@@ -49,9 +62,11 @@ class Shared:
         router: finds the endpoint of a request.
         limits: what clients may do.
         access: says whose a request is.
+        watcher: is told of every request; None where nobody wants to know.
     """
 
-    def __init__(self, router: Router, limits: Limits, access: Access) -> None:
+    def __init__(self, router: Router, limits: Limits, access: Access, watcher: Watcher | None = None) -> None:
+        self.watcher = watcher
         self.router = router
         self.limits = limits
         self.access = access
