@@ -13,7 +13,10 @@ import numpy as np
 
 from carpool.core import Policy
 from carpool.models.target import wrap
-from carpool.serve.app import create_app
+from carpool.serve.app import create_router
+from carpool.serve.http.asgi import as_asgi
+from carpool.serve.http.limits import Limits
+from carpool.serve.offer import Offer
 from carpool.serve.served import Served
 
 if TYPE_CHECKING:
@@ -81,7 +84,7 @@ class Client:
 
     def __init__(self, served: Served, *, max_body_bytes: int = 1 << 20) -> None:
         self.served = served
-        self.app = create_app({served.name: served}, max_body_bytes=max_body_bytes)
+        self.app = as_asgi(create_router(Offer.of(served)), limits=Limits(max_body_bytes=max_body_bytes))
 
     async def get(self, path: str) -> Answer:
         """Send a GET."""

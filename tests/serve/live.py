@@ -8,7 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from carpool.serve.app import create_app
+from carpool.serve.app import create_router
+from carpool.serve.offer import Offer
 from carpool.serve.server import Ending, listen, run_server
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def visit(served: Served, client: Callable[[str], T], *, drain_timeout_s: float 
 
 def visit_to_the_end(served: Served, client: Callable[[str], T], *, drain_timeout_s: float = 30.0) -> tuple[T, Ending]:
     """Do as `visit` does; return also how the server ended."""
-    listening = listen("127.0.0.1", 0)
+    listening, offer = listen("127.0.0.1", 0), Offer.of(served)
     visits: list[Future[T]] = []
 
     def use(url: str) -> T:
@@ -48,8 +49,8 @@ def visit_to_the_end(served: Served, client: Callable[[str], T], *, drain_timeou
 
     with _signals_ignored(), ThreadPoolExecutor(1) as pool:
         ending = run_server(
-            create_app({served.name: served}),
-            served,
+            create_router(offer),
+            offer,
             listening,
             drain_timeout_s=drain_timeout_s,
             on_ready=lambda: visits.append(pool.submit(use, listening.url)),

@@ -137,5 +137,7 @@ async def test_our_own_failure_is_told_without_a_traceback(caplog: pytest.LogCap
     async with serving(embed) as client:
         client.served.signature = None  # type: ignore[assignment]
         answer = await client.post(INFER, request(["a"], shape=[1], datatype="BYTES"))
-    assert (answer.status, answer.json["error"]) == (500, "the server failed unexpectedly: its log says how")
+    told = f"the server failed unexpectedly: its log says how, at request {answer.headers['x-request-id']}"
+    assert (answer.status, answer.json["error"]) == (500, told)
     assert "AttributeError" in caplog.text
+    assert answer.headers["x-request-id"] in caplog.text

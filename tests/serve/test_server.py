@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from carpool.errors import ModelError
-from carpool.serve.app import create_app
+from carpool.serve.app import create_router
+from carpool.serve.offer import Offer
 from carpool.serve.server import CannotListen, Ending, listen, run_server
 from tests.serve.fakes import Doubler, embed, offer, request
 from tests.serve.live import stop, visit, visit_to_the_end
@@ -226,9 +227,9 @@ def test_a_model_that_cannot_load_stops_the_server() -> None:
         def __call__(self, batch: Sequence[Any]) -> Sequence[Any]:
             return batch
 
-    served, listening = offer(Broken()), listen("127.0.0.1", 0)
+    models, listening = Offer.of(offer(Broken())), listen("127.0.0.1", 0)
     with pytest.raises(ModelError, match="no weights"):
-        run_server(create_app({"m": served}), served, listening, drain_timeout_s=1.0, on_ready=lambda: None)
+        run_server(create_router(models), models, listening, drain_timeout_s=1.0, on_ready=lambda: None)
 
 
 def test_a_model_that_fails_its_own_examples_is_not_served() -> None:
@@ -238,9 +239,9 @@ def test_a_model_that_fails_its_own_examples_is_not_served() -> None:
         raise ValueError(batch)
 
     broken.examples = [1]  # type: ignore[attr-defined]
-    served, listening = offer(broken), listen("127.0.0.1", 0)
+    models, listening = Offer.of(offer(broken)), listen("127.0.0.1", 0)
     with pytest.raises(ModelError):
-        run_server(create_app({"m": served}), served, listening, drain_timeout_s=1.0, on_ready=lambda: None)
+        run_server(create_router(models), models, listening, drain_timeout_s=1.0, on_ready=lambda: None)
 
 
 def test_a_stop_overtakes_a_load() -> None:
@@ -259,12 +260,12 @@ def test_a_stop_overtakes_a_load() -> None:
         loading.wait()
         stop()
 
-    served, listening = offer(Slow()), listen("127.0.0.1", 0)
+    models, listening = Offer.of(offer(Slow())), listen("127.0.0.1", 0)
     stopper = threading.Thread(target=stop_while_loading)
     stopper.start()
     ready: list[bool] = []
-    app = create_app({"m": served})
-    ending = run_server(app, served, listening, drain_timeout_s=1.0, on_ready=lambda: ready.append(True))
+    router = create_router(models)
+    ending = run_server(router, models, listening, drain_timeout_s=1.0, on_ready=lambda: ready.append(True))
     stopper.join()
     release.set()
     assert (ready, ending) == ([], Ending.EARLY)

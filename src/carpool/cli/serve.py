@@ -76,7 +76,9 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
     not serve, 2 on wrong use.
     """
     settings = _settings(target, given)
-    from carpool.serve.app import create_app
+    from carpool.serve.app import create_router
+    from carpool.serve.http.limits import Limits
+    from carpool.serve.offer import Offer
     from carpool.serve.server import listen, run_server
 
     profile = _profile(settings)
@@ -90,12 +92,14 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
             _warn_of_another_machine(output, served, profile, settings)
         _announce(output, served, listening.url)
 
+    offer = Offer.of(served)
     ending = run_server(
-        create_app({served.name: served}, max_body_bytes=settings.server.max_body_bytes),
-        served,
+        create_router(offer),
+        offer,
         listening,
         drain_timeout_s=settings.server.drain_timeout_s,
         on_ready=announce,
+        limits=Limits(max_body_bytes=settings.server.max_body_bytes),
     )
     output.note(ending.value)
     return 0

@@ -1,4 +1,4 @@
-"""The process that serves: a socket, a web server, a model that loads behind it, and a clean stop."""
+"""The process that serves: a socket, models that load behind it, and a clean stop."""
 
 from __future__ import annotations
 
@@ -7,31 +7,29 @@ import contextlib
 import enum
 import gc
 import importlib.util
-import math
 import signal
 import socket
 import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import uvicorn
+from typing import TYPE_CHECKING, Any, Protocol
 
 from carpool.errors import CarpoolError
+from carpool.serve.access import Access
+from carpool.serve.http.limits import Limits
+from carpool.serve.http.listener import Listener
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
-    from starlette.applications import Starlette
-
-    from carpool.serve.served import Served
+    from carpool.serve.http.routing import Router
 
 # The thread that runs batches and the one that serves the network take turns with the interpreter. At Python's own 5 ms
 # a request waits that long while a batch is prepared.
 SWITCH_INTERVAL_S = 0.0005
-_KEEP_ALIVE_S = 75
-_BACKLOG = 2048
+_SPARE_FILES = 128  # besides connections: sockets, logs, models
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -95,82 +93,117 @@ class Ending(enum.Enum):
     CUT_SHORT = "stopped: some of what was accepted has been given up"
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, with the signals left to us: its own handling ends the process by the signal, not by an exit code."""
+class Models(Protocol):
+    """What is served, as far as the process that serves it knows."""
 
-    is_ready = False
-    is_over = False  # what is left is to let the model go
-    gave_up = False
-    asked_at: float | None = None
+    def start(self) -> None:
+        """Load what is to answer; called once, on a thread."""
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    def close(self, timeout_s: float) -> None:
+        """Finish what was accepted, for so long, and let all go."""
 
-    def stop(self, *_: object) -> None:
+
+class _Stop:
+    """Whether, since when and how urgently the server was asked to stop."""
+
+    def __init__(self, drain_timeout_s: float) -> None:
+        self._drain_timeout_s = drain_timeout_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked_at: float | None = None
+        self._hurries = False
+        self.listener: Listener | None = None
+        self.wanted = asyncio.Event()
+        self.is_over = False  # what is left is to let the models go
+
+    def signalled(self, *_: object) -> None:
         """Stop on the first signal; on a second one, without waiting for what was accepted."""
         if self.is_over:
             raise KeyboardInterrupt
-        self.asked_at = self.asked_at or time.monotonic()
-        self.force_exit = self.should_exit
-        self.should_exit = True
+        self._hurries = self._asked_at is not None
+        self._asked_at = self._asked_at or time.monotonic()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._pass_on)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """See whether anything is left that it stops waiting for."""
-        await super().shutdown(sockets)
-        self.gave_up = bool(self.server_state.tasks)
+    def listen_in(self, listener: Listener) -> None:
+        """Have the loop that runs now, and what listens on it, told of signals."""
+        self._loop, self.listener = asyncio.get_running_loop(), listener
+        if self._asked_at is not None:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        self.wanted.set()
+        if self._hurries and self.listener is not None:
+            self.listener.hurry()
 
     @property
-    def ending(self) -> Ending:
-        """How it ended."""
-        if not self.is_ready:
-            return Ending.EARLY
-        return Ending.CUT_SHORT if self.gave_up else Ending.ANSWERED
-
-    def left_s(self, drain_timeout_s: float) -> float:
-        """Return how much of the time to finish is left since it was asked to stop."""
-        if self.force_exit or self.asked_at is None:
+    def left_s(self) -> float:
+        """How much of the time to finish is left since it was asked to stop."""
+        if self._hurries or self._asked_at is None:
             return 0.0
-        return max(0.0, self.asked_at + drain_timeout_s - time.monotonic())
+        return max(0.0, self._asked_at + self._drain_timeout_s - time.monotonic())
 
 
 def run_server(
-    app: Starlette,
-    served: Served,
+    router: Router,
+    models: Models,
     listening: Listening,
     *,
     drain_timeout_s: float,
     on_ready: Callable[[], None],
+    limits: Limits | None = None,
+    access: Access | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Ending:
     """Serve until SIGTERM or Ctrl-C, then finish what was accepted.
 
     A model that still loads, or runs what has been given up, is not waited for: its thread is left to itself.
 
     Args:
-        app: answers the requests; it is live at once.
-        served: the model, which is loaded behind it, and closed at the end.
+        router: finds the endpoints; they answer at once.
+        models: loaded behind them, and closed at the end.
         listening: where.
         drain_timeout_s: how long accepted requests may take to finish once asked to stop.
-        on_ready: called once the model answers.
+        on_ready: called once the models answer.
+        limits: what clients may do; None for the usual.
+        access: says whose a request is; None lets everybody in.
+        tls: encrypts the connections; None leaves them plain.
 
     Raises:
-        CarpoolError: the model can't be loaded.
+        CarpoolError: the models can't be loaded.
     """
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    server = _server(app, drain_timeout_s)
-    with _stopping_on_signals(server):
+    known = limits or Limits()
+    allow_open_files(known.max_connections + _SPARE_FILES)
+    stop = _Stop(drain_timeout_s)
+    with _stopping_on_signals(stop):
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_serve(server, served, listening, on_ready))
+                listener = Listener(router, limits=known, access=access or Access(), tls=tls)
+                return runner.run(_serve(listener, stop, models, listening, on_ready))
         finally:
             gc.unfreeze()
             sys.setswitchinterval(before)
             listening.socket.close()
-            server.is_over = True
+            stop.is_over = True
             with contextlib.suppress(KeyboardInterrupt):
-                served.close(server.left_s(drain_timeout_s))
-    return server.ending
+                models.close(stop.left_s)
+
+
+def allow_open_files(num_files: int) -> None:
+    """Raise the limit of open files as far as needed and permitted: each connection is one.
+
+    Args:
+        num_files: how many are wanted.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = num_files if hard == resource.RLIM_INFINITY else min(num_files, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -181,39 +214,28 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _server(app: Starlette, drain_timeout_s: float) -> _Server:
-    config = uvicorn.Config(
-        app,
-        http="httptools" if importlib.util.find_spec("httptools") else "h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=math.ceil(drain_timeout_s),
-    )
-    return _Server(config)
-
-
-async def _serve(server: _Server, served: Served, listening: Listening, on_ready: Callable[[], None]) -> None:
-    serving = asyncio.create_task(server.serve(sockets=[listening.socket]))
-    loading = _run_aside(served.start)
-    await asyncio.wait((serving, loading), return_when=asyncio.FIRST_COMPLETED)
-    if loading.done():
-        server.should_exit = server.should_exit or loading.exception() is not None
-        if not server.should_exit:
-            # What lives this long lives on: the collector need not look through it while requests wait.
-            gc.collect()
-            gc.freeze()
-            server.is_ready = True
-            on_ready()
-    await serving
+async def _serve(
+    listener: Listener, stop: _Stop, models: Models, listening: Listening, on_ready: Callable[[], None]
+) -> Ending:
+    await listener.start(listening.socket)
+    stop.listen_in(listener)
+    asked = asyncio.ensure_future(stop.wanted.wait())
+    loading = _run_aside(models.start)
+    await asyncio.wait((asked, loading), return_when=asyncio.FIRST_COMPLETED)
+    is_ready = loading.done() and loading.exception() is None and not asked.done()
+    if is_ready:
+        # What lives this long lives on: the collector need not look through it while requests wait.
+        gc.collect()
+        gc.freeze()
+        on_ready()
+        await asked
+    asked.cancel()
+    all_answered = await listener.drain(stop.left_s)
     if loading.done():
         loading.result()
+    if not is_ready:
+        return Ending.EARLY
+    return Ending.ANSWERED if all_answered else Ending.CUT_SHORT
 
 
 def _run_aside(load: Callable[[], None]) -> asyncio.Future[None]:
@@ -241,8 +263,8 @@ def _run_aside(load: Callable[[], None]) -> asyncio.Future[None]:
 
 
 @contextlib.contextmanager
-def _stopping_on_signals(server: _Server) -> Iterator[None]:
-    before = {number: signal.signal(number, server.stop) for number in _STOP_SIGNALS}
+def _stopping_on_signals(stop: _Stop) -> Iterator[None]:
+    before = {number: signal.signal(number, stop.signalled) for number in _STOP_SIGNALS}
     try:
         yield
     finally:
