@@ -54,7 +54,7 @@ def window_of(run: Run, *, transport_s: float = 0.0, pace: float = 1.0) -> Windo
             num_refused=int(np.count_nonzero(run.outcomes == Outcome.REFUSED)),
             num_expired=int(np.count_nonzero(run.outcomes == Outcome.EXPIRED)),
             real_tokens=run.real_tokens.sum(),
-            padded_tokens=(run.num_items * run.padded_lengths).sum(),
+            padded_tokens=run.padded_tokens.sum(),
             queue_delay_s=run.queue_delay_s[ran].sum(),
             compute_s=run.took_s.sum(),
             latency_s=(run.queue_delay_s[ran] + run.took_s[run.batch_of[ran]]).sum(),

@@ -45,7 +45,8 @@ class Batch:
     Args:
         batch_id: counts up from 0.
         items: the members.
-        length: what every member is padded to, in tokens.
+        length: what every member is padded to, in tokens; of a ragged batch, the mean of their lengths.
+        num_tokens: tokens that run, padding included.
         size: number of rows that run: `len(items)`, rounded up to an allowed batch size.
         reason: why it left.
         dispatched_at: when it left.
@@ -56,6 +57,7 @@ class Batch:
     batch_id: int
     items: list[Item]
     length: int
+    num_tokens: int
     size: int
     reason: Reason
     dispatched_at: float

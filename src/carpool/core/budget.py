@@ -16,6 +16,8 @@ from carpool.errors import ConfigError, InvalidItem
 class Budget:
     """The limits of a batch: items, padded tokens, predicted memory, and what ran out of memory before.
 
+    A ragged batch is held for one of as many items that all have the mean length: it has the same tokens.
+
     Args:
         policy: the limits as configured.
         cost: predicts time, and memory where the policy limits it.
@@ -38,19 +40,28 @@ class Budget:
             )
 
     def padded_length(self, length: int) -> int:
-        """Return what a batch whose longest member has `length` tokens is padded to."""
+        """Return what a batch whose longest member has `length` tokens is padded to; `length` itself where ragged."""
         padded = self._padded.get(length)
         if padded is None:
-            padded = self._padded[length] = round_up(length, self.policy.length_buckets)
+            padded = length if self.policy.ragged else round_up(length, self.policy.length_buckets)
+            self._padded[length] = padded
         return padded
 
     def padded(self, items: list[Item]) -> int:
-        """Return what a batch of these items is padded to."""
+        """Return what a batch of these items is padded to; where ragged, their mean length."""
+        if self.policy.ragged:
+            return max(1, round(sum([item.length for item in items]) / len(items)))
         return self.padded_length(max(item.length for item in items))
+
+    def num_tokens(self, items: list[Item], padded_length: int) -> int:
+        """Return how many tokens a batch of these items runs, padding included, but no rows beyond the items."""
+        if self.policy.ragged:
+            return round_up(sum([item.length for item in items]), self.policy.token_buckets)
+        return len(items) * padded_length
 
     def size(self, num_items: int) -> int:
         """Return how many rows run for so many items."""
-        return round_up(num_items, self.policy.batch_size_buckets)
+        return num_items if self.policy.ragged else round_up(num_items, self.policy.batch_size_buckets)
 
     def time_s(self, num_items: int, padded_length: int) -> float:
         """Return the predicted time of so many items, padded rows included."""
@@ -83,6 +94,32 @@ class Budget:
         """Return the most items of a padded length that may run together (at least 1), and what sets the limit."""
         most, allowed = self.policy.max_batch_size, self._allowed(padded_length, self.ceiling.tokens)
         return (most, Reason.FULL) if allowed >= most else (max(1, int(allowed)), Reason.BUDGET)
+
+    def most_of(self, items: list[Item]) -> tuple[int, Reason]:
+        """Return how many of these items, from the first on, may run together, and what sets the limit.
+
+        Args:
+            items: at least one, of which at least one may.
+        """
+        if not self.policy.ragged:
+            return self.most_items(self.padded(items))
+        num_tokens, tokens = 0, self._most_tokens()
+        for count, item in enumerate(items):
+            num_tokens += item.length
+            if count >= self.policy.max_batch_size:
+                return count, Reason.FULL
+            if count and (num_tokens > tokens or not self._holds(count + 1, num_tokens)):
+                return count, Reason.BUDGET
+        return len(items), Reason.FULL if len(items) >= self.policy.max_batch_size else Reason.BUDGET
+
+    def _most_tokens(self) -> float:
+        budget = self.policy.token_budget
+        return self.ceiling.tokens if budget is None else min(budget, self.ceiling.tokens)
+
+    def _holds(self, num_items: int, num_tokens: int) -> bool:
+        """Return whether memory is predicted to hold so many items of so many tokens in all."""
+        limit = self.policy.memory_limit_bytes
+        return limit is None or self._memory_bytes(num_items, -(-num_tokens // num_items)) <= limit
 
     def _allowed(self, padded_length: int, ceiling_tokens: float) -> float:
         """Return the most items that the limits allow under a ceiling; below 1 where not even one row is within it."""

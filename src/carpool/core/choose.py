@@ -52,12 +52,21 @@ def _is_background(item: Item, ageing_s: float, now: float) -> bool:
 
 def _choose_by_length(candidates: list[Item], budget: Budget) -> Choice:
     """Choose the batch that holds the first candidate, of those that clear all candidates soonest."""
+    if budget.policy.ragged:
+        return _choose_in_order(candidates, budget)
     anchor = candidates[0]
     members = _part_with(anchor, _longest_first(candidates, budget), budget)
     padded = budget.padded(members)
     count = _cheapest_count(len(members), padded, budget)
     others = islice((item for item in members if item is not anchor), count - 1)
     return Choice([anchor, *others], padded, _bound(count, len(candidates), padded, budget))
+
+
+def _choose_in_order(candidates: list[Item], budget: Budget) -> Choice:
+    """Choose as many as may run together, as they come: without padding it does not matter who runs with whom."""
+    count, reason = budget.most_of(candidates)
+    is_bound = count < len(candidates) or count >= budget.policy.max_batch_size
+    return Choice(candidates[:count], budget.padded(candidates[:count]), reason if is_bound else None)
 
 
 def _longest_first(candidates: list[Item], budget: Budget) -> list[Item]:
@@ -180,6 +189,9 @@ def _can_be_met(item: Item, budget: Budget, now: float) -> bool:
 
 def _fill(choice: Choice, background: list[Item], budget: Budget, now: float) -> None:
     """Add background items where the padding would otherwise have been wasted: the batch takes no longer for them."""
+    if budget.policy.ragged:
+        _fill_row(choice, background, budget)
+        return
     most, reason = budget.most_items(choice.length)
     taken_s = budget.time_s(len(choice.items), choice.length)
     free_s = min(taken_s * _FREE, max(taken_s, choice.slack_s(now)))
@@ -191,3 +203,13 @@ def _fill(choice: Choice, background: list[Item], budget: Budget, now: float) ->
             if len(choice.items) >= most:
                 choice.bound = reason
                 return
+
+
+def _fill_row(choice: Choice, background: list[Item], budget: Budget) -> None:
+    """Add background items to a ragged batch, as far as its total is rounded up anyway."""
+    room = budget.num_tokens(choice.items, choice.length) - sum(item.length for item in choice.items)
+    for item in background:
+        if item.length <= room and budget.most_of([*choice.items, item])[0] > len(choice.items):
+            choice.items.append(item)
+            room -= item.length
+    choice.length = budget.padded(choice.items)

@@ -150,6 +150,10 @@ class BatchFormer:
         batch = self._backlog.batch(self.budget, self._queue.mean_length)
         return self._backlog.wait_s(num_ahead, free_in_s, batch)
 
+    def full_batch(self, length: int) -> tuple[float, float]:
+        """Return how many items of a length a batch holds while more wait, and the seconds that it is to take."""
+        return self._backlog.batch(self.budget, length)
+
     def cancel(self, item: Item) -> bool:
         """Withdraw an item that waits; False when it no longer does.
 

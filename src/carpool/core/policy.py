@@ -17,7 +17,10 @@ class Policy:
         max_wait_s: the longest that an item may wait for company, from its arrival or, if a worker was busy then, from
             when one came free; 0 never waits. Within it, a batch waits only while the cost model and the
             arrivals say that it pays.
-        token_budget: most padded tokens in a batch (items x longest), or None.
+        token_budget: most tokens in a batch, or None: padded ones (items x longest), where ragged the sum of lengths.
+        ragged: items run side by side without padding, and a batch costs the sum of their lengths; the model says so.
+        token_buckets: where ragged, the totals that a batch's tokens are rounded up to, ascending; beyond the last one,
+            and where empty, the sum itself.
         length_buckets: lengths that items are padded to, ascending; beyond the last one, and where empty, the longest
             member's own.
         batch_size_buckets: batch sizes that the executor runs, ascending: smaller batches are padded up; empty allows
@@ -36,6 +39,8 @@ class Policy:
     max_batch_size: int = 32
     max_wait_s: float = 0.0
     token_budget: int | None = None
+    ragged: bool = False
+    token_buckets: tuple[int, ...] = ()
     length_buckets: tuple[int, ...] = ()
     batch_size_buckets: tuple[int, ...] = ()
     look_ahead: int = 256
@@ -53,7 +58,7 @@ class Policy:
         for name in ("token_budget", "memory_limit_bytes"):
             if getattr(self, name) is not None:
                 _whole(name, getattr(self, name))
-        for name in ("length_buckets", "batch_size_buckets"):
+        for name in ("token_buckets", "length_buckets", "batch_size_buckets"):
             _ascending(name, getattr(self, name))
         _positive_weights(self.tenant_weights)
         if self.batch_size_buckets and self.batch_size_buckets[-1] < self.max_batch_size:

@@ -86,7 +86,7 @@ class Recovery:
         if not self._pieces:
             return None
         items, lineage = self._pieces.popleft()
-        most, _ = budget.most_items(budget.padded(items))
+        most, _ = budget.most_of(items)
         if len(items) > most:
             self._pieces.appendleft((items[most:], lineage))
         return items[:most], lineage

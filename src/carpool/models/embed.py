@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from carpool.errors import ConfigError
 from carpool.models.encoder_check import prepare_encoder
 from carpool.models.encoder_files import EncoderFiles, read_encoder_files
-from carpool.models.encoder_ways import EncoderBatch, PackedWay, PaddedWay, Way, rounded
+from carpool.models.encoder_ways import EncoderBatch, Way, padded_length, rounded
 from carpool.models.encoder_weights import Work, count_work, load_encoder
 from carpool.models.model import Admitted, Model, ModelInfo, Stages
 from carpool.models.text import sentences
 from carpool.models.threads import ThreadCount, num_cores, preferred_workers
 from carpool.models.tokenize import TextTokenizer
 from carpool.models.torch_device import resolve_device, resolve_dtype
+
+_PREFERRED_TOKENS = 1024
 
 
 class EncoderModel(Model):
@@ -81,9 +83,9 @@ class EncoderModel(Model):
         return True
 
     @property
-    def ragged(self) -> bool:
-        """Whether texts are packed; known once it is loaded."""
-        return isinstance(self._way, PackedWay)
+    def preferred_tokens(self) -> int | None:
+        """On the CPU, where the weights are in the cache as long as they are used; at least one text of any length."""
+        return max(_PREFERRED_TOKENS, self._files.max_length) if self._device.type == "cpu" else None
 
     @property
     def concurrent(self) -> bool:
@@ -120,8 +122,8 @@ class EncoderModel(Model):
         if self._way is not None:
             return
         self._threads.apply()
+        self.load_admission()
         first = self._read_weights()
-        self._tokenizer = TextTokenizer(self._files, first.get_input_embeddings().num_embeddings)
         parameters = list(first.parameters())
         self._info = replace(
             self._info,
@@ -131,10 +133,19 @@ class EncoderModel(Model):
         self._work = count_work(first)
         found = [first]
         del first, parameters  # the weights are there once, and whoever repacks them lets the plain ones go
-        self._way = prepare_encoder(
-            lambda: found.pop() if found else self._read_weights(), self._files, self._tokenizer.text_of_about
-        )
+        assert self._tokenizer is not None, "read with what admits"
+        texts = self._tokenizer.text_of_about
+        self._way = prepare_encoder(lambda: found.pop() if found else self._read_weights(), self._files, texts)
         self._info = replace(self._info, batching=self._way.name)
+
+    def load_admission(self) -> None:
+        """Read the tokenizer alone.
+
+        Raises:
+            TargetError: the directory has none.
+        """
+        if self._tokenizer is None:
+            self._tokenizer = TextTokenizer(self._files, self._files.num_tokens)
 
     def _read_weights(self) -> Any:
         return load_encoder(self._files.directory, self._device, self._dtype)
@@ -171,7 +182,7 @@ class EncoderModel(Model):
         Args:
             length: tokens of the longest item.
         """
-        return self._way.padded_length(length) if isinstance(self._way, PaddedWay) else length
+        return length if self.ragged else padded_length(length, self._files)
 
     def rounded_total(self, num_tokens: int) -> int:
         """Round up, so that the number of shapes stays small.

@@ -29,6 +29,16 @@ def rounded(num_tokens: int) -> int:
     return -(-num_tokens // step) * step
 
 
+def padded_length(length: int, files: EncoderFiles) -> int:
+    """What texts are padded to, the longest of which has `length` tokens.
+
+    Args:
+        length: in tokens.
+        files: what the encoder's directory says.
+    """
+    return max(length, min(rounded(length), files.max_length))
+
+
 @dataclass(frozen=True, slots=True)
 class EncoderBatch:
     """A batch on the host or on the device.
@@ -102,14 +112,10 @@ class PaddedWay(Way):
 
     name = "padded"
 
-    def padded_length(self, length: int) -> int:
-        """What texts are padded to, the longest of which has `length` tokens."""
-        return max(length, min(rounded(length), self._files.max_length))
-
     def prepare(self, payloads: Sequence[NDArray[np.int64]]) -> EncoderBatch:
         """Make ids and mask, (B, L) each, padding on the right."""
         lengths = tuple(len(ids) for ids in payloads)
-        shape = len(payloads), self.padded_length(max(lengths))
+        shape = len(payloads), padded_length(max(lengths), self._files)
         ids, mask = np.full(shape, self._pad_id, np.int64), np.zeros(shape, np.int64)
         for row, (its, length) in enumerate(zip(payloads, lengths, strict=True)):
             ids[row, :length] = its

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ class FunctionModel(Model):
 
     Args:
         function: the callable, or a class whose instances are; an instance may have `load()`,
-            `check(item)`, `length(item)` and `examples`, and say `concurrent = True` where threads may share it.
+            `check(item)`, `length(item)` and `examples`, and say `concurrent = True` where threads may share it, and
+            `ragged = True` where it pads nothing, so that the lengths of a batch's items add up.
         name: a short name.
         target: how to name it in messages.
         num_threads: PyTorch's threads, where the callable uses PyTorch; None leaves its choice.
@@ -49,6 +51,8 @@ class FunctionModel(Model):
         require_list_function(function, self._target)
         # A class tells whether items have lengths before there is an instance.
         self._hooks = Hooks(function, self._target)
+        if self._hooks.ragged:
+            self._info = replace(self._info, batching="packed")
         self._is_loaded = False
 
     @property

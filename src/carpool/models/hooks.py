@@ -15,18 +15,31 @@ class Hooks:
     Args:
         owner: the function, instance or module that may have them.
         target: how to name it in messages.
+
+    Raises:
+        ConfigError: one of them is not what it must be.
     """
 
     def __init__(self, owner: object, target: str) -> None:
         self._target = target
         self._check = _callable(owner, "check", target)
         self._length = _callable(owner, "length", target)
+        self._ragged = getattr(owner, "ragged", False) is True
         self._examples = getattr(owner, "examples", None)
+        if self._ragged and self._length is None:
+            raise ConfigError(
+                f"{target} says `ragged = True`: lengths then add up, so it needs a function length(item)"
+            )
 
     @property
     def has_length(self) -> bool:
         """Whether the target tells the lengths of its items."""
         return self._length is not None
+
+    @property
+    def ragged(self) -> bool:
+        """Whether the target says that it pads nothing: items run side by side, at the cost of their lengths' sum."""
+        return self._ragged
 
     @property
     def has_examples(self) -> bool:

@@ -30,8 +30,8 @@ class ModelInfo:
         num_parameters: weights, counted once where shared; None where unknown.
         parameter_bytes: bytes of those weights.
         max_length: the most tokens that an item may have; None where items have no length.
-        batching: of an encoder, how its texts are laid out: ``"packed"`` or ``"padded"``; empty before it is loaded,
-            and for others.
+        batching: how items of different lengths run together: ``"packed"`` side by side, or ``"padded"`` to one length;
+            empty where neither is known.
     """
 
     name: str
@@ -133,8 +133,13 @@ class Model(ABC):
 
     @property
     def ragged(self) -> bool:
-        """Whether items of different lengths run together without padding, at the cost of the sum of their lengths."""
-        return False
+        """Whether items of different lengths run side by side, at the cost of their sum; known once it is loaded."""
+        return self.info.batching == "packed"
+
+    @property
+    def preferred_tokens(self) -> int | None:
+        """Tokens of a ragged batch beyond which larger ones bring little; None where that is not known."""
+        return None
 
     @property
     def stages(self) -> Stages | None:

@@ -180,6 +180,8 @@ class Candidates:
 
     def _length_buckets(self, policy: Policy) -> Iterator[Policy]:
         """Pad to fewer lengths than the model does, where the longest item still fits and budgets still hold it."""
+        if self.subject.ragged:
+            return
         coarse = coarse_buckets(self.lengths, self.subject.length_buckets)
         if policy.length_buckets or len(coarse) <= 1 or coarse == self.subject.length_buckets:
             return

@@ -99,9 +99,7 @@ def figures_of(run: Run, objectives: Sequence[Objective] = (), *, transport_s: f
         fill_ratio=figures.fill_ratio(
             int(run.num_items.sum()), run.setup.policy.max_batch_size, num_batches=max(1, num_batches)
         ),
-        padding_waste=figures.padding_waste(
-            int(run.real_tokens.sum()), int((run.num_items * run.padded_lengths).sum())
-        ),
+        padding_waste=figures.padding_waste(int(run.real_tokens.sum()), int(run.padded_tokens.sum())),
         utilisation=used,
         mean_s=_mean(ordered_s),
         p50_s=_at(ordered_s, 0.5),

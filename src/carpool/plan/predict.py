@@ -191,6 +191,8 @@ def _place(seed: int, number: int) -> float:
 
 def fitted(policy: Policy, subject: Subject) -> Policy:
     """Return the policy with the model's own length buckets where it names none, as a live server takes it."""
+    if subject.ragged:
+        return replace(policy, ragged=True, token_buckets=subject.token_buckets)
     return policy if policy.length_buckets else replace(policy, length_buckets=subject.length_buckets)
 
 

@@ -60,7 +60,8 @@ class Run:
         took_s: How long each batch ran [m].
         num_items: Items in each batch [m].
         sizes: Rows that ran, rows of padding included [m].
-        padded_lengths: What its items were padded to [m].
+        padded_lengths: What its items were padded to; of a ragged batch, their mean length [m].
+        padded_tokens: Tokens that ran, padding included, rows of padding left out [m].
         real_tokens: Tokens of its items, without padding [m].
         reasons: Why each batch left when it did [m].
     """
@@ -76,6 +77,7 @@ class Run:
     num_items: NDArray[np.int64]
     sizes: NDArray[np.int64]
     padded_lengths: NDArray[np.int64]
+    padded_tokens: NDArray[np.int64]
     real_tokens: NDArray[np.int64]
     reasons: tuple[Reason, ...]
 
@@ -170,6 +172,7 @@ class _Log:
     num_items: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     padded_lengths: list[int] = field(default_factory=list)
+    padded_tokens: list[int] = field(default_factory=list)
     reasons: list[Reason] = field(default_factory=list)
     members: list[int] = field(default_factory=list)  # the items of all batches, one batch after another
 
@@ -180,6 +183,7 @@ class _Log:
         self.num_items.append(len(items))
         self.sizes.append(batch.size)
         self.padded_lengths.append(batch.length)
+        self.padded_tokens.append(batch.num_tokens)
         self.reasons.append(batch.reason)
         self.members += [item.handle for item in items]
 
@@ -328,6 +332,7 @@ def _settled(stream: Stream, setup: Setup, outcomes: bytearray, log: _Log) -> Ru
         num_items=num_items,
         sizes=np.array(log.sizes, dtype=np.int64),
         padded_lengths=np.array(log.padded_lengths, dtype=np.int64),
+        padded_tokens=np.array(log.padded_tokens, dtype=np.int64),
         real_tokens=np.add.reduceat(stream.lengths[members], starts) if len(starts) else starts,
         reasons=tuple(log.reasons),
     )

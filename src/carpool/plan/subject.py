@@ -70,6 +70,14 @@ class MeasuredProfile(Protocol):
         """What the model pads to."""
 
     @property
+    def ragged(self) -> bool:
+        """Whether it runs items side by side without padding."""
+
+    @property
+    def token_buckets(self) -> tuple[int, ...]:
+        """What it then rounds a batch's tokens up to."""
+
+    @property
     def example_lengths(self) -> tuple[int, ...]:
         """Lengths of typical items."""
 
@@ -96,6 +104,8 @@ class Subject:
             both rising; in between in proportion.
         drift: How much slower the machine became while it was measured: 0.02 is 2 %.
         length_buckets: Lengths that the model pads to, ascending; empty where it pads to the longest member.
+        ragged: Whether it runs items side by side without padding.
+        token_buckets: What it then rounds a batch's tokens up to, ascending.
         example_lengths: Lengths of typical items in no order, at least one: what a workload draws from if told nothing.
         max_length: Longest item that the model takes; longer ones are cut. None for no limit.
         memory_limit_bytes: Most memory that a batch may need; None where it was not learned.
@@ -109,6 +119,8 @@ class Subject:
     idle_penalties: tuple[tuple[float, float], ...] = ()
     drift: float = 0.0
     length_buckets: tuple[int, ...] = ()
+    ragged: bool = False
+    token_buckets: tuple[int, ...] = ()
     example_lengths: tuple[int, ...] = (1,)
     max_length: int | None = None
     memory_limit_bytes: int | None = None
@@ -134,6 +146,8 @@ class Subject:
             idle_penalties=tuple((one.idle_s, one.extra_s) for one in profile.idle_penalties),
             drift=profile.drift,
             length_buckets=profile.length_buckets,
+            ragged=profile.ragged,
+            token_buckets=profile.token_buckets,
             example_lengths=profile.example_lengths or profile.cost_model.lengths,
             max_length=profile.max_length,
             memory_limit_bytes=profile.memory.limit_bytes,

@@ -242,7 +242,7 @@ def _policies(subject: Subject, chosen: Policy, lengths: Sequence[int]) -> dict[
         f"waiting up to {format_duration(wait_s)}": replace(plain, max_wait_s=wait_s),
     }
     buckets = chosen.length_buckets or coarse_buckets(lengths, subject.length_buckets)
-    if len(buckets) > 1:
+    if len(buckets) > 1 and not subject.ragged:
         found["length buckets"] = replace(plain, length_buckets=buckets)
     return found
 

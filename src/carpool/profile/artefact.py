@@ -175,6 +175,8 @@ class Profile:
         lengths: Padded lengths that were measured.
         typical_length: The one nearest to the mean of the model's own examples; single figures are for it.
         length_buckets: Lengths that batches are padded to, ascending; empty where items have no length.
+        ragged: Whether items of different lengths run side by side without padding.
+        token_buckets: What a ragged batch's tokens are rounded up to in all, ascending.
         example_lengths: Tokens of the model's own examples, in no order.
         max_length: The most tokens that an item may have; None where there is no limit.
         call_spread: How single calls scatter: quantiles, evenly spaced from 0 to 1, of a call's time over its shape's
@@ -227,6 +229,8 @@ class Profile:
     mix: tuple[MixPoint, ...]
     sentences: tuple[str, ...]
     length_buckets: tuple[int, ...] = ()
+    ragged: bool = False
+    token_buckets: tuple[int, ...] = ()
     example_lengths: tuple[int, ...] = ()
     max_length: int | None = None
     call_spread: tuple[float, ...] = ()

@@ -45,6 +45,8 @@ class Findings:
         lengths: Padded lengths that are measured.
         typical_length: The one nearest to the mix's mean.
         length_buckets: What batches are padded to.
+        ragged: Whether they are not padded.
+        token_buckets: What their tokens are then rounded up to in all.
         example_lengths: Of the mix, in no order.
         idle_penalties: What pauses add to calls.
         work: Work of a shape; none is known at first.
@@ -68,6 +70,8 @@ class Findings:
     lengths: tuple[int, ...]
     typical_length: int
     length_buckets: tuple[int, ...] = ()
+    ragged: bool = False
+    token_buckets: tuple[int, ...] = ()
     example_lengths: tuple[int, ...] = ()
     sweep: Sweep = field(default_factory=Sweep)
     memory: MemoryFound = field(default_factory=MemoryFound)
@@ -138,6 +142,8 @@ class Findings:
             lengths=self.lengths,
             typical_length=self.typical_length,
             length_buckets=self.length_buckets,
+            ragged=self.ragged,
+            token_buckets=self.token_buckets,
             example_lengths=self.example_lengths,
             max_length=self.info.max_length,
             call_spread=self.sweep.call_spread(),

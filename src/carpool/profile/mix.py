@@ -63,12 +63,14 @@ class MixRunner:
     Args:
         run: Runs payloads as one batch and returns the seconds.
         padded_length: What a batch is padded to, given its longest item.
+        rounded_total: What a batch's tokens are rounded up to, where it is not padded; None where it is.
         clock: Seconds from any origin.
         predict: The cost model, for every shape; None where there is none.
     """
 
     run: Callable[[list[Any]], float]
     padded_length: Callable[[int], int]
+    rounded_total: Callable[[int], int] | None = None
     clock: Callable[[], float]
     predict: TimeModel | None = None
 
@@ -145,16 +147,24 @@ class MixRunner:
             predicted_error_pct=max(errors, default=None),
         )
 
-    def _longest(self, batch: list[Admitted]) -> int:
+    def _length(self, batch: list[Admitted]) -> int:
+        """Return what each item of a batch is held for: of one that is not padded, the mean."""
+        if self.rounded_total is not None:
+            return max(1, round(sum(one.length for one in batch) / len(batch)))
         return self.padded_length(max(one.length for one in batch))
+
+    def _num_tokens(self, batch: list[Admitted]) -> int:
+        if self.rounded_total is not None:
+            return self.rounded_total(sum(one.length for one in batch))
+        return len(batch) * self._length(batch)
 
     def _predicted(self, batch: list[Admitted]) -> float:
         assert self.predict is not None, "asked only where there is a model"
-        return self.predict.time_s(len(batch), self._longest(batch))
+        return self.predict.time_s(len(batch), self._length(batch))
 
     def _waste(self, order: list[list[Admitted]]) -> float:
         real = sum(one.length for batch in order for one in batch)
-        return 1.0 - real / sum(len(batch) * self._longest(batch) for batch in order)
+        return 1.0 - real / sum(self._num_tokens(batch) for batch in order)
 
 
 def orders_of(mix: Sequence[Admitted], batch_size: int) -> list[list[list[Admitted]]]:

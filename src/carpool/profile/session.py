@@ -100,6 +100,7 @@ class Session:
         items = gather(model, options.lengths, most_items=max(options.batch_sizes), seed=options.seed)
         device = open_device(info.device)
         meter = find_meter(info.device)
+        policy = fit_policy(Policy(), model)
         readable = not isinstance(meter, Unreadable)
         found = Findings(
             info=info,
@@ -107,7 +108,9 @@ class Session:
             options=options,
             lengths=items.lengths,
             typical_length=items.typical_length,
-            length_buckets=fit_policy(Policy(), model).length_buckets,
+            length_buckets=policy.length_buckets,
+            ragged=policy.ragged,
+            token_buckets=policy.token_buckets,
             example_lengths=tuple(one.length for one in items.mix),
             energy=EnergyFound(source=meter.source)
             if not isinstance(meter, Unreadable)
@@ -275,6 +278,7 @@ class Session:
         runner = MixRunner(
             run=self._run_s,
             padded_length=self.model.padded_length,
+            rounded_total=self.model.rounded_total if self.model.ragged else None,
             clock=self.clock,
             predict=model.clipped() if model else None,
         )

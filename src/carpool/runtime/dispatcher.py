@@ -36,6 +36,21 @@ class Idle:
     timeout_s: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What the next item is in for.
+
+    Args:
+        num_waiting: items that wait.
+        delay_s: how long it is predicted to wait for its batch.
+        item_s: what it takes of a worker's time in a full batch, as predicted; seconds.
+    """
+
+    num_waiting: int
+    delay_s: float
+    item_s: float
+
+
 class Dispatcher:
     """Hands batches to workers and answers to callers.
 
@@ -143,6 +158,14 @@ class Dispatcher:
     def num_waiting(self) -> int:
         """Accepted items that are not in a batch now."""
         return self._former.num_waiting
+
+    def outlook(self, length: int) -> Outlook:
+        """Tell what an item of a length that came now would be in for."""
+        with self._lock:
+            num_waiting = self._former.num_waiting
+            delay_s = self._former.predicted_wait_s(num_waiting, self._clock.now())
+            num_items, batch_s = self._former.full_batch(length)
+        return Outlook(num_waiting=num_waiting, delay_s=delay_s, item_s=batch_s / num_items)
 
     @property
     def is_idle(self) -> bool:

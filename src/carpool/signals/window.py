@@ -144,7 +144,7 @@ def window_figures(
         mean_batch_size=mean_batch_size(num_items, len(batches)),
         fill_ratio=fill_ratio(num_items, max_batch_size, num_batches=len(batches)) if batches else None,
         padding_waste=padding_waste(
-            sum(sum(batch.lengths) for batch in batches), sum(b.num_items * b.padded_length for b in batches)
+            sum(sum(batch.lengths) for batch in batches), sum(batch.padded_tokens for batch in batches)
         ),
         utilisation=utilisation(busy_s, span_s, num_workers=num_workers),
         queue_delay=_durations([b.dispatched_at - arrived_at for b in batches for arrived_at in b.arrived_at]),

@@ -91,6 +91,15 @@ class RemoteModel(Model):
         """The length that a batch is padded to, given its longest item's."""
         return self._local.padded_length(length)
 
+    def rounded_total(self, num_tokens: int) -> int:
+        """The tokens that a ragged batch runs, given the sum of its items' lengths."""
+        return self._local.rounded_total(num_tokens)
+
+    @property
+    def preferred_tokens(self) -> int | None:
+        """Tokens of a ragged batch beyond which larger ones bring little."""
+        return self._local.preferred_tokens
+
     # ------------------------------------------------------------------------------------------ what is there
 
     def load(self) -> None:
