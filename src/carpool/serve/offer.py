@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 from carpool.errors import CarpoolError
 from carpool.serve.faults import BAD_REQUEST, NOT_FOUND, UNAVAILABLE, Fault
+from carpool.serve.keeper import Keeper
 from carpool.serve.shelf import ModelState, Shelf
 from carpool.serve.source import Fixed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from carpool.serve.rollout import PolicyVersion, Rollout
     from carpool.serve.served import Served
-    from carpool.serve.source import Blueprint, Sheet, Source
+    from carpool.serve.source import Sheet, Source
 
 __all__ = ["ModelState", "NothingToServe", "Offer"]
 
-_GRACE_S = 0.1  # whoever was given a model in this turn of the loop has handed over its rows by then
 _LOADING_S = 1.0
 _logger = logging.getLogger("carpool.serve")
 
@@ -47,13 +47,10 @@ class Offer:
         self, source: Source, *, num_loading: int = 4, strict: bool = False, drain_timeout_s: float = 30.0
     ) -> None:
         self._source = source
-        self._num_loading = num_loading
         self._strict = strict
-        self._drain_timeout_s = drain_timeout_s
         self._shelf = Shelf()
+        self._keeper = Keeper(self._shelf, self, num_loading=num_loading, drain_timeout_s=drain_timeout_s)
         self._changing = threading.Lock()  # one load, unload or reload at a time
-        self._retiring: list[threading.Thread] = []
-        self._is_closed = False
         for name, sheet in self._sheets().items():
             if sheet.error is not None:
                 self._shelf.fail(name, "", str(sheet.error))
@@ -134,7 +131,7 @@ class Offer:
         """
         with self._changing:
             sheets = self._sheets()
-            errors = self._bring_up_all(sheets)
+            errors = self._keeper.bring_up(sheets)
         failed = [error for error in errors.values() if error is not None]
         if failed and (self._strict or len(failed) == len(errors)):
             if len(errors) == 1:
@@ -148,14 +145,7 @@ class Offer:
 
     def close(self, timeout_s: float) -> None:
         """Finish what was accepted, for so long, and let all models go; loading that goes on is not waited for."""
-        self._is_closed = True
-        served = self._shelf.all()
-        closing = [threading.Thread(target=one.close, args=(timeout_s,), daemon=True) for one in served]
-        for thread in closing:
-            thread.start()
-        give_up_at = time.monotonic() + timeout_s
-        for thread in [*closing, *self._retiring]:
-            thread.join(max(0.0, give_up_at - time.monotonic()) + _GRACE_S)
+        self._keeper.close(timeout_s)
 
     # ------------------------------------------------------------------------------------ changes while serving
 
@@ -189,6 +179,60 @@ class Offer:
         """
         await asyncio.to_thread(self._reload)
 
+    # ------------------------------------------------------------------------------------------------ policies
+
+    def rollout(self, name: str, version: str = "") -> Rollout:
+        """Return the policies of a model that answers.
+
+        Args:
+            name: the model.
+            version: which one; empty for the one in force.
+
+        Raises:
+            Fault: there is none, it does not answer, or it is a pipeline, whose steps have policies.
+        """
+        served = self.named(name, version)
+        served.check_ready()
+        found = self._keeper.rollouts.get((name, served.version))
+        if found is None:
+            blueprint = self._shelf.blueprint(name, served.version)
+            steps = ", ".join(blueprint.steps) if blueprint is not None else ""
+            raise Fault(BAD_REQUEST, f"{name!r} is a pipeline: its steps {steps} have policies, each its own")
+        return found
+
+    def rollouts(self) -> dict[str, Rollout]:
+        """Return the policies of each model's version in force, by the model's name."""
+        found = {name: self._keeper.rollouts.get((name, self.named(name).version)) for name in self.names()}
+        return {name: rollout for name, rollout in found.items() if rollout is not None}
+
+    async def set_policy(
+        self,
+        name: str,
+        changes: Mapping[str, Any],
+        *,
+        share: float = 1.0,
+        watch_s: float = 60.0,
+        who: str = "",
+        version: str = "",
+    ) -> PolicyVersion:
+        """Change some keys of a model's policy, at once or on trial for a share of the time.
+
+        Args:
+            name: the model.
+            changes: values by key of `[policy]`, as a carpool.toml would have them.
+            share: of the time that the new policy is in force while it is tried, up to a half; 1: at once, untried.
+            watch_s: how long it is tried.
+            who: who asks for it.
+            version: which version of the model; empty for the one in force.
+
+        Raises:
+            Fault: there is no such model, or it is a pipeline.
+            ConfigError: a key or a value is wrong.
+        """
+        return self.rollout(name, version).change(changes, share=share, watch_s=watch_s, who=who)
+
+    # ---------------------------------------------------------------------------------------- on other threads
+
     def _load(self, name: str, config: Mapping[str, Any] | None) -> None:
         with self._changing:
             try:
@@ -198,116 +242,36 @@ class Offer:
             if sheet is None:
                 known = ", ".join(sorted(self._source.names()))
                 raise Fault(NOT_FOUND, f"there is no model {name[:60]!r} to load: there are {known}")
-            wrong = self._bring_up_all({name: sheet}, anew=config is not None)[name]
+            errors = self._keeper.bring_up({**self._own_steps(name, sheet, config), name: sheet})
+        wrong = next((error for error in errors.values() if error is not None), None)
         if wrong is not None:
             raise Fault(BAD_REQUEST, f"the model {name!r} can't be loaded: {wrong}") from wrong
+
+    def _own_steps(self, name: str, sheet: Sheet, config: Mapping[str, Any] | None) -> dict[str, Sheet]:
+        """Return what is told of the steps that are declared with a pipeline."""
+        steps = {step for blueprint in sheet.versions for step in blueprint.steps if step.startswith(f"{name}.")}
+        found = {step: self._source.sheet(step, config) for step in steps}
+        return {step: told for step, told in found.items() if told is not None}
 
     def _unload(self, name: str) -> None:
         with self._changing:
             if not any(state.name == name for state in self._shelf.index()):
                 raise self._missing(name, "")
             for version in self._shelf.versions(name):
-                self._take_out(name, version)
+                self._keeper.take_out(name, version)
             self._shelf.set_aside(name)
         _logger.info("model %s: unloaded", name)
 
     def _reload(self) -> None:
         with self._changing:
-            sheets = self._sheets()
+            try:
+                sheets = self._sheets()
+            except CarpoolError as error:
+                _logger.error("the models can't be looked through for changes: %s", error)  # noqa: TRY400 - as told
+                return
             unloaded = {state.name for state in self._shelf.index() if state.is_unloaded}
-            self._bring_up_all({name: sheet for name, sheet in sheets.items() if name not in unloaded})
+            self._keeper.bring_up({name: sheet for name, sheet in sheets.items() if name not in unloaded})
             for name in {state.name for state in self._shelf.index()} - set(sheets):
                 for version in self._shelf.versions(name):
-                    self._take_out(name, version)
+                    self._keeper.take_out(name, version)
                 self._shelf.forget(name)
-
-    # ------------------------------------------------------------------------------------------------- how
-
-    def _bring_up_all(self, sheets: Mapping[str, Sheet], *, anew: bool = False) -> dict[str, CarpoolError | None]:
-        """Bring models up to what is told of them; return by name what went wrong first.
-
-        Args:
-            sheets: by name.
-            anew: whether to load what has not changed too.
-        """
-        errors: dict[str, CarpoolError | None] = {name: sheet.error for name, sheet in sheets.items()}
-        for name, sheet in sheets.items():
-            if sheet.error is not None:
-                self._failed(name, "", sheet.error)
-            else:
-                self._shelf.forget_error(name, "")
-        told = [blueprint for sheet in sheets.values() for blueprint in sheet.versions]
-        todo = [one for one in told if anew or not self._shelf.is_current(one)]
-        for blueprint in todo:
-            self._shelf.announce(blueprint)
-        # What is made of others comes after them.
-        for stage in ([one for one in todo if not one.steps], [one for one in todo if one.steps]):
-            for blueprint, error in zip(stage, self._on_threads(stage), strict=True):
-                errors[blueprint.name] = errors[blueprint.name] or error
-        for name, sheet in sheets.items():
-            for version in set(self._shelf.versions(name)) - {one.version for one in sheet.versions}:
-                if sheet.error is None:
-                    self._take_out(name, version)
-        return errors
-
-    def _on_threads(self, blueprints: list[Blueprint]) -> list[CarpoolError | None]:
-        """Bring several up at a time, on threads that the end of the process does not wait for."""
-        errors: list[CarpoolError | None] = [None] * len(blueprints)
-        todo = iter(list(enumerate(blueprints)))  # a list's iterator may be shared by threads
-
-        def work() -> None:
-            for index, blueprint in todo:
-                errors[index] = self._bring_up(blueprint)
-
-        num_more = min(self._num_loading, len(blueprints)) - 1
-        others = [threading.Thread(target=work, name="carpool-load", daemon=True) for _ in range(num_more)]
-        for thread in others:
-            thread.start()
-        work()
-        for thread in others:
-            thread.join()
-        return errors
-
-    def _bring_up(self, blueprint: Blueprint) -> CarpoolError | None:
-        """Load one version, and put it in the place of the one that serves; return what went wrong."""
-        name, version = blueprint.name, blueprint.version
-        started_at = time.monotonic()
-        try:
-            served = blueprint.build(self)
-            self._shelf.begin(name, version, served)
-            served.start()
-        except CarpoolError as error:
-            self._failed(name, version, error)
-            return error
-        old = self._shelf.put(blueprint, served)
-        if old is not None and old is not served:
-            self._retire(old)
-        _logger.info("model %s, version %s: ready after %.1f s", name, version, time.monotonic() - started_at)
-        if self._is_closed:
-            served.close(0.0)
-        return None
-
-    def _failed(self, name: str, version: str, error: CarpoolError) -> None:
-        self._shelf.fail(name, version, str(error))
-        _logger.error("model %s%s: %s", name, f", version {version}" if version else "", error)
-
-    def _take_out(self, name: str, version: str) -> None:
-        served = self._shelf.take(name, version)
-        if served is not None:
-            self._retire(served, version)
-
-    def _retire(self, served: Served, version: str | None = None) -> None:
-        """Let a model that is on offer no longer finish what it has accepted, aside."""
-
-        def retire() -> None:
-            time.sleep(_GRACE_S)
-            while served.num_admitting and not self._is_closed:
-                time.sleep(_GRACE_S)
-            served.close(self._drain_timeout_s)
-            if version is not None:
-                self._shelf.drained(served.name, version)
-
-        self._retiring = [thread for thread in self._retiring if thread.is_alive()]
-        thread = threading.Thread(target=retire, name="carpool-retire", daemon=True)
-        self._retiring.append(thread)
-        thread.start()

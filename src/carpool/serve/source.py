@@ -28,7 +28,8 @@ class Blueprint:
         build: makes the model, given where others are found; it is not loaded yet.
         policy: how its batches are formed, as told.
         objectives_s: promised latency in seconds by percentile, such as `{"p99": 0.05}`.
-        files: what tells one state of its files from another; equal while nothing has changed.
+        files: what tells one state of its files and settings, besides the policy, from another; equal while nothing
+            has changed.
         steps: the models on offer that it is made of; empty for one that runs by itself.
     """
 
@@ -85,11 +86,17 @@ class Fixed:
         """Name them."""
         return tuple(self._served)
 
-    def sheet(self, name: str, config: Mapping[str, Any] | None = None) -> Sheet | None:  # noqa: ARG002 (theirs alone)
-        """Return the model as it was made."""
+    def sheet(self, name: str, config: Mapping[str, Any] | None = None) -> Sheet | None:
+        """Return the model as it was made.
+
+        Raises:
+            ConfigError: it should be another.
+        """
         served = self._served.get(name)
         if served is None:
             return None
+        if config:
+            raise ConfigError(f"the model {name!r} was made by the program that serves it, and takes no other settings")
 
         def give(_others: Named) -> Served:
             if name in self._given:

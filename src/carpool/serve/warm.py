@@ -2,35 +2,96 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carpool.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from carpool.core import Policy
     from carpool.models.model import Model
 
-# Full batches are warmed up to this many padded tokens: a second or so of an encoder on two cores.
+# Where no buckets of batch sizes are told, batches are warmed up to this many padded tokens: a second or so of an
+# encoder on two cores.
 MAX_TOKENS = 4096
+_TELL_EVERY_S = 2.0
+_logger = logging.getLogger("carpool.serve")
 
 
-def warm_batches(model: Model, policy: Policy) -> Iterator[Sequence[Any]]:
-    """Yield batches of items of every length that the model pads to: one item, and a full batch where that is cheap.
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A batch to run once.
+
+    Args:
+        size: items.
+        length: tokens of each; 0 where items have no length.
+    """
+
+    size: int
+    length: int
+
+
+def warm_batches(
+    model: Model, policy: Policy, *, limit_s: float = math.inf, now: Callable[[], float] = time.monotonic
+) -> Iterator[Sequence[Any]]:
+    """Yield a batch of every shape that will be run, those that are asked for first before the others.
 
     Args:
         model: loaded.
-        policy: says what a full batch is.
+        policy: how batches are formed.
+        limit_s: after so many seconds what is left is left out, and the log says so; 0 leaves out all.
+        now: tells the time in seconds.
     """
-    sizes = sorted({1, policy.max_batch_size})
-    for length in padded_lengths(model):
-        for size in sizes:
-            if size == 1 or size * length <= min(MAX_TOKENS, policy.token_budget or MAX_TOKENS):
-                try:
-                    yield model.examples(size, length=length or None)
-                except ConfigError:  # no examples, or none of that length
-                    continue
+    shapes = warm_shapes(model, policy)
+    started_at = told_at = now()
+    for number, shape in enumerate(shapes):
+        if now() - started_at >= limit_s:
+            left = len(shapes) - number
+            _logger.warning(
+                "model %s: %d of %d shapes are not warmed up after %g s, so that the first requests of these take "
+                "longer: allow more by model.warm_up", model.info.name, left, len(shapes), limit_s,
+            )  # fmt: skip
+            return
+        if now() - told_at >= _TELL_EVERY_S:
+            told_at = now()
+            _logger.info("model %s: warming up, %d of %d shapes", model.info.name, number, len(shapes))
+        try:
+            yield model.examples(shape.size, length=shape.length or None)
+        except ConfigError:  # no examples, or none of that length
+            continue
+
+
+def warm_shapes(model: Model, policy: Policy) -> list[Shape]:
+    """Return the shapes that will be run: single items of every length first, then full batches, then those between.
+
+    A model that takes ragged batches runs a row of tokens, whose lengths are then its shapes.
+
+    Args:
+        model: loaded.
+        policy: how batches are formed.
+    """
+    if model.ragged:
+        return [_in_all(total, model, policy) for total in ragged_totals(model, policy)]
+    lengths = padded_lengths(model)
+    buckets = policy.batch_size_buckets
+    sizes = [buckets[0], *reversed(buckets)] if buckets else [1, policy.max_batch_size]
+    shapes = [Shape(_fitting(size, length, policy), length) for size in sizes for length in lengths]
+    return list(dict.fromkeys(shapes))
+
+
+def _fitting(size: int, length: int, policy: Policy) -> int:
+    """Return the most items, up to `size`, that may run together at a length."""
+    buckets = policy.batch_size_buckets
+    most_tokens = policy.token_budget or (math.inf if buckets else MAX_TOKENS)
+    if size * length <= most_tokens:
+        return size
+    fits = int(most_tokens // length)
+    return max((bucket for bucket in buckets if bucket <= fits), default=max(1, fits) if not buckets else buckets[0])
 
 
 def padded_lengths(model: Model) -> tuple[int, ...]:
@@ -38,8 +99,25 @@ def padded_lengths(model: Model) -> tuple[int, ...]:
     longest = model.info.max_length
     if not model.has_length or longest is None:
         return (0,)
-    lengths: list[int] = []
-    while not lengths or lengths[-1] < longest:
-        last = lengths[-1] if lengths else 0
-        lengths.append(max(last + 1, model.padded_length(last + 1)))
-    return tuple(lengths)
+    return tuple(_steps(model.padded_length, longest))
+
+
+def ragged_totals(model: Model, policy: Policy) -> tuple[int, ...]:
+    """Return how many tokens the rows of a model have that takes ragged batches, rising."""
+    longest = model.info.max_length or 1
+    most = policy.max_batch_size * longest
+    return tuple(_steps(model.rounded_total, min(most, policy.token_budget or max(longest, MAX_TOKENS))))
+
+
+def _steps(rounded: Callable[[int], int], most: int) -> Iterator[int]:
+    """Yield what numbers from 1 to `most` are rounded up to, each once."""
+    last = 0
+    while last < most:
+        last = max(last + 1, rounded(last + 1))
+        yield last
+
+
+def _in_all(total: int, model: Model, policy: Policy) -> Shape:
+    """Return as few items of one length as make up about so many tokens together."""
+    size = min(policy.max_batch_size, math.ceil(total / (model.info.max_length or total)))
+    return Shape(size, total // size)
