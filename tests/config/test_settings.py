@@ -228,6 +228,7 @@ def test_the_reference_page_has_every_key_with_its_default_and_meaning() -> None
     page = (Path(__file__).parents[2] / "docs" / "reference" / "carpool-toml.md").read_text(encoding="utf-8")
     for leaf in leaves():
         default = list(leaf.default) if isinstance(leaf.default, tuple) else leaf.default
+        default = str(default).lower() if isinstance(leaf.default, bool) else default  # as TOML writes it
         shown = "none" if default is None else f"`{default}`"
         assert f"| `{leaf.key}` | {shown} | {leaf.description} |" in page
 

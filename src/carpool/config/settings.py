@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from carpool.config.layers import COMMAND_LINE, DEFAULT, Setting, gather
 from carpool.config.policy_keys import build_policy, policy_of_table
+from carpool.config.ray_keys import RaySettings, ray_settings
 from carpool.core.policy import Policy
 from carpool.errors import ConfigError
 
@@ -21,6 +22,7 @@ __all__ = [
     "COMMAND_LINE",
     "DEFAULT",
     "ModelSettings",
+    "RaySettings",
     "ServeSettings",
     "ServerSettings",
     "Setting",
@@ -29,6 +31,12 @@ __all__ = [
     "load_settings",
 ]
 
+# The keys of [model] whose values have a unit.
+_MODEL_NAMES = {
+    "batch_timeout": "batch_timeout_s",
+    "max_worker_memory": "max_worker_memory_bytes",
+    "warm_up": "warm_up_s",
+}
 # The keys of [workload] whose values are seconds.
 _WORKLOAD_SECONDS = ("on", "off", "period", "trace_start", "trace_duration", "deadline", "patience")
 
@@ -42,7 +50,11 @@ class ModelSettings:
     device: str | None
     dtype: str | None
     num_threads: int | None
-    num_workers: int
+    num_workers: int | None
+    worker: Literal["thread", "process"]
+    devices: tuple[str, ...]
+    batch_timeout_s: float | None
+    max_worker_memory_bytes: int | None
     warm_up_s: float
     versions: int | Literal["all"] | tuple[int, ...]
 
@@ -91,6 +103,18 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySettings:
+    """What a server says of itself, and where; None says it nowhere, but the log, which goes to standard error."""
+
+    log_format: Literal["text", "json"]
+    log_file: Path | None
+    access_log: bool
+    traces: str | None
+    trace_share: float
+    events: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
     """Everything in force for a server.
 
@@ -98,8 +122,10 @@ class ServeSettings:
         model: What runs.
         policy: How batches are formed, tenants' shares included.
         server: Where it listens.
+        ray: How many replicas there are, where it runs on Ray Serve.
         objectives_s: Promised latency in seconds by percentile, such as `{"p99": 0.05}`.
         workload: What arrives, for a plan and for its verification.
+        telemetry: Logs, traces and events.
         steps: Of a pipeline, the names of its steps in order; empty where the model is none.
         own_steps: Those of them that are declared with it, by name.
         profile: The profile whose cost model is used.
@@ -110,8 +136,10 @@ class ServeSettings:
     model: ModelSettings
     policy: Policy
     server: ServerSettings
+    ray: RaySettings
     objectives_s: Mapping[str, float]
     workload: WorkloadSettings
+    telemetry: TelemetrySettings
     steps: tuple[str, ...]
     own_steps: Mapping[str, StepSettings]
     profile: Path | None
@@ -173,8 +201,10 @@ def _assemble(values: tuple[Setting, ...]) -> ServeSettings:
             strict=server["strict"],
             watch_s=server["watch"],
         ),
+        ray=ray_settings(_table(by_key, "ray")),
         objectives_s={key: value for key, value in _table(by_key, "objective").items() if value is not None},
         workload=_workload(_table(by_key, "workload")),
+        telemetry=_telemetry(_table(by_key, "telemetry")),
         steps=by_key["pipeline.steps"],
         own_steps=_own_steps(values, by_key),
         profile=None if by_key["profile"] is None else Path(by_key["profile"]),
@@ -183,9 +213,13 @@ def _assemble(values: tuple[Setting, ...]) -> ServeSettings:
     )
 
 
+def _telemetry(table: dict[str, Any]) -> TelemetrySettings:
+    paths = {key: None if table[key] is None else Path(table[key]) for key in ("log_file", "events")}
+    return TelemetrySettings(**(table | paths))
+
+
 def _model(table: dict[str, Any]) -> ModelSettings:
-    warm_up_s = table.pop("warm_up")
-    return ModelSettings(**table, warm_up_s=warm_up_s)
+    return ModelSettings(**{_MODEL_NAMES.get(key, key): value for key, value in table.items()})
 
 
 def _own_steps(values: tuple[Setting, ...], by_key: Mapping[str, Any]) -> dict[str, StepSettings]:

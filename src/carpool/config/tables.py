@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from carpool.config.leaf import BESIDE, Buckets, Count, Leaf, Name, Sha256, leaves_of, some
+from carpool.config.telemetry_keys import TelemetryTable
+from carpool.config.ray_keys import RayTable
 from carpool.config.workload_keys import WorkloadTable
 from carpool.core.policy import Policy
 from carpool.units import parse_bytes, parse_duration_s
@@ -38,7 +40,31 @@ class ModelTable:
     num_threads: Annotated[
         Count | None, Meta(description="threads of one operation on a CPU; by default one for each core")
     ] = None
-    num_workers: Annotated[Count, Meta(description="copies of the model that run batches beside each other")] = 1
+    num_workers: Annotated[
+        Count | None,
+        Meta(
+            description="batches that run beside each other, each with a worker; by default as many as the model runs "
+            "best with (an encoder on the CPU: one a core, with a thread each), and 1 with a profile, as it was measured"
+        ),
+    ] = None
+    worker: Annotated[
+        Literal["thread", "process"],
+        Meta(description="what a worker is: a `thread` of the server, or a `process` that may die without it"),
+    ] = "thread"
+    devices: Annotated[
+        tuple[Name, ...],
+        Meta(description="a worker and a copy of the model for each, such as `cuda:0`; empty: all use `device`"),
+    ] = ()
+    batch_timeout: Annotated[
+        str | float | None,
+        Meta(description="a batch that takes longer is taken to hang, and its worker is replaced; by default none is"),
+        some(parse_duration_s),
+    ] = None
+    max_worker_memory: Annotated[
+        str | int | None,
+        Meta(description="a worker's process that holds more is replaced between two batches; by default no limit"),
+        some(parse_bytes),
+    ] = None
     warm_up: Annotated[
         str | float,
         Meta(description="longest that running every shape of batch once may take before it is ready; 0 runs none"),
@@ -158,7 +184,7 @@ class StepTable:
     device: Annotated[str | None, Meta(description="as `model.device`")] = None
     dtype: Annotated[str | None, Meta(description="as `model.dtype`")] = None
     num_threads: Annotated[Count | None, Meta(description="as `model.num_threads`")] = None
-    num_workers: Annotated[Count, Meta(description="as `model.num_workers`")] = 1
+    num_workers: Annotated[Count | None, Meta(description="as `model.num_workers`")] = None
     policy: PolicyTable = field(default_factory=PolicyTable)
 
     def model_keys(self) -> dict[str, Any]:
@@ -182,8 +208,10 @@ class SettingsFile:
     model: ModelTable = field(default_factory=ModelTable)
     policy: PolicyTable = field(default_factory=PolicyTable)
     server: ServerTable = field(default_factory=ServerTable)
+    ray: RayTable = field(default_factory=RayTable)
     objective: ObjectiveTable = field(default_factory=ObjectiveTable)
     workload: WorkloadTable = field(default_factory=WorkloadTable)
+    telemetry: TelemetryTable = field(default_factory=TelemetryTable)
     pipeline: PipelineTable = field(default_factory=PipelineTable)
     step: Annotated[
         dict[str, StepTable], Meta(description="steps of a pipeline by name: a `target`, and a `policy` of its own")

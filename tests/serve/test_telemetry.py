@@ -1,0 +1,67 @@
+"""What a server says of itself, brought together from its settings."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from carpool.config.settings import TelemetrySettings
+from carpool.errors import ConfigError
+from carpool.serve.telemetry import telemetry
+from carpool.signals.event_log import read_events
+from tests.signals.records import batch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def settings(**changes: Any) -> TelemetrySettings:
+    """Settings that say nothing but what a test asks for."""
+    values: dict[str, Any] = {"log_format": "json", "log_file": None, "access_log": False, "traces": None}
+    return TelemetrySettings(**(values | {"trace_share": 1.0, "events": None} | changes))
+
+
+def test_nothing_is_told_where_nothing_is_asked_for() -> None:
+    """No sink costs a batch anything."""
+    with telemetry(settings()) as telling:
+        assert telling.sinks_of("m") == ()
+
+
+def test_events_go_to_a_file_for_each_model(tmp_path: Path) -> None:
+    """One that is loaded anew goes on in its file."""
+    ran = batch((1.0,), start=2.0, end=3.0)
+    with telemetry(settings(events=tmp_path / "events")) as telling:
+        for model in ("m", "n", "m"):
+            (sink,) = telling.sinks_of(model)
+            sink.record(ran)
+    assert read_events(tmp_path / "events" / "m.jsonl").events == (ran, ran)
+    assert read_events(tmp_path / "events" / "n.jsonl").events == (ran,)
+
+
+def test_the_log_goes_where_it_was_asked_for(tmp_path: Path) -> None:
+    """In the form that was asked for."""
+    with telemetry(settings(log_file=tmp_path / "serve.log")):
+        logging.getLogger("carpool.serve").warning("hello")
+    assert json.loads((tmp_path / "serve.log").read_text(encoding="utf-8"))["message"] == "hello"
+
+
+def test_a_collector_that_is_away_harms_nobody(tmp_path: Path) -> None:
+    """Traces are lost; requests are not."""
+    with telemetry(settings(traces="http://127.0.0.1:9", log_file=tmp_path / "serve.log")) as telling:
+        (sink,) = telling.sinks_of("m")
+        sink.record(batch((1.0,), start=2.0, end=3.0, request_ids=("r",)))
+
+
+def test_what_traces_need_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that brings it."""
+    monkeypatch.delitem(sys.modules, "carpool.signals.tracing", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    with (
+        pytest.raises(ConfigError, match=r"pip install 'carpool\[otel\]'"),
+        telemetry(settings(traces="http://127.0.0.1:4318")),
+    ):
+        pass
