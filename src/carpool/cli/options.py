@@ -136,6 +136,21 @@ def parse_rate(text: str) -> float:
     return rate
 
 
+def parse_devices(text: str) -> tuple[str, ...]:
+    """Read a list of devices.
+
+    Raises:
+        ConfigError: a name is missing between two commas.
+
+    >>> parse_devices("cuda:0, cuda:1")
+    ('cuda:0', 'cuda:1')
+    """
+    devices = tuple(part.strip() for part in text.split(","))
+    if not all(devices):
+        raise ConfigError(f"{text!r} is no list of devices; write them with commas between, such as cuda:0,cuda:1")
+    return devices
+
+
 def _parse_objective(text: str) -> Objective:
     from carpool.signals.objective import Objective
 
@@ -143,9 +158,11 @@ def _parse_objective(text: str) -> Objective:
 
 
 DURATION = Parsed("duration", parse_length_of_time_s)
+
 WAIT = Parsed("duration", parse_duration_s)
 BYTES = Parsed("bytes", parse_bytes)
 BATCH_SIZES = Parsed("sizes", functools.partial(parse_sizes, what="batch size"))
 LENGTHS = Parsed("sizes", functools.partial(parse_sizes, what="length"))
+DEVICES = Parsed("devices", parse_devices)
 RATE = Parsed("rate", parse_rate)
 OBJECTIVE = Parsed("objective", _parse_objective)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from carpool.cli.options import LENGTHS, json_option
+from carpool.cli.options import DEVICES, LENGTHS, json_option
 from carpool.errors import ConfigError, TargetError
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ _SETTINGS = {
     "dtype": "model.dtype",
     "threads": "model.num_threads",
     "workers": "model.num_workers",
+    "worker": "model.worker",
+    "devices": "model.devices",
+    "batch_timeout": "model.batch_timeout",
+    "max_worker_memory": "model.max_worker_memory",
     "host": "server.host",
     "port": "server.port",
     "max_body": "server.max_body",
@@ -55,7 +59,13 @@ _SETTINGS = {
 @click.option("--max-queue", type=int, help="Most items waiting; one more is refused.  [default: 4096]")
 @click.option("--no-batching", is_flag=True, help="Run items one by one, to compare with.")
 @click.option("--profile", help="A profile.json of this model on this machine, whose cost model is used.")
-@click.option("--workers", type=int, help="Batches that run at a time, where the model may be called so.  [default: 1]")
+@click.option("--workers", type=int, help="Batches that run at a time, each with a worker.  [default: the model's own]")
+@click.option(
+    "--worker", type=click.Choice(["thread", "process"]), help="What a worker is; a process may die.  [default: thread]"
+)
+@click.option("--devices", type=DEVICES, help="A worker and a copy of the model for each, such as cuda:0,cuda:1.")
+@click.option("--batch-timeout", help="A batch that takes longer is taken to hang.  [default: no limit]")
+@click.option("--max-worker-memory", help="A worker process with more is replaced, as in 4GiB.  [default: no limit]")
 @click.option("--threads", type=int, help="Threads of one operation on a CPU.  [default: one for each core]")
 @click.option("--dtype", help="float32, bfloat16 or float16.  [default: what suits the device]")
 @click.option("--device", help="Where it runs, such as cpu or cuda:0.  [default: the best there is]")
@@ -160,6 +170,7 @@ def _naming(settings: ServeSettings, key: str, kind: type[ConfigError] = ConfigE
 def _served(settings: ServeSettings, profile: Profile | None) -> Served:
     """Find the model, and put it behind a batcher that is not yet started."""
     from carpool.models.target import load_target
+    from carpool.serve.build import worker_options
     from carpool.serve.served import Served
 
     given = settings.model
@@ -176,7 +187,7 @@ def _served(settings: ServeSettings, profile: Profile | None) -> Served:
         name=given.name,
         policy=settings.policy,
         cost_model=profile.cost_model.clipped() if profile and profile.cost_model else None,
-        num_workers=given.num_workers,
+        **worker_options(given, profile),
         request_timeout_s=settings.server.request_timeout_s,
     )
 

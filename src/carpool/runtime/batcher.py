@@ -15,7 +15,7 @@ from carpool.models.target import wrap
 from carpool.runtime.clock import SystemClock
 from carpool.runtime.copies import WorkerKind, check_limits, count_workers, models_for
 from carpool.runtime.delivery import Pile, deliver, unwrap
-from carpool.runtime.dispatcher import Dispatcher
+from carpool.runtime.dispatcher import Dispatcher, Outlook
 from carpool.runtime.fit_policy import fit_policy, make_policy
 from carpool.runtime.misuse import naming_options, running_loop, unknown_options
 from carpool.runtime.pool import Pool
@@ -41,7 +41,8 @@ class Batcher:
         max_wait: the longest wait for company, as in "2ms" (0 by default: a free model never waits).
         cost_model: predicts how long a batch runs, and is corrected by how long batches do run; by default learned
             from those alone.
-        num_workers: batches that run at a time; each has a copy of the model, unless threads may share it.
+        num_workers: batches that run at a time, as many as the model is best run with by default (mostly one); each has
+            a copy of the model, unless threads may share it.
         worker: "thread" runs the model in this process, "process" in one of its own for each worker.
         devices: where each worker computes, such as ["cuda:0", "cuda:1"]: one worker, and one copy of the model, each.
         batch_timeout_s: a call that takes longer is taken to hang: its process is ended and replaced, or its thread
@@ -70,7 +71,7 @@ class Batcher:
         max_batch_size: int | None = None,
         max_wait: str | float | None = None,
         cost_model: TimeModel | None = None,
-        num_workers: int = 1,
+        num_workers: int | None = None,
         worker: WorkerKind = "thread",
         devices: Sequence[str] | None = None,
         batch_timeout_s: float | None = None,
@@ -78,7 +79,8 @@ class Batcher:
         warm_up: WarmUp | None = None,
         sink: Sink | None = None,
     ) -> None:
-        num_workers = count_workers(num_workers, devices)
+        given = model if isinstance(model, Model) else wrap(model)
+        num_workers = count_workers(num_workers, devices, given, worker)
         check_limits(worker, batch_timeout_s, max_worker_memory_bytes)
         self.policy = make_policy(policy, max_batch_size, max_wait)
         self.metrics = Metrics(max_batch_size=self.policy.max_batch_size, num_workers=num_workers)
@@ -94,7 +96,6 @@ class Batcher:
             max_memory_bytes=max_worker_memory_bytes,
             max_batch_size=self.policy.max_batch_size,
         )
-        given = model if isinstance(model, Model) else wrap(model)
         self._models = models_for(given, worker, num_workers, devices, self._pool.died)
         self.model = self._models[0]
 
@@ -163,6 +164,15 @@ class Batcher:
     def num_waiting(self) -> int:
         """Accepted items that are not in a batch now."""
         return self._dispatcher.num_waiting if self._dispatcher else 0
+
+    def outlook(self) -> Outlook:
+        """Tell what an item that came now, as long as those before it, would be in for.
+
+        Raises:
+            BatcherClosed: the batcher is not running.
+        """
+        totals = self.metrics.totals()
+        return self._running().outlook(max(1, round(totals.real_tokens / max(1, totals.num_items))))
 
     def set_policy(self, policy: Policy) -> None:
         """Form the batches from now on by another policy; nothing that waits or runs is dropped.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from carpool.errors import ConfigError
 from carpool.models.model import Model, Recipe
 from carpool.models.target import remake
+from carpool.models.threads import num_cores
 from carpool.runtime.process.remote import RemoteModel
 
 if TYPE_CHECKING:
@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 WorkerKind: TypeAlias = Literal["thread", "process"]
 
 
-def count_workers(num_workers: object, devices: Sequence[str] | None) -> int:
+def count_workers(num_workers: object, devices: Sequence[str] | None, model: Model, kind: str) -> int:
     """Return how many workers there are.
 
     Args:
-        num_workers: what was asked for.
+        num_workers: what was asked for; None leaves it to the devices or the model.
         devices: one for each worker; None where they are not told apart.
+        model: the one that was given.
+        kind: "thread" or "process".
 
     Raises:
         ConfigError: it is no whole number from 1, or the two contradict each other.
     """
+    if num_workers is None:
+        num_workers = model.preferred_workers if kind == "thread" and devices is None else 1
     if type(num_workers) is not int or num_workers < 1:
         raise ConfigError(f"num_workers is {num_workers!r}; it must be at least 1, a whole number")
     if devices is None:
@@ -73,6 +77,13 @@ def models_for(
         return _remote(model, num_workers, devices, on_death)
     if kind != "thread":
         raise ConfigError(f'worker is {kind!r}; it must be "thread" or "process"')
+    models = _local(model, num_workers, devices)
+    for one in models:
+        one.share_cores(num_workers)
+    return models
+
+
+def _local(model: Model, num_workers: int, devices: Sequence[str] | None) -> list[Model]:
     if devices is not None:
         recipe = _recipe(model, f"devices names {len(devices)}")
         return [remake(recipe, device=device) for device in devices]
@@ -94,13 +105,17 @@ def _recipe(model: Model, asked: str) -> Recipe:
 
 def _remote(model: Model, num_workers: int, devices: Sequence[str] | None, on_death: Callable[[], None]) -> list[Model]:
     recipe = model.recipe or Recipe(source=model, name=model.info.name, target=model.info.target)
-    if recipe.num_threads is None and num_workers > 1 and not isinstance(recipe.source, Model):
-        recipe = replace(recipe, num_threads=max(1, _num_cores() // num_workers))  # more would take turns
+    shares_by_itself = type(model).share_cores is not Model.share_cores
+    if recipe.num_threads is None and num_workers > 1 and not (shares_by_itself or isinstance(recipe.source, Model)):
+        recipe = replace(recipe, num_threads=max(1, num_cores() // num_workers))  # more would take turns
     return [
-        RemoteModel(model, recipe, device=devices[number] if devices else None, number=number, on_death=on_death)
+        RemoteModel(
+            model,
+            recipe,
+            device=devices[number] if devices else None,
+            number=number,
+            num_workers=num_workers,
+            on_death=on_death,
+        )
         for number in range(num_workers)
     ]
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

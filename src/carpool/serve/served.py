@@ -14,6 +14,7 @@ from carpool.runtime.batcher import Batcher
 from carpool.serve.call import Answer, CallOptions, Outcome, Ticket
 from carpool.serve.faults import FAILED, UNAVAILABLE, Fault, bad_request, to_fault
 from carpool.serve.signature import Signature, describe
+from carpool.serve.statistics import Statistics
 from carpool.serve.warm import warm_batches
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from carpool.core import Policy, TimeModel
     from carpool.models.model import Model
     from carpool.profile.machine import Machine
+    from carpool.runtime.copies import WorkerKind
 
 NUM_EXAMPLES = 4
 _LOADING_S = 1.0
@@ -39,8 +41,13 @@ class Served:
         version: which one of that name it is.
         policy: how batches are formed.
         cost_model: predicts how long a batch runs; None learns that while serving.
-        num_workers: threads that run batches; more than one only for a model that may be called so.
+        num_workers: batches that run at a time; None takes as many as the model is best run with.
+        worker: "thread" or "process".
+        devices: one for each worker; None leaves them to the model.
+        batch_timeout_s: a batch that takes longer is taken to hang; None for none.
+        max_worker_memory_bytes: of a worker's process, which is replaced beyond it; None for no limit.
         request_timeout_s: after so long the answer to a request that says nothing of it is worth nothing; 0 for never.
+        warm_up_s: the longest that running every shape of batch once may take before it is ready.
 
     Raises:
         ConfigError: the name can't stand in a URL.
@@ -54,21 +61,38 @@ class Served:
         version: str = "1",
         policy: Policy,
         cost_model: TimeModel | None = None,
-        num_workers: int = 1,
+        num_workers: int | None = None,
+        worker: WorkerKind = "thread",
+        devices: Sequence[str] | None = None,
+        batch_timeout_s: float | None = None,
+        max_worker_memory_bytes: int | None = None,
         request_timeout_s: float = 0.0,
+        warm_up_s: float = 30.0,
     ) -> None:
         self.model = model
         self.name = name or model.info.name
         self.version = version
         if not self.name or "/" in self.name:
             raise ConfigError(f"the model's name {self.name!r} can't stand in a URL: give one without / by --name")
+        self.statistics = Statistics()
         self.batcher = Batcher(
-            model, policy=policy, cost_model=cost_model, num_workers=num_workers, warm_up=self._warm_up
+            model,
+            policy=policy,
+            cost_model=cost_model,
+            num_workers=num_workers,
+            worker=worker,
+            devices=devices,
+            batch_timeout_s=batch_timeout_s,
+            max_worker_memory_bytes=max_worker_memory_bytes,
+            warm_up=self._warm_up,
+            sink=self.statistics,
         )
+        self.model = self.batcher.model  # as its workers have it
         self.signature = Signature()
         self.machine: Machine | None = None  # known once the model is loaded
         self.num_admitting = 0  # requests whose rows are being checked on a thread, and do not wait yet
         self._request_timeout_s = request_timeout_s or None
+        self._warm_up_s = warm_up_s
 
     def start(self) -> None:
         """Load the model, learn what it takes and gives, and warm it up.
@@ -83,7 +107,7 @@ class Served:
         info = model.info
         self.machine = describe_machine(info.device, info.dtype, info.num_threads)
         self.signature = learn_signature(model)
-        yield from warm_batches(model, self.batcher.policy)
+        yield from warm_batches(model, self.batcher.policy, limit_s=self._warm_up_s)
 
     @property
     def ready(self) -> bool:
@@ -103,7 +127,7 @@ class Served:
         """
         if self.failure is not None:
             raise Fault(UNAVAILABLE, f"the model {self.name!r} has failed: {self.failure}")
-        if not self.batcher.ready:
+        if not self.batcher.accepts:
             raise Fault(UNAVAILABLE, f"the model {self.name!r} is loading: come back soon", retry_after_s=_LOADING_S)
 
     @property

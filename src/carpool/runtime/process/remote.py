@@ -31,6 +31,7 @@ class RemoteModel(Model):
         recipe: how the process makes its own.
         device: where that one computes; None leaves what the recipe says.
         number: of its worker.
+        num_workers: how many there are, each with a process.
         on_death: called, on any thread, when the process has ended.
 
     Raises:
@@ -44,10 +45,11 @@ class RemoteModel(Model):
         *,
         device: str | None = None,
         number: int = 0,
+        num_workers: int = 1,
         on_death: Callable[[], None] = lambda: None,
     ) -> None:
         self._local = local
-        self._order = (sendable_recipe(recipe), device)
+        self._order = (sendable_recipe(recipe), device, num_workers)
         self._number = number
         self._on_death = on_death
         self._child: Child | None = None

@@ -35,8 +35,9 @@ def work(channel: Channel) -> None:
 def _load(channel: Channel) -> Model | None:
     """Make the model, and say how that went; None where it failed."""
     try:
-        recipe, device = channel.receive()
+        recipe, device, num_workers = channel.receive()
         model = remake(recipe, device=device)
+        model.share_cores(num_workers)
         model.load()
     except EOFError:
         raise
