@@ -70,7 +70,12 @@ async def test_requests_are_counted_by_what_they_were_answered() -> None:
     async with watched(watch) as address:
         for word in ("hello", "there", "nothing"):
             await ask(address, f"/say/{word}")
-    assert watch.num_answered == {("GET", PATTERN, 200): 2, ("GET", PATTERN, 400): 1}
+        _, writer = await asyncio.open_connection(*address)
+        await ask(address, "/say/hello")
+        assert watch.num_connections == 1
+        writer.close()
+    assert watch.num_answered == {("GET", PATTERN, 200): 3, ("GET", PATTERN, 400): 1}
+    assert watch.num_connections == 0
 
 
 async def test_a_request_is_a_line_of_the_log_with_its_id(tmp_path: Path) -> None:

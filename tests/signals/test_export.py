@@ -16,12 +16,19 @@ if TYPE_CHECKING:
 
 
 def families(metrics: dict[str, Metrics]) -> dict[str, Metric]:
-    """The page's families by name."""
-    return {family.name: family for family in text_string_to_metric_families(prometheus_page(metrics).decode())}
+    """The page's families by name; every model is of version 1."""
+    return read(prometheus_page({(name, "1"): its for name, its in metrics.items()}))
+
+
+def read(page: bytes) -> dict[str, Metric]:
+    """A page's families by name."""
+    return {family.name: family for family in text_string_to_metric_families(page.decode())}
 
 
 def value(family: Metric, name: str, **labels: str) -> float:
-    """The one sample of that name and labels."""
+    """The one sample of that name and labels; of version 1 where a model is named."""
+    if "model" in labels:
+        labels = {"version": "1"} | labels
     (found,) = (sample.value for sample in family.samples if sample.name == name and sample.labels == labels)
     return float(found)
 
@@ -108,5 +115,22 @@ def test_each_model_has_its_own_samples() -> None:
 
 def test_pages_do_not_share_a_registry() -> None:
     """Asking twice gives the same page twice."""
-    metrics = {"m": filled()}
+    metrics = {("m", "1"): filled()}
     assert prometheus_page(metrics) == prometheus_page(metrics)
+
+
+def test_versions_of_a_model_have_their_own_samples() -> None:
+    """Two versions on one page do not mix."""
+    page = read(prometheus_page({("m", "1"): filled(), ("m", "2"): Metrics(max_batch_size=1)}))
+    assert value(page["carpool_items"], "carpool_items_total", model="m", version="1") == 2
+    assert value(page["carpool_items"], "carpool_items_total", model="m", version="2") == 0
+
+
+def test_requests_and_connections_are_those_of_the_server() -> None:
+    """By method, pattern and status, so that a client's own words are no labels."""
+    answered = {("POST", "/predict/{model}", 200): 7, ("POST", "/predict/{model}", 429): 2}
+    page = read(prometheus_page({}, answered=answered, num_connections=3))
+    name, labels = "carpool_http_requests_total", {"method": "POST", "path": "/predict/{model}"}
+    assert value(page["carpool_http_requests"], name, **labels, status="200") == 7
+    assert value(page["carpool_http_requests"], name, **labels, status="429") == 2
+    assert value(page["carpool_http_connections"], "carpool_http_connections") == 3

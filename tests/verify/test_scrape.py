@@ -27,7 +27,7 @@ def page(*batches: tuple[int, ...]) -> str:
                 finished_at=number + 0.012,
             )
         )
-    return prometheus_page({"m": metrics}).decode()
+    return prometheus_page({("m", "1"): metrics}).decode()
 
 
 def test_figures_between_two_readings_are_of_the_batches_between() -> None:

@@ -4,35 +4,71 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from carpool.serve.http.exchange import Exchange, Reply
 from carpool.serve.http.routing import Route, Router
-from carpool.serve.oip_routes import oip_routes, write_error
-from carpool.serve.openai_routes import openai_routes
+from carpool.serve.oip_admin_routes import admin_operations
+from carpool.serve.oip_routes import inference_operations, write_error
+from carpool.serve.openai_routes import openai_operations
+from carpool.serve.openapi import write_openapi, write_page
+from carpool.serve.operation import Operation
+from carpool.serve.plain_routes import plain_operations
 from carpool.signals.export import prometheus_page
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from carpool.serve.offer import Offer
 
-_PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+_HTML = "text/html; charset=utf-8"
 
 
 def create_router(offer: Offer) -> Router:
-    """Put models on offer: Open Inference Protocol v2, OpenAI's embeddings, health and metrics.
+    """Put models on offer: plain JSON, the Open Inference Protocol, OpenAI's embeddings, health and metrics.
 
     The models are started and closed by the caller; until one is ready its requests are answered 503.
 
     Args:
         offer: the models.
     """
+    return Router([operation.route for operation in operations(offer)])
+
+
+def operations(offer: Offer) -> list[Operation]:
+    """Return all that the server has.
+
+    Args:
+        offer: the models.
+    """
 
     def metrics(_exchange: Exchange) -> Reply:
-        page = prometheus_page({served.name: served.batcher.metrics for served in offer.all()})
-        return Reply(page, content_type=_PROMETHEUS)
+        page = prometheus_page({(served.name, served.version): served.batcher.metrics for served in offer.all()})
+        return Reply(page, content_type=_PROMETHEUS.encode())
 
-    return Router(
-        [
-            *oip_routes(offer),
-            *openai_routes(offer),
-            Route("GET", "/metrics", metrics, write_error, audience="metrics"),
-        ]
-    )
+    def openapi(_exchange: Exchange) -> Reply:
+        return Reply(msgspec.json.encode(write_openapi(whole)))
+
+    def page(_exchange: Exchange) -> Reply:
+        return Reply(write_page(whole), content_type=_HTML.encode())
+
+    whole = [
+        *plain_operations(offer),
+        *inference_operations(offer),
+        *admin_operations(offer),
+        *openai_operations(offer),
+        Operation(
+            route=Route("GET", "/metrics", metrics, write_error, audience="metrics"),
+            summary="What happened, for Prometheus.",
+            group="Operations",
+            answer=_PROMETHEUS,
+        ),
+        _of_itself("/openapi.json", openapi, "This page, for programs.", dict[str, object]),
+        _of_itself("/docs", page, "This page, for people.", _HTML),
+    ]
+    return whole
+
+
+def _of_itself(path: str, endpoint: Callable[[Exchange], Reply], summary: str, kind: object) -> Operation:
+    return Operation(route=Route("GET", path, endpoint, write_error), summary=summary, group="Operations", answer=kind)

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
     from carpool.serve.http.exchange import Exchange
     from carpool.serve.http.routing import Route
+    from carpool.signals.export import RequestKey
     from carpool.signals.tracing import Traces
 
-Answered = tuple[str, str, int]
-"""A method, a path's pattern such as `/v2/models/{model}/infer`, and a status."""
 _MS = 1e3
 
 
@@ -29,9 +28,18 @@ class RequestWatch:
     """
 
     def __init__(self, *, access: bool = False, traces: Traces | None = None) -> None:
-        self.num_answered: Counter[Answered] = Counter()
+        self.num_answered: Counter[RequestKey] = Counter()
+        self.num_connections = 0
         self._access = access
         self._traces = traces
+
+    def opened(self) -> None:
+        """Count a connection."""
+        self.num_connections += 1
+
+    def closed(self) -> None:
+        """Count one less."""
+        self.num_connections -= 1
 
     def began(self, exchange: Exchange, route: Route) -> None:
         """Take note of a request that is about to be answered."""

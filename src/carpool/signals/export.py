@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     from carpool.signals.histogram import Histogram
     from carpool.signals.metrics import Metrics, Totals
 
-__all__ = ["CONTENT_TYPE", "prometheus_page"]
+__all__ = ["CONTENT_TYPE", "ModelKey", "RequestKey", "prometheus_page"]
+
+ModelKey = tuple[str, str]
+"""A model's name and version."""
+RequestKey = tuple[str, str, int]
+"""A method, a path's pattern and the status of the answer."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+_LABELS = ("model", "version")
 _HISTOGRAMS = {
     "batch_size": ("carpool_batch_size", "Items in a batch."),
     "fill": ("carpool_fill_ratio", "Items of a batch over the most that it could hold."),
@@ -47,21 +53,55 @@ _LABELLED_COUNTERS = {
 }
 
 
-def prometheus_page(metrics: Mapping[str, Metrics]) -> bytes:
+def prometheus_page(
+    metrics: Mapping[ModelKey, Metrics],
+    *,
+    answered: Mapping[RequestKey, int] | None = None,
+    num_connections: int | None = None,
+) -> bytes:
     """Write the page, of content type `CONTENT_TYPE`, in Prometheus' text format.
 
     Args:
-        metrics: the metrics of each model by its name, which becomes the label `model`.
+        metrics: the metrics of each model by its name and version, which become the labels `model` and `version`.
+        answered: how many requests were answered how.
+        num_connections: open connections.
     """
     registry = CollectorRegistry()
     registry.register(_Models(metrics))
+    registry.register(_Server(answered or {}, num_connections))
     return generate_latest(registry)
+
+
+class _Server(Collector):
+    """Turns what a server counts of its own into families; of what was not counted there is none."""
+
+    def __init__(self, answered: Mapping[RequestKey, int], num_connections: int | None) -> None:
+        self._answered = answered
+        self._num_connections = num_connections
+
+    def describe(self) -> Iterator[Metric]:
+        """Promise nothing, as for models."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """All families."""
+        if self._answered:
+            requests = CounterMetricFamily(
+                "carpool_http_requests",
+                "Requests answered; status 499 is of clients that left before.",
+                labels=["method", "path", "status"],
+            )
+            for (method, path, status), num in sorted(self._answered.items()):
+                requests.add_metric([method, path, str(status)], num)
+            yield requests
+        if self._num_connections is not None:
+            yield GaugeMetricFamily("carpool_http_connections", "Open connections.", value=self._num_connections)
 
 
 class _Models(Collector):
     """Turns the totals of all models into families, one sample or histogram a model."""
 
-    def __init__(self, metrics: Mapping[str, Metrics]) -> None:
+    def __init__(self, metrics: Mapping[ModelKey, Metrics]) -> None:
         self._metrics = metrics
 
     def describe(self) -> Iterator[Metric]:
@@ -76,42 +116,42 @@ class _Models(Collector):
         yield from _labelled_counters(totals)
         yield from self._gauges(totals)
 
-    def _gauges(self, totals: Mapping[str, Totals]) -> Iterator[Metric]:
+    def _gauges(self, totals: Mapping[ModelKey, Totals]) -> Iterator[Metric]:
         depth = GaugeMetricFamily(
-            "carpool_queue_depth", "Items waiting when the latest batch was done.", labels=["model"]
+            "carpool_queue_depth", "Items waiting when the latest batch was done.", labels=_LABELS
         )
-        limit = GaugeMetricFamily("carpool_max_batch_size", "Most items that a batch may hold.", labels=["model"])
-        workers = GaugeMetricFamily("carpool_workers", "Workers that run batches.", labels=["model"])
+        limit = GaugeMetricFamily("carpool_max_batch_size", "Most items that a batch may hold.", labels=_LABELS)
+        workers = GaugeMetricFamily("carpool_workers", "Workers that run batches.", labels=_LABELS)
         for model, metrics in self._metrics.items():
-            depth.add_metric([model], totals[model].queue_depth)
-            limit.add_metric([model], metrics.max_batch_size)
-            workers.add_metric([model], metrics.num_workers)
+            depth.add_metric([*model], totals[model].queue_depth)
+            limit.add_metric([*model], metrics.max_batch_size)
+            workers.add_metric([*model], metrics.num_workers)
         yield from (depth, limit, workers)
         yield from _drifts(totals)
 
 
-def _drifts(totals: Mapping[str, Totals]) -> Iterator[Metric]:
+def _drifts(totals: Mapping[ModelKey, Totals]) -> Iterator[Metric]:
     ratio = GaugeMetricFamily(
         "carpool_cost_model_drift_ratio",
         "What batches take lately over what the profile says of them.",
-        labels=["model"],
+        labels=_LABELS,
     )
     rests_on = GaugeMetricFamily(
-        "carpool_cost_model_drift_batches", "Batches that the drift ratio rests on.", labels=["model"]
+        "carpool_cost_model_drift_batches", "Batches that the drift ratio rests on.", labels=_LABELS
     )
     for model, counted in totals.items():
         if counted.drift is not None:
-            ratio.add_metric([model], counted.drift)
-            rests_on.add_metric([model], counted.num_drift_batches)
+            ratio.add_metric([*model], counted.drift)
+            rests_on.add_metric([*model], counted.num_drift_batches)
     yield from (ratio, rests_on)
 
 
-def _histograms(totals: Mapping[str, Totals]) -> Iterator[Metric]:
+def _histograms(totals: Mapping[ModelKey, Totals]) -> Iterator[Metric]:
     for field, (name, documentation) in _HISTOGRAMS.items():
-        family = HistogramMetricFamily(name, documentation, labels=["model"])
+        family = HistogramMetricFamily(name, documentation, labels=_LABELS)
         for model, counted in totals.items():
             histogram: Histogram = getattr(counted, field)
-            family.add_metric([model], buckets=_buckets(histogram), sum_value=histogram.total)
+            family.add_metric([*model], buckets=_buckets(histogram), sum_value=histogram.total)
         yield family
 
 
@@ -120,18 +160,18 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     return list(zip([*bounds, "+Inf"], histogram.cumulative(), strict=True))
 
 
-def _counters(totals: Mapping[str, Totals]) -> Iterator[Metric]:
+def _counters(totals: Mapping[ModelKey, Totals]) -> Iterator[Metric]:
     for field, (name, documentation) in _COUNTERS.items():
-        family = CounterMetricFamily(name, documentation, labels=["model"])
+        family = CounterMetricFamily(name, documentation, labels=_LABELS)
         for model, counted in totals.items():
-            family.add_metric([model], getattr(counted, field))
+            family.add_metric([*model], getattr(counted, field))
         yield family
 
 
-def _labelled_counters(totals: Mapping[str, Totals]) -> Iterator[Metric]:
+def _labelled_counters(totals: Mapping[ModelKey, Totals]) -> Iterator[Metric]:
     for field, (name, label, documentation) in _LABELLED_COUNTERS.items():
-        family = CounterMetricFamily(name, documentation, labels=["model", label])
+        family = CounterMetricFamily(name, documentation, labels=[*_LABELS, label])
         for model, counted in totals.items():
             for value, num in sorted(getattr(counted, field).items()):
-                family.add_metric([model, value], num)
+                family.add_metric([*model, value], num)
         yield family

@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its ancestors
         peer = transport.get_extra_info("peername")
         self.client = str(peer[0]) if isinstance(peer, tuple) else ""
-        self._shared.connections.add(self)
+        self._shared.joined(self)
         if self._shared.is_full:
             self._reader.refuse(self._shared.no_room())
 

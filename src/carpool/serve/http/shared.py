@@ -44,7 +44,13 @@ class Member(Protocol):
 
 
 class Watcher(Protocol):
-    """Is told of every request: for logs, traces and counts. Must be cheap, and must not raise."""
+    """Is told of every request and connection: for logs, traces and counts. Must be cheap, and must not raise."""
+
+    def opened(self) -> None:
+        """There is one more connection."""
+
+    def closed(self) -> None:
+        """There is one less."""
 
     def began(self, exchange: Exchange, route: Route) -> None:
         """A request is about to be answered."""
@@ -86,9 +92,17 @@ class Shared:
         """Make a name for a request whose client gave none."""
         return next(self._ids)
 
+    def joined(self, connection: Member) -> None:
+        """Take note of a new connection."""
+        self.connections.add(connection)
+        if self.watcher is not None:
+            self.watcher.opened()
+
     def left(self, connection: Member) -> None:
         """Take note that a connection is no more."""
         self.connections.discard(connection)
+        if self.watcher is not None:
+            self.watcher.closed()
         if not self.connections:
             self._alone.set()
 
