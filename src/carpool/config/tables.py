@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from carpool.config.leaf import BESIDE, Buckets, Count, Leaf, Name, Sha256, leaves_of, some
-from carpool.config.telemetry_keys import TelemetryTable
 from carpool.config.ray_keys import RayTable
+from carpool.config.telemetry_keys import TelemetryTable
 from carpool.config.workload_keys import WorkloadTable
 from carpool.core.policy import Policy
 from carpool.units import parse_bytes, parse_duration_s
@@ -44,7 +44,7 @@ class ModelTable:
         Count | None,
         Meta(
             description="batches that run beside each other, each with a worker; by default as many as the model runs "
-            "best with (an encoder on the CPU: one a core, with a thread each), and 1 with a profile, as it was measured"
+            "best with (an encoder on the CPU: one a core, of one thread each), and 1 with a profile, as was measured"
         ),
     ] = None
     worker: Annotated[

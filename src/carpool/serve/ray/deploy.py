@@ -1,0 +1,225 @@
+"""Replicas on Ray Serve, and the way in before them; the one module here that knows Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+from carpool.errors import CarpoolError, ConfigError
+from carpool.serve.http.asgi import Application, as_asgi
+from carpool.serve.http.limits import Limits
+from carpool.serve.ray.front import Front, unnamed
+from carpool.serve.ray.replica import Answered, Asked, Replica
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from carpool.config.settings import RaySettings, ServerSettings
+    from carpool.serve.offer import Offer
+
+APPLICATION = "carpool"
+MODELS = "models"
+_LOOPBACK = "127.0.0.1"
+_MOST_AT_ONCE = 100_000  # of requests in a replica: what is too much is refused by the batcher's own limit
+_LOOK_BACK_S = 3.0
+_TELL_EVERY_S = 1.0
+_HEALTH_EVERY_S = 5.0
+_QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+
+
+class CannotDeploy(CarpoolError):
+    """Ray Serve could not bring the models up."""
+
+
+class _OnRay(Replica):
+    """A replica that Ray lets finish before it ends."""
+
+    async def __del__(self) -> None:
+        await asyncio.to_thread(self.close)
+
+
+def serve_on_ray(
+    build: Callable[[], Offer],
+    ray_settings: RaySettings,
+    server: ServerSettings,
+    *,
+    on_ready: Callable[[str], None],
+) -> None:
+    """Serve on Ray until SIGTERM or Ctrl-C, then let every replica finish what it accepted.
+
+    Args:
+        build: makes the models on offer, in each replica anew.
+        ray_settings: how many replicas, and where.
+        server: where to listen, and for how long to wait.
+        on_ready: called with the address once every replica answers.
+
+    Raises:
+        ConfigError: Ray is not installed.
+        CannotDeploy: the replicas don't come up.
+    """
+    stop = threading.Event()
+    with _stopping_on_signals(stop), connected(ray_settings):
+        url = deploy(build, ray_settings, server)
+        try:
+            on_ready(url)
+            stop.wait()
+        finally:
+            _serve().shutdown()
+
+
+@contextlib.contextmanager
+def connected(settings: RaySettings) -> Iterator[None]:
+    """Be connected to the cluster that is named, or to a new one on this machine, for a while.
+
+    Raises:
+        ConfigError: Ray is not installed, or the cluster can't be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError("serving on Ray needs Ray Serve: run `pip install 'carpool[ray]'`") from None
+    where: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": _LOOPBACK}
+    if settings.address is not None:
+        where = {"address": settings.address}
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
+    except ConnectionError as error:
+        remedy = "see that it runs, or leave [ray] address out for one on this machine"
+        raise ConfigError(f"the Ray cluster {settings.address} can't be reached ({error}): {remedy}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def deploy(build: Callable[[], Offer], ray_settings: RaySettings, server: ServerSettings) -> str:
+    """Bring the replicas up, and return the address at which they answer; Ray is connected.
+
+    Args:
+        build: makes the models on offer, in each replica anew.
+        ray_settings: how many replicas, and of what.
+        server: where to listen, and for how long to wait.
+
+    Raises:
+        CannotDeploy: a replica fails again and again.
+    """
+    serve = _serve()
+    port = server.port or _free_port(server.host)
+    where = {"host": server.host, "port": port, "location": "HeadOnly"}
+    serve.start(http_options=where, logging_config=_QUIET)
+    application: Any = _way_in(server).bind(_models(build, ray_settings, server))
+    try:
+        serve.run(application, name=APPLICATION, route_prefix="/")
+    except RuntimeError as error:
+        raise CannotDeploy(f"Ray Serve could not bring the models up: {_reason(error)}") from None
+    return f"http://{server.host}:{port}"
+
+
+def _models(build: Callable[[], Offer], settings: RaySettings, server: ServerSettings) -> Any:
+    """Describe the replicas that run the models."""
+    deployment = _serve().deployment(
+        _OnRay,
+        name=MODELS,
+        max_ongoing_requests=_MOST_AT_ONCE,
+        ray_actor_options={"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus},
+        graceful_shutdown_timeout_s=server.drain_timeout_s,
+        graceful_shutdown_wait_loop_s=0.1,
+        health_check_period_s=_HEALTH_EVERY_S,
+        logging_config=_QUIET,
+        **_how_many(settings),
+    )
+    return deployment.bind(build, drain_timeout_s=server.drain_timeout_s, max_body_bytes=server.max_body_bytes)
+
+
+def _how_many(settings: RaySettings) -> dict[str, Any]:
+    if settings.max_replicas is None:
+        return {"num_replicas": settings.num_replicas}
+    from ray.serve import config
+
+    policy_class: Any = config.AutoscalingPolicy  # its constructor has no types
+    policy = policy_class(
+        policy_function="carpool.serve.ray.autoscale:ByPredictedDelay",
+        policy_kwargs={"target_delay_s": settings.target_delay_s},
+    )
+    autoscaling = config.AutoscalingConfig(
+        min_replicas=settings.min_replicas,
+        initial_replicas=settings.num_replicas,
+        max_replicas=settings.max_replicas,
+        metrics_interval_s=_TELL_EVERY_S,
+        look_back_period_s=_LOOK_BACK_S,
+        upscale_delay_s=settings.up_after_s,
+        downscale_delay_s=settings.down_after_s,
+        policy=policy,
+    )
+    return {"autoscaling_config": autoscaling}
+
+
+def _way_in(server: ServerSettings) -> Any:
+    """Describe the way in: an application that has the replicas answer."""
+    serve = _serve()
+
+    def make() -> Application:
+        from ray.exceptions import RayActorError
+
+        models = serve.get_deployment_handle(MODELS, app_name=APPLICATION)
+
+        async def ask(asked: Asked) -> Answered:
+            response: Any = models.answer.remote(asked)
+            try:
+                answered: Answered = await response
+            except asyncio.CancelledError:
+                response.cancel()
+                raise
+            return answered
+
+        front = Front(ask, lost=(RayActorError,))
+        return unnamed(as_asgi(front, limits=Limits(max_body_bytes=server.max_body_bytes)))
+
+    return serve.deployment(
+        serve.ingress(make)(),
+        name="way-in",
+        max_ongoing_requests=_MOST_AT_ONCE,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=server.drain_timeout_s,
+        graceful_shutdown_wait_loop_s=0.1,
+        logging_config=_QUIET,
+    )
+
+
+def _serve() -> Any:
+    """Give Ray Serve, whose functions have types in part only."""
+    from ray import serve
+
+    return serve
+
+
+def _free_port(host: str) -> int:
+    """Find a port, since Ray Serve takes no 0 for any."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _reason(error: Exception) -> str:
+    """Find the line in which Ray Serve hands on what a replica raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    raised = [line for line in lines if line.startswith("carpool.")]
+    return (raised or lines or [type(error).__name__])[-1]
+
+
+@contextlib.contextmanager
+def _stopping_on_signals(stop: threading.Event) -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
