@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from carpool.cli.options import DEVICES, LENGTHS, json_option
-from carpool.errors import ConfigError, TargetError
+from carpool.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from carpool.cli.output import Output
     from carpool.config.settings import ServeSettings
-    from carpool.profile.artefact import Profile
+    from carpool.serve.offer import Offer
     from carpool.serve.served import Served
+    from carpool.serve.source import Source
 
 # Flags that are settings under another name, by the name of the flag's argument.
 _SETTINGS = {
@@ -36,6 +33,8 @@ _SETTINGS = {
     "max_body": "server.max_body",
     "request_timeout": "server.request_timeout",
     "drain_timeout": "server.drain_timeout",
+    "strict": "server.strict",
+    "watch": "server.watch",
     "max_batch_size": "policy.max_batch_size",
     "max_wait": "policy.max_wait",
     "token_budget": "policy.token_budget",
@@ -72,162 +71,119 @@ _SETTINGS = {
 @click.option("--max-body", help="Largest body of a request, such as 1MiB.  [default: 16MiB]")
 @click.option("--request-timeout", help="Deadline of a request that brings none.  [default: 60s]")
 @click.option("--drain-timeout", help="How long accepted requests may take once asked to stop.  [default: 30s]")
+@click.option("--watch", help="How often to look for changed files, such as 5s.  [default: only on SIGHUP]")
+@click.option("--strict", is_flag=True, default=None, help="End if one of several models can't be loaded.")
 @json_option
 def serve(target: str | None, output: Output, **given: Any) -> int:
     """Serve TARGET over HTTP, or what a carpool.toml says.
 
-    TARGET is a file.py:name, a package.module:name, a model's directory, an .onnx file, demo:minilm (real weights) or
-    demo:null (only waits). The server speaks the Open Inference Protocol (/v2), OpenAI's embeddings (/v1/embeddings)
-    and Prometheus (/metrics). Every option is also a key of carpool.toml and an environment variable such as
+    TARGET is a file.py:name, a package.module:name, a model's directory, an .onnx file, demo:minilm (real weights),
+    demo:null (only waits), or a model repository: a directory with a directory for each model, which holds its
+    carpool.toml. The server speaks the Open Inference Protocol (/v2), OpenAI's embeddings (/v1/embeddings) and
+    Prometheus (/metrics). Every option is also a key of carpool.toml and an environment variable such as
     CARPOOL_SERVER_PORT; options win.
 
-    With --json, one JSON document says where it listens as soon as it is ready; it then serves on. SIGTERM or Ctrl-C
-    stops it once what was accepted is answered, or at once while it loads. Exits 0 when stopped so, 1 when it could
-    not serve, 2 on wrong use.
+    With --json, one JSON document says where it listens as soon as it is ready; it then serves on. SIGHUP loads what
+    has changed anew, without a break. SIGTERM or Ctrl-C stops it once what was accepted is answered, or at once while
+    it loads. Exits 0 when stopped so, 1 when it could not serve, 2 on wrong use.
     """
-    settings = _settings(target, given)
+    flags = _flags(given)
     from carpool.serve.app import create_router
     from carpool.serve.http.limits import Limits
-    from carpool.serve.offer import Offer
+    from carpool.serve.refresh import Refresh
+    from carpool.serve.repository import open_source
     from carpool.serve.server import listen, run_server
 
-    profile = _profile(settings)
-    served = _served(settings, profile)
+    settings, source = open_source(target, flags=flags, environ=os.environ)
+    offer = _offer(settings, source)
     listening = listen(settings.server.host, settings.server.port)
-    output.note(f"loading {settings.model.target} for {listening.url}")
+    output.note(
+        f"loading {', '.join(source.names()) if settings.model.target is None else settings.model.target} "
+        f"for {listening.url}"
+    )
 
-    def announce() -> None:
-        if profile is not None:
-            _warn_of_doubts(output, profile, settings)
-            _warn_of_another_machine(output, served, profile, settings)
-        _announce(output, served, listening.url)
+    def begin() -> None:
+        Refresh(offer, settings.server.watch_s).begin()
+        for served in offer.all():
+            _warn_of_profile(output, offer, served)
+        _announce(output, offer, listening.url)
 
-    offer = Offer.of(served)
     ending = run_server(
         create_router(offer),
         offer,
         listening,
         drain_timeout_s=settings.server.drain_timeout_s,
-        on_ready=announce,
+        on_ready=begin,
         limits=Limits(max_body_bytes=settings.server.max_body_bytes),
     )
     output.note(ending.value)
     return 0
 
 
-def _settings(target: str | None, given: dict[str, Any]) -> ServeSettings:
-    """Bring options, environment and file together."""
-    from carpool.config.settings import load_settings
-
+def _flags(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what the options set, by the settings' keys."""
     flags = {key: given[name] for name, key in _SETTINGS.items()}
     if given["no_batching"]:
         if given["max_batch_size"] not in (None, 1):
             raise ConfigError(f"--no-batching contradicts --max-batch-size {given['max_batch_size']}: leave one out")
         flags |= {"policy.max_batch_size": 1, "policy.max_wait": 0}
-    file = Path(target) if target is not None and target.endswith(".toml") else None
-    if file is None:
-        flags["model.target"] = target
-    settings = load_settings(file, flags=flags, environ=os.environ)
-    if settings.model.target is None:
-        where = f"{file} has no [model] target" if file else "no TARGET was given"
-        raise ConfigError(f"{where}: name what to serve, as in carpool serve demo:minilm")
-    return settings
+    return flags
 
 
-def _profile(settings: ServeSettings) -> Profile | None:
-    """Read the profile that the settings name."""
-    path = settings.profile
-    if path is None:
-        return None
-    from carpool.profile.artefact import load_profile
+def _offer(settings: ServeSettings, source: Source) -> Offer:
+    from carpool.serve.offer import Offer
 
-    with _naming(settings, "profile"):
-        if not path.exists():
-            out = path.parent if path.name == "profile.json" else "DIR"
-            remedy = f"measure one by `carpool profile {settings.model.target} --out {out}`, name another"
-            raise ConfigError(f"there is no file {path.absolute()}: {remedy}, or leave it out")
-        profile = load_profile(path)
-        if profile.cost_model is None:
-            raise ConfigError(f"{path} holds no cost model: profile at least two batch sizes, or leave it out")
-    return profile
+    server = settings.server
+    return Offer(source, num_loading=server.num_loading, strict=server.strict, drain_timeout_s=server.drain_timeout_s)
 
 
-@contextlib.contextmanager
-def _naming(settings: ServeSettings, key: str, kind: type[ConfigError] = ConfigError) -> Iterator[None]:
-    """Let errors of a kind say where the setting that they are about was given: by an option, a variable or a file."""
-    from carpool.config.settings import COMMAND_LINE
-
-    setting = settings.setting(key)
-    try:
-        yield
-    except kind as error:
-        if setting.origin == COMMAND_LINE and key == "model.target":  # it is no option, and the message names it
-            raise
-        named = f"--{key}" if setting.origin == COMMAND_LINE else setting.named
-        raise type(error)(f"{named}: {error}") from error
+def _announce(output: Output, offer: Offer, url: str) -> None:
+    """Say what is ready, and where; what is not was said when it failed."""
+    ready = [served for served in offer.all() if served.ready]
+    for served in ready:
+        output.say(_sentence(served, url))
+    first = [f"/v2/models/{ready[0].name}/infer"] if len(ready) == 1 else ["/v2/models/NAME/infer"]
+    paths = [*first, *(["/v1/embeddings"] if any(served.embeds for served in ready) else []), "/metrics"]
+    output.say(f"  {', '.join(paths)}; stop with Ctrl-C")
+    models = [_document(served) for served in ready]
+    alone = models[0] if len(offer.index()) == 1 else {}
+    output.result({"url": url, "paths": paths, **alone, "models": models})
 
 
-def _served(settings: ServeSettings, profile: Profile | None) -> Served:
-    """Find the model, and put it behind a batcher that is not yet started."""
-    from carpool.models.target import load_target
-    from carpool.serve.build import worker_options
-    from carpool.serve.served import Served
-
-    given = settings.model
-    assert given.target is not None, "checked with the settings"
-    with _naming(settings, "model.target", TargetError):
-        model = load_target(given.target, device=given.device, dtype=given.dtype, num_threads=given.num_threads)
-    if profile is not None and settings.profile is not None:
-        from carpool.profile.validity import require_target
-
-        with _naming(settings, "profile"):
-            require_target(profile, model.info.target, path=settings.profile, directory=Path.cwd())
-    return Served(
-        model,
-        name=given.name,
-        policy=settings.policy,
-        cost_model=profile.cost_model.clipped() if profile and profile.cost_model else None,
-        **worker_options(given, profile),
-        request_timeout_s=settings.server.request_timeout_s,
-    )
+def _document(served: Served) -> dict[str, Any]:
+    return {
+        "model": served.name,
+        "version": served.version,
+        "info": served.model.info,
+        "policy": served.batcher.policy,
+        "num_workers": served.num_workers,
+    }
 
 
-def _announce(output: Output, served: Served, url: str) -> None:
-    """Say that it is ready, what it serves, and where."""
+def _sentence(served: Served, url: str) -> str:
+    """Say that one model is ready, and what it is."""
     info, policy = served.model.info, served.batcher.policy
     batching = f"batches of up to {policy.max_batch_size}" if policy.max_batch_size > 1 else "no batching"
     if served.num_workers > 1:
         batching += f", {served.num_workers} at a time"
     what = ", ".join(part for part in (info.kind, info.dtype, info.device) if part)
-    output.say(f"{served.name} ({what}) is ready on {url}: {batching}")
-    paths = [f"/v2/models/{served.name}/infer", *(["/v1/embeddings"] if served.embeds else []), "/metrics"]
-    output.say(f"  {', '.join(paths)}; stop with Ctrl-C")
-    output.result(
-        {
-            "url": url,
-            "model": served.name,
-            "paths": paths,
-            "info": info,
-            "policy": policy,
-            "num_workers": served.num_workers,
-        }
-    )
+    version = f" version {served.version}" if served.version != "1" else ""
+    return f"{served.name}{version} ({what}) is ready on {url}: {batching}"
 
 
-def _warn_of_doubts(output: Output, profile: Profile, settings: ServeSettings) -> None:
-    """Say why a profile is not to be trusted."""
+def _warn_of_profile(output: Output, offer: Offer, served: Served) -> None:
+    """Say why the profile that a model goes by is not to be trusted, or in what its machine differs from this one."""
+    settings = offer.told_of(served)
+    if settings is None or settings.profile is None or served.machine is None:
+        return
+    from carpool.profile.artefact import load_profile
     from carpool.profile.trust import headline
+    from carpool.profile.validity import machine_differences
 
+    profile = load_profile(settings.profile)
     if not profile.trust.trusted:
         reasons = "; ".join(profile.trust.reasons)
         output.note(f"warning: {settings.profile}: {headline(profile.trust)}: {reasons}")
-
-
-def _warn_of_another_machine(output: Output, served: Served, profile: Profile, settings: ServeSettings) -> None:
-    """Say in what the machine of the profile differs from this one."""
-    from carpool.profile.validity import machine_differences
-
-    assert served.machine is not None, "it is known once the model is loaded"
     differences = machine_differences(profile.machine, served.machine)
     if differences:
         output.note(f"warning: {settings.profile} was measured under other conditions, so its times may be wrong here:")

@@ -76,6 +76,7 @@ def blueprint_of(told: Told) -> Blueprint:
         policy=settings.policy,
         objectives_s=settings.objectives_s,
         files=state_of(told),
+        settings=settings,
         steps=steps,
     )
 

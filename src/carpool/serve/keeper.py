@@ -141,6 +141,8 @@ class Keeper:
             rollout.told(blueprint.policy, blueprint.objectives_s)
 
     def _failed(self, name: str, version: str, error: CarpoolError) -> None:
+        if self._is_closed:  # it was stopped while it loaded
+            return
         self._shelf.fail(name, version, str(error))
         _logger.error("model %s%s: %s", name, f", version {version}" if version else "", error)
 

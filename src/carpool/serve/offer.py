@@ -16,6 +16,7 @@ from carpool.serve.source import Fixed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from carpool.config.settings import ServeSettings
     from carpool.serve.rollout import PolicyVersion, Rollout
     from carpool.serve.served import Served
     from carpool.serve.source import Sheet, Source
@@ -110,6 +111,11 @@ class Offer:
     def all(self) -> tuple[Served, ...]:
         """Return every version of every model that is made, ordered by name and version."""
         return self._shelf.all()
+
+    def told_of(self, served: Served) -> ServeSettings | None:
+        """Return the settings that a model was made from; None where there are none."""
+        blueprint = self._shelf.blueprint(served.name, served.version)
+        return None if blueprint is None else blueprint.settings
 
     def index(self) -> tuple[ModelState, ...]:
         """Return the state of every version of every model that is known, ordered by name and version."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from carpool.core import Item
     from carpool.runtime.batcher import Batcher
     from carpool.serve.source import Named
+    from carpool.serve.statistics import Statistics
 
 _logger = logging.getLogger("carpool.serve")
 
@@ -138,6 +139,11 @@ class Pipeline(Served):
     def batcher(self) -> Batcher:  # type: ignore[override]
         """The batcher that requests meet first."""
         return self.first.batcher
+
+    @property
+    def statistics(self) -> Statistics:  # type: ignore[override]
+        """What the first step has done."""
+        return self.first.statistics
 
     @property
     def first(self) -> Served:

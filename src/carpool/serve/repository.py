@@ -13,22 +13,58 @@ A repository is laid out as clients of Triton know it::
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carpool.config.settings import load_settings
 from carpool.errors import CarpoolError, ConfigError, TargetError
 from carpool.serve.blueprints import Told, blueprint_of, steps_of
+from carpool.serve.build import build_served
 from carpool.serve.source import Blueprint, Sheet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from carpool.config.settings import ServeSettings
+    from carpool.serve.served import Served
+    from carpool.serve.source import Named, Source
 
 FILE = "carpool.toml"
 _OF_A_MODEL = ("config.json", "modules.json")
 _OWN_SERVER_KEYS = frozenset({"server.request_timeout"})
+
+
+def open_source(
+    target: str | None, *, flags: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[ServeSettings, Source]:
+    """Find out what is to be served, and bring together what is told of the server.
+
+    Args:
+        target: a model, a carpool.toml or a model repository; None where the environment names a model.
+        flags: settings of the command line.
+        environ: environment variables.
+
+    Raises:
+        ConfigError: something of what is told is wrong.
+        TargetError: the target names nothing that can be served.
+    """
+    if target is not None and Path(target).is_dir() and is_repository(Path(target)):
+        if flags.get("model.name") is not None:
+            raise ConfigError(f"--name is {flags['model.name']!r}, and {target} has many models: leave it out")
+        repository = Repository(Path(target), flags=flags, environ=environ)
+        return repository.settings(), repository
+    file = Path(target) if target is not None and target.endswith(".toml") else None
+    told = {**flags, "model.target": target if file is None else None}
+
+    def read(tables: Mapping[str, Any] | None) -> ServeSettings:
+        settings = load_settings(file, flags=told, environ=environ, tables=tables, tables_from="the load")
+        if settings.model.target is None and not settings.steps:
+            where = f"{file} has no [model] target" if file else "no TARGET was given"
+            raise ConfigError(f"{where}: name what to serve, as in carpool serve demo:minilm")
+        return settings
+
+    return read(None), Single(read, file)
 
 
 def is_repository(directory: Path) -> bool:
@@ -59,18 +95,23 @@ def _model_directories(directory: Path) -> dict[str, Path]:
 class Single:
     """The one model, or pipeline, that a target or a carpool.toml names.
 
+    It is made at once, so that what is wrong with it is told before anything listens.
+
     Args:
         read: reads the settings, given tables that win over all others.
-        name: what clients call it.
         file: the carpool.toml; None where there is none.
+
+    Raises:
+        ConfigError: the settings can't be kept.
+        TargetError: the target names no model.
     """
 
-    def __init__(
-        self, read: Callable[[Mapping[str, Any] | None], ServeSettings], name: str, file: Path | None = None
-    ) -> None:
+    def __init__(self, read: Callable[[Mapping[str, Any] | None], ServeSettings], file: Path | None = None) -> None:
         self._read = read
-        self._name = name
         self._file = file
+        settings = read(None)
+        self._first = None if settings.steps else build_served(settings)
+        self._name = self._first.name if self._first is not None else _pipeline_name(settings, file)
 
     def names(self) -> Iterable[str]:
         """Name the model, and the steps that are declared with it."""
@@ -81,10 +122,19 @@ class Single:
         if name != self._name and not name.startswith(f"{self._name}."):
             return None
         try:
-            told = self._told(config)
+            sheet = _sheet([self._told(config)], name)
         except CarpoolError as error:
             return Sheet(error=error)
-        return _sheet([told], name)
+        if sheet is None or self._first is None:
+            return sheet
+        return Sheet(versions=tuple(replace(one, build=self._build_first(one)) for one in sheet.versions))
+
+    def _build_first(self, blueprint: Blueprint) -> Callable[[Named], Served]:
+        def build(others: Named) -> Served:
+            first, self._first = self._first, None
+            return blueprint.build(others) if first is None else first
+
+        return build
 
     def _told(self, config: Mapping[str, Any] | None) -> Told:
         settings = self._read(config)
@@ -94,7 +144,20 @@ class Single:
         """Return what the model is made from, to see whether it has changed."""
         targets = [settings.model.target, *(step.model.target for step in settings.own_steps.values())]
         heads = [target.rpartition(":")[0] or target for target in targets if target]
-        return tuple(Path(one) for one in (self._file, settings.profile, *heads) if one and Path(one).exists())
+        return tuple(Path(one) for one in (settings.profile, *heads) if one and Path(one).exists())
+
+
+def _pipeline_name(settings: ServeSettings, file: Path | None) -> str:
+    """Return what clients call a pipeline: its own name, that of its file, or that of the directory it is in."""
+    missing = [step for step in settings.steps if step not in settings.own_steps]
+    if missing:
+        where = f"{file}: " if file is not None else ""
+        raise ConfigError(
+            f"{where}pipeline.steps names {missing[0]!r}, and there is no table [step.{missing[0]}]: add it"
+        )
+    if settings.model.name is not None or file is None:
+        return settings.model.name or "pipeline"
+    return file.absolute().parent.name if file.name == FILE else file.stem
 
 
 class Repository:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
 
+from carpool.config.settings import ServeSettings
 from carpool.core import Policy
 from carpool.errors import CarpoolError, ConfigError
 from carpool.serve.served import Served
@@ -30,6 +31,7 @@ class Blueprint:
         objectives_s: promised latency in seconds by percentile, such as `{"p99": 0.05}`.
         files: what tells one state of its files and settings, besides the policy, from another; equal while nothing
             has changed.
+        settings: all that was told of it; None where nothing was.
         steps: the models on offer that it is made of; empty for one that runs by itself.
     """
 
@@ -40,6 +42,7 @@ class Blueprint:
     policy: Policy
     objectives_s: Mapping[str, float] = field(default_factory=dict)
     files: object = None
+    settings: ServeSettings | None = None
     steps: tuple[str, ...] = ()
 
 
