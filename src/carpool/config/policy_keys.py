@@ -32,6 +32,8 @@ _KEYS: Mapping[str, str] = MappingProxyType(
     }
 )
 _NAMES: Mapping[str, str] = MappingProxyType({key: name for name, key in _KEYS.items()})
+# The first has a table of its own, [objective]; the others are the model's.
+_NOT_KEYS = frozenset({"objectives_s", "ragged", "token_buckets"})
 _ALWAYS = frozenset({"max_batch_size", "max_wait_s"})
 
 
@@ -111,7 +113,7 @@ def policy_table(policy: Policy, *, whole: bool = False) -> dict[str, object]:
     for field in fields(Policy):
         value = getattr(policy, field.name)
         told = field.name in _ALWAYS or value != getattr(default, field.name)
-        if whole or (told and field.name != "tenant_weights"):
+        if field.name not in _NOT_KEYS and (whole or (told and field.name != "tenant_weights")):
             found[_KEYS.get(field.name, field.name)] = write_duration(value) if field.name.endswith("_s") else value
     return found
 

@@ -8,6 +8,7 @@ from carpool.core.ceiling import Ceiling
 from carpool.core.collate import round_up
 from carpool.core.cost import CostModel, TimeModel
 from carpool.core.item import Item
+from carpool.core.objective_cap import ObjectiveCap
 from carpool.core.policy import Policy
 from carpool.errors import ConfigError, InvalidItem
 
@@ -21,6 +22,7 @@ class Budget:
     Args:
         policy: the limits as configured.
         cost: predicts time, and memory where the policy limits it.
+        cap: bounds the time of a batch by the objective; None for none.
 
     Raises:
         ConfigError: the policy limits memory, and the cost model does not predict it.
@@ -29,6 +31,7 @@ class Budget:
     policy: Policy
     cost: TimeModel
     ceiling: Ceiling = field(default_factory=Ceiling)
+    cap: ObjectiveCap | None = None
     _most_in_memory: dict[int, int] = field(default_factory=dict)
     _padded: dict[int, int] = field(default_factory=dict)
 
@@ -108,13 +111,20 @@ class Budget:
             num_tokens += item.length
             if count >= self.policy.max_batch_size:
                 return count, Reason.FULL
-            if count and (num_tokens > tokens or not self._holds(count + 1, num_tokens)):
+            if count and (num_tokens > tokens or not self._fits(count + 1, num_tokens)):
                 return count, Reason.BUDGET
         return len(items), Reason.FULL if len(items) >= self.policy.max_batch_size else Reason.BUDGET
 
     def _most_tokens(self) -> float:
         budget = self.policy.token_budget
         return self.ceiling.tokens if budget is None else min(budget, self.ceiling.tokens)
+
+    def _fits(self, num_items: int, num_tokens: int) -> bool:
+        return self._holds(num_items, num_tokens) and self._is_in_time(num_items, num_tokens)
+
+    def _is_in_time(self, num_items: int, num_tokens: int) -> bool:
+        """Return whether so many items of so many tokens in all run within what the objective allows."""
+        return self.cap is None or self.time_s(num_items, -(-num_tokens // num_items)) <= self.cap.limit_s
 
     def _holds(self, num_items: int, num_tokens: int) -> bool:
         """Return whether memory is predicted to hold so many items of so many tokens in all."""
@@ -124,6 +134,8 @@ class Budget:
     def _allowed(self, padded_length: int, ceiling_tokens: float) -> float:
         """Return the most items that the limits allow under a ceiling; below 1 where not even one row is within it."""
         allowed: float = self.policy.max_batch_size
+        if self.cap is not None:
+            allowed = self.cap.most_items(padded_length, self)
         tokens = ceiling_tokens
         if self.policy.token_budget is not None:
             tokens = min(tokens, self.policy.token_budget)

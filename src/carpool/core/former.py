@@ -14,6 +14,7 @@ from carpool.core.choose import Choice, choose
 from carpool.core.cost import DriftingTimeModel, LearningTimeModel, TimeModel
 from carpool.core.forecast import ArrivalForecast
 from carpool.core.item import Item, State
+from carpool.core.objective_cap import ObjectiveCap, longest_batch_s
 from carpool.core.policy import Policy
 from carpool.core.queue import ItemQueue
 from carpool.core.recovery import Recovery
@@ -41,7 +42,7 @@ class BatchFormer:
     def __init__(self, policy: Policy, cost: TimeModel, *, num_workers: int = 1) -> None:
         self.policy = policy
         self.cost = cost
-        self.budget = Budget(policy, cost)
+        self.budget = Budget(policy, cost, cap=_cap(policy, num_workers))
         self._learning = cost if isinstance(cost, LearningTimeModel) else None
         self._drifting = cost if isinstance(cost, DriftingTimeModel) else None
         self._num_workers = num_workers
@@ -85,7 +86,7 @@ class BatchFormer:
         Raises:
             ConfigError: the policy limits memory, and the cost model does not predict it; the old one stays.
         """
-        self.budget = Budget(policy, self.cost, self.budget.ceiling)
+        self.budget = Budget(policy, self.cost, self.budget.ceiling, _cap(policy, self._num_workers))
         self.policy = policy
         self._queue.set_policy(policy)
         self._forecast.window_s = policy.max_wait_s
@@ -103,6 +104,8 @@ class BatchFormer:
             InvalidItem: it could not run even alone.
         """
         self.budget.check(item.length)
+        if self.budget.cap is not None:
+            self.budget.cap.arrived(item.length, now)
         if self.is_full:
             wait_s = self.predicted_wait_s(len(self._queue), now)
             raise QueueFull(
@@ -287,6 +290,8 @@ class BatchFormer:
         if self._learning is not None:
             self._learning.observe(batch.size, batch.length, now - batch.dispatched_at)
         self.budget.ran(batch.size, batch.length)
+        if self.budget.cap is not None:
+            self.budget.cap.review(self.budget, now)
         self._recovery.succeeded(batch)
         self._came_back(batch, len(batch.items), now)
         for item in batch.items:
@@ -320,6 +325,12 @@ class BatchFormer:
         assert all(item.state is State.AGAIN for item in again)
         assert all(item.state is State.RUNNING for item in running)
         assert len(self._running) <= self._num_workers
+
+
+def _cap(policy: Policy, num_workers: int) -> ObjectiveCap | None:
+    if not policy.objectives_s:
+        return None
+    return ObjectiveCap(longest_batch_s(policy.objectives_s), policy.max_batch_size, num_workers)
 
 
 def _look_ahead(policy: Policy) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import SupportsIndex
 
+from carpool.core.objective_cap import check_objectives
 from carpool.errors import ConfigError
 
 
@@ -31,6 +32,8 @@ class Policy:
         ageing_s: how many seconds of waiting one level of priority is worth.
         memory_limit_bytes: most predicted memory of a batch, or None.
         tenant_weights: shares of the tenants; 1 where not named.
+        objectives_s: promised latencies in seconds by percentile, such as `{"p99": 0.05}`: no batch takes so long that
+            they could not be kept, while smaller ones keep up with what arrives. Empty: batches may take any time.
 
     Raises:
         ConfigError: a value is outside its range.
@@ -49,6 +52,7 @@ class Policy:
     ageing_s: float = 1.0
     memory_limit_bytes: int | None = None
     tenant_weights: Mapping[str, float] = field(default_factory=dict)
+    objectives_s: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "look_ahead", "max_queue"):
@@ -61,6 +65,7 @@ class Policy:
         for name in ("token_buckets", "length_buckets", "batch_size_buckets"):
             _ascending(name, getattr(self, name))
         _positive_weights(self.tenant_weights)
+        check_objectives(self.objectives_s)
         if self.batch_size_buckets and self.batch_size_buckets[-1] < self.max_batch_size:
             raise ConfigError(
                 f"batch_size_buckets ends at {self.batch_size_buckets[-1]}, below max_batch_size "
