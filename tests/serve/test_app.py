@@ -83,7 +83,9 @@ async def test_a_body_beyond_the_limit_is_not_read() -> None:
         streamed = await client.send("POST", INFER, [b"x" * 60, b"x" * 60, b"x" * 60])
         just = await client.send("POST", INFER, [b" " * 50, b" " * 50])
     assert (declared.status, streamed.status, just.status) == (413, 413, 400)
-    assert "more than the 100 B that are read: send less at once, or allow more with --max-body" in declared.json["error"]
+    assert (
+        "more than the 100 B that are read: send less at once, or allow more with --max-body" in declared.json["error"]
+    )
 
 
 async def test_a_body_in_parts_is_one_body() -> None:
@@ -120,7 +122,7 @@ async def test_an_item_that_breaks_the_model_fails_its_request_alone() -> None:
 
 
 async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
-    """503 for the Open Inference Protocol; nothing that was accepted suffers."""
+    """Nothing that was accepted suffers."""
     model = Doubler()
     async with serving(model, max_queue=2) as client:
         held = await hold(client, model)
@@ -129,7 +131,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
         refused = await client.post(INFER, request([1, 1], shape=[1, 2]))
         model.gate.set()
         answers = await asyncio.gather(held, waiting)
-    assert refused.status == 503
+    assert refused.status == 429
     assert int(refused.headers["retry-after"]) >= 1
     assert [answer.status for answer in answers] == [200, 200]
 
@@ -145,7 +147,7 @@ async def test_a_request_joins_the_queue_whole_or_not_at_all() -> None:
         await let_wait(client, 2)
         model.gate.set()
         await asyncio.gather(held, waiting)
-    assert refused.status == 503
+    assert refused.status == 429
     assert [7.0, 7.0] not in model.seen
 
 

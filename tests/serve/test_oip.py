@@ -280,11 +280,3 @@ def test_results_that_make_no_answer_are_the_models_fault(results: list[Any], sa
     with pytest.raises(ModelError) as caught:
         answer(results)
     assert said in str(caught.value)
-
-
-def test_metadata_has_the_batch_first() -> None:
-    """As -1, and a single value as a row of one."""
-    metadata = json.loads(oip.write_metadata("m", ["1", "2"], "encoder", TEXTS))
-    assert metadata["versions"] == ["1", "2"]
-    assert metadata["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1, 1]}]
-    assert metadata["outputs"] == [{"name": "embedding", "datatype": "FP32", "shape": [-1, 3]}]

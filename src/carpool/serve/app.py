@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -64,7 +64,7 @@ def operations(offer: Offer) -> list[Operation]:
             group="Operations",
             answer=_PROMETHEUS,
         ),
-        _of_itself("/openapi.json", openapi, "This page, for programs.", dict[str, object]),
+        _of_itself("/openapi.json", openapi, "This page, for programs.", dict[str, Any]),
         _of_itself("/docs", page, "This page, for people.", _HTML),
     ]
     return whole

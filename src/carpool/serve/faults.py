@@ -1,4 +1,11 @@
-"""What a client is told when a request can't be answered: a status, a sentence, and when to come back."""
+"""What a client is told when a request can't be answered: a status, a sentence, and when to come back.
+
+A full queue is answered 429 and not 503: the server is well, and takes as much as it can; the client is to send less,
+or later. 503 is for a server that takes nothing from anybody: a model that loads or has failed, a server that stops.
+Load balancers take the ones that answer 503 out of their rotation, which under overload would only add to the load of
+the others; clients that come back by themselves (OpenAI's among them) do so after both. 504 is for an answer that came,
+or would come, too late to be worth anything.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +38,7 @@ TOO_LATE = 504
 _STATUSES: Mapping[type[CarpoolError], int] = MappingProxyType(
     {
         InvalidItem: BAD_REQUEST,
-        QueueFull: UNAVAILABLE,
+        QueueFull: TOO_MANY,
         DeadlineExceeded: TOO_LATE,
         BatcherClosed: UNAVAILABLE,
         DispatcherDied: UNAVAILABLE,

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from carpool.serve.datatypes import NUMPY
 from carpool.serve.faults import Fault, bad_request
 from carpool.serve.json_tensors import JsonTensor, read_json, write_json
 from carpool.serve.oip_parameters import Parameters
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from carpool.serve.datatypes import Array
     from carpool.serve.signature import Shape, Signature
-
-T = TypeVar("T")
 
 _MAX_HEADER_DIGITS = 18
 
@@ -50,7 +49,7 @@ class RequestInput(msgspec.Struct):
 
     name: str
     shape: list[int]
-    datatype: str
+    datatype: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(NUMPY)})]
     parameters: InputParameters = msgspec.field(default_factory=InputParameters)
     data: Any = msgspec.UNSET
 
@@ -225,8 +224,7 @@ def _array(given: RequestInput, tail: memoryview | None, at: int) -> Array:
 def no_shared_memory(what: str) -> Fault:
     """Return the fault of a request that would have tensors go through shared memory."""
     return bad_request(
-        f"{what} is to go through shared memory, which this server never opens: let its bytes travel with "
-        "the message"
+        f"{what} is to go through shared memory, which this server never opens: let its bytes travel with the message"
     )
 
 
@@ -320,31 +318,6 @@ def _first(given: bool | None, default: bool) -> bool:  # noqa: FBT001 - two tru
 def _announced(tensor: Tensor, size_bytes: int) -> JsonTensor:
     shape = list(tensor.array.shape)
     return JsonTensor(tensor.name, shape, tensor.datatype, parameters={"binary_data_size": size_bytes})
-
-
-def write_metadata(model: str, versions: Sequence[str], kind: str, signature: Signature) -> bytes:
-    """Write what a model takes and gives; the first size of each tensor is the batch, of any size.
-
-    Args:
-        model: its name.
-        versions: those on offer.
-        kind: of the model, as `ModelInfo.kind`.
-        signature: what it takes and gives.
-    """
-    return _encode(
-        {
-            "name": model,
-            "versions": list(versions),
-            "platform": f"carpool_{kind}",
-            "inputs": _declared(signature.inputs),
-            "outputs": _declared(signature.outputs),
-        }
-    )
-
-
-def _declared(shape: Shape | None) -> list[dict[str, object]]:
-    fields = shape.fields if shape else ()
-    return [{"name": f.name, "datatype": f.datatype, "shape": f.declared_shape} for f in fields]
 
 
 def write_error(fault: Fault) -> bytes:

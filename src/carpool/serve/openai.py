@@ -14,43 +14,62 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
-from carpool.errors import ModelError, QueueFull
+from carpool.errors import ModelError
 from carpool.serve.datatypes import Array, shortened
-from carpool.serve.faults import (
-    FAILED,
-    TOO_MANY,
-    Fault,
-    bad_request,
-)
+from carpool.serve.faults import FAILED, TOO_MANY, UNAUTHORIZED, Fault, bad_request
 from carpool.serve.oip import decode_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class _Request(msgspec.Struct):
+class EmbeddingsRequest(msgspec.Struct):
+    """A request for vectors: of one text, of texts, of a list of token ids, or of lists of them."""
+
     model: str
     input: str | list[Any]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class Usage(msgspec.Struct):
+    """Tokens that were read."""
+
     prompt_tokens: int
     total_tokens: int
 
 
-class _Embedding(msgspec.Struct):
+class Embedding(msgspec.Struct):
+    """A vector, as numbers or as base64 of little-endian float32."""
+
     embedding: list[float] | str
     index: int
-    object: str = "embedding"
+    object: Literal["embedding"] = "embedding"
 
 
-class _Answer(msgspec.Struct):
-    data: list[_Embedding]
+class EmbeddingsResponse(msgspec.Struct):
+    """The vectors, in the order of the inputs."""
+
+    data: list[Embedding]
     model: str
-    usage: _Usage
-    object: str = "list"
+    usage: Usage
+    object: Literal["list"] = "list"
+
+
+class ModelCard(msgspec.Struct):
+    """A model."""
+
+    id: str
+    created: int
+    owned_by: str = "carpool"
+    object: Literal["model"] = "model"
+
+
+class ModelList(msgspec.Struct):
+    """The models there are."""
+
+    data: list[ModelCard]
+    object: Literal["list"] = "list"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,21 +103,33 @@ class EmbeddingCall:
             )
 
 
-_decode = msgspec.json.Decoder(_Request).decode
+_decode = msgspec.json.Decoder(EmbeddingsRequest).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def parse_request(body: bytes, *, max_rows: int) -> EmbeddingCall:
-    """Read an embeddings request.
+def decode(body: bytes) -> EmbeddingsRequest:
+    """Decode an embeddings request.
 
     Args:
         body: JSON, as it came.
-        max_rows: the most inputs that one request may have.
 
     Raises:
         Fault: it is not such a request; the message says why.
     """
-    request: _Request = decode_json(_decode, body)
+    request: EmbeddingsRequest = decode_json(_decode, body)
+    return request
+
+
+def read_call(request: EmbeddingsRequest, *, max_rows: int) -> EmbeddingCall:
+    """Read what a request asks for.
+
+    Args:
+        request: as decoded.
+        max_rows: the most inputs that one request may have.
+
+    Raises:
+        Fault: its inputs are too many, or none that can be embedded.
+    """
     items = _items(request.input)
     if not 1 <= len(items) <= max_rows:
         num = f"{len(items):,} texts"
@@ -142,9 +173,9 @@ def write_answer(call: EmbeddingCall, vectors: Sequence[Any], *, model: str, num
     """
     rows = [_vector(row, index) for index, row in enumerate(vectors)]
     call.check_dimensions(len(rows[0]))
-    data = [_Embedding(embedding=_written(row, as_base64=call.as_base64), index=i) for i, row in enumerate(rows)]
-    usage = _Usage(prompt_tokens=num_tokens, total_tokens=num_tokens)
-    return _encode(_Answer(data=data, model=model, usage=usage))
+    data = [Embedding(embedding=_written(row, as_base64=call.as_base64), index=i) for i, row in enumerate(rows)]
+    usage = Usage(prompt_tokens=num_tokens, total_tokens=num_tokens)
+    return _encode(EmbeddingsResponse(data=data, model=model, usage=usage))
 
 
 def _vector(value: Any, index: int) -> Array:
@@ -165,20 +196,24 @@ def write_models(names: Sequence[str], *, created_at: int) -> bytes:
         names: what clients call them.
         created_at: seconds since 1970.
     """
-    data = [{"id": name, "object": "model", "created": created_at, "owned_by": "carpool"} for name in names]
-    return _encode({"object": "list", "data": data})
+    return _encode(ModelList([ModelCard(name, created_at) for name in names]))
 
 
-def as_openai(fault: Fault) -> Fault:
-    """Say "come back later" by 429, as OpenAI's clients expect it, where the protocol of the others says 503."""
-    if fault.code != QueueFull.__name__:
-        return fault
-    return Fault(TOO_MANY, str(fault), code="rate_limit_exceeded", retry_after_s=fault.retry_after_s)
+def write_model(name: str, *, created_at: int) -> bytes:
+    """Tell of one model.
+
+    Args:
+        name: what clients call it.
+        created_at: seconds since 1970.
+    """
+    return _encode(ModelCard(name, created_at))
 
 
 def write_error(fault: Fault) -> bytes:
     """Write why a request was not answered, as OpenAI's clients expect it."""
     kind = "server_error" if fault.status >= FAILED else "invalid_request_error"
     kind = "rate_limit_error" if fault.status == TOO_MANY else kind
-    error = {"message": str(fault), "type": kind, "param": fault.param or None, "code": fault.code or None}
+    kind = "authentication_error" if fault.status == UNAUTHORIZED else kind
+    code = "rate_limit_exceeded" if fault.status == TOO_MANY else fault.code or None
+    error = {"message": str(fault), "type": kind, "param": fault.param or None, "code": code}
     return _encode({"error": error})

@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from carpool.serve import openai
-from carpool.serve.call import CallOptions
+from carpool.serve.asked import SMALL_BODY_BYTES, Asked, answer, read_options
 from carpool.serve.faults import Fault
 from carpool.serve.http.exchange import Exchange, Reply
 from carpool.serve.http.routing import Route
+from carpool.serve.operation import OF_A_MODEL, RUNS_A_MODEL, Operation
+from carpool.serve.plain_routes import OPTIONS
 
 if TYPE_CHECKING:
-    from carpool.serve.call import Ticket
+    from collections.abc import Awaitable
+
     from carpool.serve.offer import Offer
     from carpool.serve.served import Served
+
+GROUP = "OpenAI"
 
 
 def write_error(fault: Fault) -> Reply:
     """Write a fault as this API does."""
-    fault = openai.as_openai(fault)
     return Reply(openai.write_error(fault), fault.status, fault.headers)
 
 
-def openai_routes(offer: Offer) -> list[Route]:
-    """Return the routes.
+def openai_operations(offer: Offer) -> list[Operation]:
+    """Return the operations.
 
     Args:
         offer: the models.
     """
     paths = _Paths(offer)
     return [
-        Route("GET", "/v1/models", paths.models, write_error),
-        Route("POST", "/v1/embeddings", paths.embeddings, write_error),
+        Operation(
+            route=Route("POST", "/v1/embeddings", paths.embeddings, write_error),
+            summary="Turn texts into vectors.",
+            group=GROUP,
+            answer=openai.EmbeddingsResponse,
+            request=openai.EmbeddingsRequest,
+            statuses=RUNS_A_MODEL,
+            headers=OPTIONS,
+        ),
+        Operation(
+            route=Route("GET", "/v1/models", paths.models, write_error),
+            summary="Which models there are.",
+            group=GROUP,
+            answer=openai.ModelList,
+        ),
+        Operation(
+            route=Route("GET", "/v1/models/{model}", paths.model, write_error),
+            summary="Whether there is such a model.",
+            group=GROUP,
+            answer=openai.ModelCard,
+            statuses=OF_A_MODEL,
+        ),
     ]
 
 
@@ -46,25 +71,37 @@ class _Paths:
     def models(self, _exchange: Exchange) -> Reply:
         return Reply(openai.write_models(self._offer.names(), created_at=self._created_at))
 
+    def model(self, exchange: Exchange) -> Reply:
+        served = self._offer.named(exchange.params["model"])
+        return Reply(openai.write_model(served.name, created_at=self._created_at))
+
+    def embeddings(self, exchange: Exchange) -> Awaitable[Reply | None] | None:
+        if len(exchange.body) > SMALL_BODY_BYTES:
+            return self._embed_large(exchange)
+        return self._embed(exchange, openai.decode(exchange.body))
+
+    async def _embed_large(self, exchange: Exchange) -> Reply | None:
+        answered = self._embed(exchange, await asyncio.to_thread(openai.decode, exchange.body))
+        return None if answered is None else await answered
+
+    def _embed(self, exchange: Exchange, request: openai.EmbeddingsRequest) -> Awaitable[Reply] | None:
+        options = read_options(exchange)
+
+        def read(served: Served) -> Asked:
+            call = openai.read_call(request, max_rows=served.max_rows)
+            call.check_dimensions(served.check_embeds(call.items))
+
+            def write(results: list[object], lengths: tuple[int, ...]) -> Reply:
+                num_tokens = sum(lengths) if served.model.has_length else 0
+                return Reply(openai.write_answer(call, results, model=served.name, num_tokens=num_tokens))
+
+            return Asked(call.items, options, write)
+
+        return answer(exchange, lambda: self._named(request.model), read)
+
     def _named(self, name: str) -> Served:
         try:
             return self._offer.named(name)
         except Fault as fault:
             fault.param = "model"
             raise
-
-    def embeddings(self, exchange: Exchange) -> None:
-        max_rows = max((served.max_rows for served in self._offer.all()), default=1)
-        call = openai.parse_request(exchange.body, max_rows=max_rows)
-        served = self._named(call.model)
-        served.check_ready()
-        call.check_dimensions(served.check_embeds(call.items))
-        tickets: list[Ticket] = []
-
-        def write(results: list[Any]) -> Reply:
-            num_tokens = sum(tickets[0].lengths) if served.model.has_length else 0
-            return Reply(openai.write_answer(call, results, model=served.name, num_tokens=num_tokens))
-
-        options = CallOptions(tenant=exchange.tenant, request_id=exchange.known_id)
-        tickets.append(served.submit(call.items, options, exchange.answer_with(write), num_bytes=len(exchange.body)))
-        exchange.on_gone(tickets[0].cancel)
