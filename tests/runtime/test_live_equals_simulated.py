@@ -135,8 +135,11 @@ def simulated_signatures(run: Run) -> list[Signature]:
         Policy(max_batch_size=16),
         Policy(max_batch_size=16, max_wait_s=0.1, length_buckets=(256, 512, 1024, 2048, 4096)),
         Policy(max_batch_size=32, token_budget=8192, max_queue=20, tenant_weights={"a": 2.0}),
+        Policy(
+            max_batch_size=32, token_budget=8192, max_wait_s=0.1, ragged=True, token_buckets=(1024, 2048, 4096, 8192)
+        ),
     ],
-    ids=["unbatched", "batched", "waiting", "budgeted"],
+    ids=["unbatched", "batched", "waiting", "budgeted", "ragged"],
 )
 def test_a_recorded_trace_makes_the_same_batches_live_and_simulated(
     policy: Policy, deadline_s: float | None, num_workers: int

@@ -67,7 +67,7 @@ def test_editors_see_the_options_of_a_batcher() -> None:
     """The check leaves the signature as it was written, defaults included."""
     parameters = inspect.signature(Batcher).parameters
     assert list(parameters)[:4] == ["model", "policy", "max_batch_size", "max_wait"]
-    assert parameters["num_workers"].default == 1
+    assert parameters["num_workers"].default is None
     assert not any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 

@@ -14,8 +14,10 @@ from carpool.models.blame import text_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
 _STACKED_TO_BYTES = 64 * 1024  # a larger row costs more to copy once more than to send apart
-_PLAIN = "biufcS"
+_PLAIN = "biufc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,25 @@ def pack(rows: Sequence[Any]) -> Any:
     >>> pack(["a", "b"])
     ['a', 'b']
     """
-    first = rows[0] if len(rows) > 1 else None
-    if type(first) is np.ndarray and first.nbytes <= _STACKED_TO_BYTES and first.dtype.kind in _PLAIN:
-        shape, dtype = first.shape, first.dtype
-        if all(type(row) is np.ndarray and row.shape == shape and row.dtype == dtype for row in rows):
-            return Stacked(np.stack(rows))
+    array = _side_by_side(rows)
+    if array is not None:
+        return Stacked(array)
     return [pack_error(row) if isinstance(row, CarpoolError) else row for row in rows]
+
+
+def _side_by_side(rows: Sequence[Any]) -> NDArray[Any] | None:
+    """Return rows in one array; None where they are no arrays of numbers, or not of one shape and type."""
+    first = rows[0]
+    if len(rows) == 1 or (type(first) is not np.ndarray and not isinstance(first, np.generic)):
+        return None
+    if first.nbytes > _STACKED_TO_BYTES or first.dtype.kind not in _PLAIN:
+        return None
+    kind, shape, dtype = type(first), first.shape, first.dtype
+    if not all(type(row) is kind and row.shape == shape and row.dtype == dtype for row in rows):
+        return None
+    if kind is not np.ndarray:
+        return np.array(rows, dtype)
+    return np.concatenate(rows).reshape(len(rows), *shape) if shape else None
 
 
 def unpack(packed: Any) -> list[Any]:
