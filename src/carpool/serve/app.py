@@ -14,6 +14,7 @@ from carpool.serve.openai_routes import openai_operations
 from carpool.serve.openapi import write_openapi, write_page
 from carpool.serve.operation import Operation
 from carpool.serve.plain_routes import plain_operations
+from carpool.serve.policy_routes import policy_operations
 from carpool.signals.export import prometheus_page
 
 if TYPE_CHECKING:
@@ -44,7 +45,9 @@ def operations(offer: Offer) -> list[Operation]:
     """
 
     def metrics(_exchange: Exchange) -> Reply:
-        page = prometheus_page({(served.name, served.version): served.batcher.metrics for served in offer.all()})
+        page = prometheus_page(
+            {key: batcher.metrics for key, batcher in offer.batchers().items()}, policies=offer.policy_counts()
+        )
         return Reply(page, content_type=_PROMETHEUS.encode())
 
     def openapi(_exchange: Exchange) -> Reply:
@@ -58,6 +61,7 @@ def operations(offer: Offer) -> list[Operation]:
         *inference_operations(offer),
         *admin_operations(offer),
         *openai_operations(offer),
+        *policy_operations(offer),
         Operation(
             route=Route("GET", "/metrics", metrics, write_error, audience="metrics"),
             summary="What happened, for Prometheus.",

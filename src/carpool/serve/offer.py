@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from carpool.errors import CarpoolError
 from carpool.serve.faults import BAD_REQUEST, NOT_FOUND, UNAVAILABLE, Fault
 from carpool.serve.keeper import Keeper
+from carpool.serve.pipeline import Pipeline
 from carpool.serve.shelf import ModelState, Shelf
 from carpool.serve.source import Fixed
 
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from carpool.config.settings import ServeSettings
+    from carpool.runtime.batcher import Batcher
     from carpool.serve.rollout import PolicyVersion, Rollout
     from carpool.serve.served import Served
     from carpool.serve.source import Sheet, Source
+    from carpool.signals.export import PolicyCount
 
 __all__ = ["ModelState", "NothingToServe", "Offer"]
 
@@ -206,10 +209,14 @@ class Offer:
             raise Fault(BAD_REQUEST, f"{name!r} is a pipeline: its steps {steps} have policies, each its own")
         return found
 
-    def rollouts(self) -> dict[str, Rollout]:
-        """Return the policies of each model's version in force, by the model's name."""
-        found = {name: self._keeper.rollouts.get((name, self.named(name).version)) for name in self.names()}
-        return {name: rollout for name, rollout in found.items() if rollout is not None}
+    def policy_counts(self) -> dict[tuple[str, str], PolicyCount]:
+        """Return what became of the policies of every model, by name and version."""
+        return {key: rollout.count() for key, rollout in sorted(self._keeper.rollouts.items())}
+
+    def batchers(self) -> dict[tuple[str, str], Batcher]:
+        """Return every batcher by its model's name and version: a pipeline has none but those of its steps."""
+        runs = [served for served in self.all() if not isinstance(served, Pipeline)]
+        return {(served.name, served.version): served.batcher for served in runs}
 
     async def set_policy(
         self,

@@ -17,6 +17,7 @@ from carpool.errors import BatcherClosed, ConfigError
 from carpool.runtime.clock import SystemClock
 from carpool.serve.ear import Ear
 from carpool.serve.switchback import MOST_SHARE, Decision, Switchback, Trial, Verdict, slice_length_s
+from carpool.signals.export import PolicyCount
 
 if TYPE_CHECKING:
     from carpool.runtime.batcher import Batcher
@@ -98,6 +99,7 @@ class Rollout:
         self._batcher = batcher
         self._world = world or Surroundings()
         self._told = policy
+        self._num_in_force, self._num_rolled_back = 1, 0
         self._history: list[PolicyVersion] = []
         self._in_force = self._new_version(policy, {}, "start", share=1.0)
         self._trial: asyncio.Task[None] | None = None
@@ -124,6 +126,11 @@ class Rollout:
     def history(self) -> tuple[PolicyVersion, ...]:
         """The latest versions, the first before the last."""
         return tuple(self._history)
+
+    def count(self) -> PolicyCount:
+        """Return what the metrics tell."""
+        changes = {"in force": self._num_in_force - 1, "rolled back": self._num_rolled_back}
+        return PolicyCount(version=self._in_force.number, on_trial=self.on_trial is not None, changes=changes)
 
     # -------------------------------------------------------------------------------------------- changing
 
@@ -293,6 +300,8 @@ class Rollout:
         figures = verdict.figures if verdict is not None else {}
         version = replace(self._history[place], standing=standing, result=result, figures=figures)
         self._history[place] = version
+        self._num_in_force += standing == "in force"
+        self._num_rolled_back += standing == "rolled back"
         level = logging.WARNING if standing == "rolled back" else logging.INFO
         by = f" by {version.who}" if version.who else ""
         _logger.log(level, "model %s: policy version %d%s: %s: %s", self.name, number, by, standing, result)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -10,7 +12,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from prometheus_client import Metric
 
@@ -58,6 +60,7 @@ def prometheus_page(
     *,
     answered: Mapping[RequestKey, int] | None = None,
     num_connections: int | None = None,
+    policies: Mapping[ModelKey, PolicyCount] | None = None,
 ) -> bytes:
     """Write the page, of content type `CONTENT_TYPE`, in Prometheus' text format.
 
@@ -65,11 +68,53 @@ def prometheus_page(
         metrics: the metrics of each model by its name and version, which become the labels `model` and `version`.
         answered: how many requests were answered how.
         num_connections: open connections.
+        policies: what became of each model's policies.
     """
     registry = CollectorRegistry()
     registry.register(_Models(metrics))
     registry.register(_Server(answered or {}, num_connections))
+    registry.register(_Policies(policies or {}))
     return generate_latest(registry)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyCount:
+    """What became of the policies of a model.
+
+    Args:
+        version: the number of the one in force.
+        on_trial: whether another one is on trial.
+        changes: how many were put in force, and how many rolled back.
+    """
+
+    version: int
+    on_trial: bool
+    changes: Mapping[str, int]
+
+
+class _Policies(Collector):
+    """Turns what became of policies into families."""
+
+    def __init__(self, policies: Mapping[ModelKey, PolicyCount]) -> None:
+        self._policies = policies
+
+    def describe(self) -> Iterator[Metric]:
+        """Promise nothing, as for models."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """All families."""
+        version = GaugeMetricFamily("carpool_policy_version", "Version of the policy in force.", labels=_LABELS)
+        trial = GaugeMetricFamily("carpool_policy_on_trial", "Whether a policy is on trial.", labels=_LABELS)
+        changes = CounterMetricFamily(
+            "carpool_policy_changes", "Policies that were changed, by what became of them.", labels=[*_LABELS, "result"]
+        )
+        for model, count in self._policies.items():
+            version.add_metric([*model], count.version)
+            trial.add_metric([*model], count.on_trial)
+            for result, num in sorted(count.changes.items()):
+                changes.add_metric([*model, result], num)
+        yield from (version, trial, changes) if self._policies else ()
 
 
 class _Server(Collector):
