@@ -325,7 +325,7 @@ def test_the_steps_of_a_pipeline_have_policies_of_their_own(tmp_path: Path) -> N
     settings = load_settings(written(tmp_path, f"{PIPELINE}\n[policy]\nmax_batch_size = 7\n"))
     assert settings.steps == ("clean", "embed")
     clean = settings.own_steps["clean"]
-    assert (clean.model.target, clean.model.num_workers, clean.model.warm_up_s) == ("steps.py:clean", 1, 5.0)
+    assert (clean.model.target, clean.model.num_workers, clean.model.warm_up_s) == ("steps.py:clean", None, 5.0)
     assert clean.policy == Policy(max_batch_size=128, max_wait_s=0.001)
     assert set(settings.own_steps) == {"clean"}
     assert (settings.model.versions, settings.server.watch_s, settings.server.strict) == ((1, 3), 2.0, True)

@@ -18,6 +18,8 @@ def policies(draw: st.DrawFn) -> Policy:
         max_batch_size=max_batch_size,
         max_wait_s=draw(st.sampled_from([0.0, 0.002, 0.05])),
         token_budget=draw(st.none() | st.integers(64, 512)),
+        ragged=draw(st.booleans()),
+        token_buckets=draw(st.sampled_from([(), (8, 16, 32, 64, 128, 256, 512)])),
         length_buckets=draw(st.sampled_from([(), (16, 32, 64), (8, 64)])),
         batch_size_buckets=draw(st.sampled_from([(), (1, 2, 4, 8, 16)])),
         look_ahead=draw(st.integers(1, 32)),

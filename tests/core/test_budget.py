@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carpool.core import AffineCost, Policy, Reason
+from carpool.core import AffineCost, Item, Policy, Reason
 from carpool.core.budget import Budget
 from carpool.errors import ConfigError, InvalidItem
 
@@ -24,6 +24,19 @@ class SquareMemory:
     def memory_bytes(self, batch_size: int, length: int) -> float:
         """Return batch x length^2 bytes."""
         return float(batch_size * length * length)
+
+
+@dataclass(frozen=True, slots=True)
+class BytePerToken:
+    """What runs without padding: ten bytes, and one for each token."""
+
+    def time_s(self, batch_size: int, length: int) -> float:
+        """Return a second an item."""
+        return float(batch_size)
+
+    def memory_bytes(self, batch_size: int, length: int) -> float:
+        """Return 10 + batch x length bytes."""
+        return 10.0 + batch_size * length
 
 
 def test_count_is_the_limit_where_nothing_else_is() -> None:
@@ -143,3 +156,18 @@ def test_most_within_agrees_with_trying_every_count(
     assert budget.most_within(slack_s, padded, most) == max(in_time, default=1)
     fitting = [n for n in range(1, 17) if tokens is None or budget.size(n) * padded <= tokens]
     assert most == max(fitting, default=1)
+
+
+def test_ragged_batch_is_held_for_one_of_the_mean_length() -> None:
+    """Three items of 26 tokens in all; rows of padding and length buckets mean nothing there."""
+    policy = Policy(ragged=True, length_buckets=(16, 32), batch_size_buckets=(8, 32), token_buckets=(16, 32, 64))
+    budget = Budget(policy, COST)
+    items = [Item(length=length) for length in (3, 3, 20)]
+    padded = budget.padded(items)
+    assert (padded, budget.size(3), budget.num_tokens(items, padded)) == (9, 3, 32)
+
+
+def test_memory_limits_a_ragged_batch_by_its_tokens() -> None:
+    """Each token takes a byte and each batch ten: 35 tokens of three are held for three of 12, which fit into 46 bytes."""
+    budget = Budget(Policy(max_batch_size=8, ragged=True, memory_limit_bytes=46), BytePerToken())
+    assert budget.most_of([Item(length=length) for length in (5, 20, 10, 1)]) == (3, Reason.BUDGET)

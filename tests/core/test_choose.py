@@ -82,6 +82,25 @@ def test_rows_are_not_padded_up_where_fewer_do_more_a_second() -> None:
     assert (len(choice.items), choice.bound) == (4, Reason.BUDGET)
 
 
+def test_ragged_batch_is_the_head_of_the_queue_up_to_its_tokens() -> None:
+    """Lengths add up, and nobody is passed over: the third would be one token too many."""
+    choice = choose(of_lengths(40, 4, 57, 4), budget_of(max_batch_size=8, token_budget=100, ragged=True), 0.0)
+    assert (payloads(choice.items), choice.length, choice.bound) == ([0, 1], 22, Reason.BUDGET)
+
+
+def test_ragged_batch_counts_no_padding() -> None:
+    """Padded, these four would be 80 tokens; they are 26."""
+    choice = choose(of_lengths(20, 2, 2, 2), budget_of(max_batch_size=4, token_budget=26, ragged=True), 0.0)
+    assert (payloads(choice.items), choice.bound) == ([0, 1, 2, 3], Reason.FULL)
+
+
+def test_background_fills_what_a_ragged_batch_is_rounded_up_by() -> None:
+    """Ten tokens run as sixteen: six of background work are free, seven are not."""
+    items = [Item(payload=0, length=10), *(Item(payload=length, length=length, priority=-1) for length in (7, 4, 3, 2))]
+    choice = choose(items, budget_of(ragged=True, token_buckets=(8, 16, 32)), 0.0)
+    assert (payloads(choice.items), choice.length) == ([0, 4, 2], 5)
+
+
 def quickest_s(members: list[Item], budget: Budget) -> float:
     """Return the least total time of all ways to run items in batches, by trying every one."""
     if not members:

@@ -80,10 +80,16 @@ class FormerMachine(RuleBasedStateMachine):
         """No budget is exceeded, and the padding holds every member."""
         assert 1 <= len(batch.items) <= self.policy.max_batch_size
         assert len(batch.items) <= batch.size
-        assert max(item.length for item in batch.items) <= batch.length
-        if self.policy.token_budget is not None:
-            assert batch.size * batch.length <= self.policy.token_budget
-        assert batch.length * batch.size <= self.former.budget.ceiling.tokens or len(batch.items) == 1
+        lengths = [item.length for item in batch.items]
+        num_tokens = batch.size * batch.length
+        if self.policy.ragged:
+            num_tokens = sum(lengths)
+            assert abs(batch.size * batch.length - num_tokens) <= batch.size / 2 or batch.length == 1
+        else:
+            assert max(lengths) <= batch.length
+        assert num_tokens <= (self.policy.token_budget or math.inf)
+        assert num_tokens <= self.former.budget.ceiling.tokens or len(batch.items) == 1
+        assert sum(lengths) <= batch.num_tokens
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())

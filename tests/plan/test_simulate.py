@@ -139,6 +139,7 @@ POLICIES = st.builds(
     max_batch_size=st.integers(1, 5),
     max_wait_s=st.sampled_from([0.0, 0.3]),
     token_budget=st.sampled_from([None, 60]),
+    ragged=st.booleans(),
     max_queue=st.integers(1, 12),
     length_buckets=st.sampled_from([(), (8, 32, 64)]),
 )
@@ -163,9 +164,10 @@ def test_every_item_has_one_fate_and_no_worker_runs_two_batches(
     assert (np.isnan(run.latencies_s) == ~answered).all()
     assert np.bincount(run.batch_of[ran], minlength=len(run.num_items)).tolist() == run.num_items.tolist()
     assert (run.num_items <= policy.max_batch_size).all()
-    assert policy.token_budget is None or (run.sizes * run.padded_lengths <= policy.token_budget).all()
+    tokens = run.real_tokens if policy.ragged else run.sizes * run.padded_lengths
+    assert policy.token_budget is None or (tokens <= policy.token_budget).all()
     assert (run.queue_delay_s[ran] >= -1e-9).all()
-    assert (run.real_tokens <= run.num_items * run.padded_lengths).all()
+    assert (run.real_tokens <= run.padded_tokens).all()
     if stream.patience_s is not None:
         assert (run.latencies_s[answered] <= stream.patience_s[answered] + 1e-9).all()
     edges = sorted([(at, 1) for at in run.dispatched_at] + [(at, -1) for at in run.dispatched_at + run.took_s])

@@ -96,7 +96,7 @@ def check_plan(
                 site=site,
                 subject=subject,
                 workload=workload,
-                setup=Setup(policy=settings.policy, num_workers=settings.model.num_workers),
+                setup=Setup(policy=settings.policy, num_workers=settings.model.num_workers or 1),
                 objectives=objectives_of(settings),
                 options=options,
                 bar=bar,

@@ -79,7 +79,7 @@ class LoopbackSite:
 
     def drive(self, stream: Stream, requests: Requests, watch: Callable[[Progress], None]) -> Window:
         """Send a stream's requests at its times."""
-        policy, num_workers = self.settings.policy, self.settings.model.num_workers
+        policy, num_workers = self.settings.policy, self.settings.model.num_workers or 1
         patience_s = self.settings.server.request_timeout_s
         if stream.patience_s is not None and len(stream):
             patience_s = min(patience_s, float(stream.patience_s.max()))
