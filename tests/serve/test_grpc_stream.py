@@ -67,7 +67,9 @@ async def settled() -> None:
 async def test_answers_come_in_the_order_of_the_requests() -> None:
     """The second is done first, and waits for the first."""
     desk = Desk()
-    stream = asyncio.create_task(answer_in_order(sent(b"a", b"b", b"c"), desk.answer, desk.write))
+    stream = asyncio.create_task(
+        answer_in_order(sent(b"a", b"b", b"c"), desk.answer, desk.write, closing=asyncio.Event())
+    )
     await settled()
     assert desk.begun == [b"a", b"b", b"c"]  # side by side
     desk.finish(b"b", b"c")
@@ -81,7 +83,9 @@ async def test_answers_come_in_the_order_of_the_requests() -> None:
 async def test_a_stream_that_is_cancelled_gives_up_what_is_under_way() -> None:
     """Nothing is computed for a client that has gone."""
     desk = Desk()
-    stream = asyncio.create_task(answer_in_order(sent_and_open(b"a", b"b"), desk.answer, desk.write))
+    stream = asyncio.create_task(
+        answer_in_order(sent_and_open(b"a", b"b"), desk.answer, desk.write, closing=asyncio.Event())
+    )
     await settled()
     stream.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -95,7 +99,9 @@ async def test_a_client_that_takes_no_answers_is_not_read_from_for_ever() -> Non
     desk.client_reads.clear()
     requests = [b"%d" % number for number in range(10)]
     desk.finish(*requests)
-    stream = asyncio.create_task(answer_in_order(sent(*requests), desk.answer, desk.write, max_under_way=3))
+    stream = asyncio.create_task(
+        answer_in_order(sent(*requests), desk.answer, desk.write, closing=asyncio.Event(), max_under_way=3)
+    )
     await settled()
     assert len(desk.begun) == 3
     desk.client_reads.set()
@@ -113,5 +119,18 @@ async def test_a_stream_whose_requests_fail_to_come_ends_with_that_failure() -> 
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        await answer_in_order(broken(), desk.answer, desk.write)
+        await answer_in_order(broken(), desk.answer, desk.write, closing=asyncio.Event())
     assert desk.written == [b"A"]
+
+
+async def test_a_stream_that_is_to_close_answers_what_it_has_read() -> None:
+    """It reads nothing more, though the client keeps it open."""
+    desk, closing = Desk(), asyncio.Event()
+    stream = asyncio.create_task(answer_in_order(sent_and_open(b"a", b"b"), desk.answer, desk.write, closing=closing))
+    await settled()
+    closing.set()
+    await settled()
+    assert not stream.done()
+    desk.finish(b"a", b"b")
+    await stream
+    assert desk.written == [b"A", b"B"]

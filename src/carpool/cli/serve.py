@@ -13,6 +13,7 @@ from carpool.errors import ConfigError
 if TYPE_CHECKING:
     from carpool.cli.output import Output
     from carpool.config.settings import ServeSettings
+    from carpool.serve.grpc.server import GrpcServer
     from carpool.serve.offer import Offer
     from carpool.serve.served import Served
     from carpool.serve.source import Source
@@ -30,6 +31,7 @@ _SETTINGS = {
     "max_worker_memory": "model.max_worker_memory",
     "host": "server.host",
     "port": "server.port",
+    "grpc_port": "server.grpc_port",
     "max_body": "server.max_body",
     "request_timeout": "server.request_timeout",
     "drain_timeout": "server.drain_timeout",
@@ -50,6 +52,7 @@ _SETTINGS = {
 @click.argument("target", required=False)
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1, this machine alone]")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8000]")
+@click.option("--grpc-port", type=int, help="Port for gRPC on the same host; 0 takes a free one.  [default: no gRPC]")
 @click.option("--name", help="What clients call the model.  [default: the target's own name]")
 @click.option("--max-batch-size", type=int, help="Most items in a batch.  [default: 32]")
 @click.option("--max-wait", help="Longest wait for company while the model is free, such as 2ms.  [default: 0]")
@@ -97,6 +100,7 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
     settings, source = open_source(target, flags=flags, environ=os.environ)
     offer = _offer(settings, source)
     listening = listen(settings.server.host, settings.server.port)
+    grpc = _grpc(settings, offer)
     output.note(
         f"loading {', '.join(source.names()) if settings.model.target is None else settings.model.target} "
         f"for {listening.url}"
@@ -106,7 +110,7 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
         Refresh(offer, settings.server.watch_s).begin()
         for served in offer.all():
             _warn_of_profile(output, offer, served)
-        _announce(output, offer, listening.url)
+        _announce(output, offer, listening.url, grpc)
 
     ending = run_server(
         create_router(offer),
@@ -115,6 +119,7 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
         drain_timeout_s=settings.server.drain_timeout_s,
         on_ready=begin,
         limits=Limits(max_body_bytes=settings.server.max_body_bytes),
+        beside=grpc,
     )
     output.note(ending.value)
     return 0
@@ -137,17 +142,40 @@ def _offer(settings: ServeSettings, source: Source) -> Offer:
     return Offer(source, num_loading=server.num_loading, strict=server.strict, drain_timeout_s=server.drain_timeout_s)
 
 
-def _announce(output: Output, offer: Offer, url: str) -> None:
+def _grpc(settings: ServeSettings, offer: Offer) -> GrpcServer | None:
+    """Take the address for gRPC, if it is to be spoken."""
+    server = settings.server
+    if server.grpc_port is None:
+        return None
+    from carpool.serve.access import Access
+    from carpool.serve.http.limits import Limits
+    from carpool.serve.server import listen
+
+    try:
+        from carpool.serve.grpc.server import GrpcServer
+    except ImportError as error:
+        raise ConfigError(f"server.grpc_port needs {error.name}: run `pip install 'carpool[grpc]'`") from None
+    return GrpcServer(
+        listen(server.host, server.grpc_port, option="--grpc-port").socket,
+        offer,
+        Access(),
+        max_message_bytes=server.max_body_bytes,
+        max_calls=Limits().max_connections,
+    )
+
+
+def _announce(output: Output, offer: Offer, url: str, grpc: GrpcServer | None) -> None:
     """Say what is ready, and where; what is not was said when it failed."""
     ready = [served for served in offer.all() if served.ready]
     for served in ready:
         output.say(_sentence(served, url))
     first = [f"/v2/models/{ready[0].name}/infer"] if len(ready) == 1 else ["/v2/models/NAME/infer"]
     paths = [*first, *(["/v1/embeddings"] if any(served.embeds for served in ready) else []), "/metrics"]
-    output.say(f"  {', '.join(paths)}; stop with Ctrl-C")
+    beside = "" if grpc is None else f"; gRPC on {grpc.address}"
+    output.say(f"  {', '.join(paths)}{beside}; stop with Ctrl-C")
     models = [_document(served) for served in ready]
     alone = models[0] if len(offer.index()) == 1 else {}
-    output.result({"url": url, "paths": paths, **alone, "models": models})
+    output.result({"url": url, "grpc": grpc and grpc.address, "paths": paths, **alone, "models": models})
 
 
 def _document(served: Served) -> dict[str, Any]:

@@ -94,6 +94,7 @@ class ServerSettings:
 
     host: str
     port: int
+    grpc_port: int | None
     max_body_bytes: int
     request_timeout_s: float
     drain_timeout_s: float
@@ -194,6 +195,7 @@ def _assemble(values: tuple[Setting, ...]) -> ServeSettings:
         server=ServerSettings(
             host=server["host"],
             port=server["port"],
+            grpc_port=server["grpc_port"],
             max_body_bytes=server["max_body"],
             request_timeout_s=server["request_timeout"],
             drain_timeout_s=server["drain_timeout"],

@@ -129,6 +129,10 @@ class ServerTable:
         "127.0.0.1"
     )
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
+    grpc_port: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)] | None,
+        Meta(description="port for gRPC, on the same host; 0 takes a free one; by default gRPC is not spoken"),
+    ] = None
     max_body: Annotated[str | int, Meta(description="largest body of a request that is read"), some(parse_bytes)] = (
         "16MiB"
     )

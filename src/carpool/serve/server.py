@@ -22,7 +22,7 @@ from carpool.serve.http.listener import Listener
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from carpool.serve.http.routing import Router
 
@@ -50,12 +50,13 @@ class Listening:
     url: str
 
 
-def listen(host: str, port: int) -> Listening:
+def listen(host: str, port: int, *, option: str = "--port") -> Listening:
     """Take an address before anything heavy begins.
 
     Args:
         host: a name or an address of this machine.
         port: 0 for any free one.
+        option: what gives another port, for messages.
 
     Raises:
         CannotListen: it is in use, not this machine's, or not permitted.
@@ -69,7 +70,7 @@ def listen(host: str, port: int) -> Listening:
     except OSError as error:
         bound.close()
         reason = error.strerror or str(error)
-        remedy = "stop what uses it, or give another by --port (0 takes a free one)"
+        remedy = f"stop what uses it, or give another by {option} (0 takes a free one)"
         raise CannotListen(f"can't listen on {host} port {port} ({reason}): {remedy}") from None
     shown = f"[{host}]" if family == socket.AF_INET6 else host
     return Listening(socket=bound, url=f"http://{shown}:{bound.getsockname()[1]}")
@@ -103,6 +104,19 @@ class Models(Protocol):
         """Finish what was accepted, for so long, and let all go."""
 
 
+class Beside(Protocol):
+    """Another server beside the one for HTTP, on the same event loop."""
+
+    async def start(self) -> None:
+        """Answer from now on."""
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Take nothing new, answer what was accepted within that time, and tell whether all was."""
+
+    def hurry(self) -> None:
+        """Wait no longer for what was accepted."""
+
+
 class _Stop:
     """Whether, since when and how urgently the server was asked to stop."""
 
@@ -111,7 +125,7 @@ class _Stop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked_at: float | None = None
         self._hurries = False
-        self.listener: Listener | None = None
+        self.listeners: Sequence[Listener | Beside] = ()
         self.wanted = asyncio.Event()
         self.is_over = False  # what is left is to let the models go
 
@@ -124,16 +138,17 @@ class _Stop:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._pass_on)
 
-    def listen_in(self, listener: Listener) -> None:
+    def listen_in(self, listeners: Sequence[Listener | Beside]) -> None:
         """Have the loop that runs now, and what listens on it, told of signals."""
-        self._loop, self.listener = asyncio.get_running_loop(), listener
+        self._loop, self.listeners = asyncio.get_running_loop(), listeners
         if self._asked_at is not None:
             self._pass_on()
 
     def _pass_on(self) -> None:
         self.wanted.set()
-        if self._hurries and self.listener is not None:
-            self.listener.hurry()
+        if self._hurries:
+            for listener in self.listeners:
+                listener.hurry()
 
     @property
     def left_s(self) -> float:
@@ -153,6 +168,7 @@ def run_server(
     limits: Limits | None = None,
     access: Access | None = None,
     tls: ssl.SSLContext | None = None,
+    beside: Beside | None = None,
 ) -> Ending:
     """Serve until SIGTERM or Ctrl-C, then finish what was accepted.
 
@@ -167,6 +183,7 @@ def run_server(
         limits: what clients may do; None for the usual.
         access: says whose a request is; None lets everybody in.
         tls: encrypts the connections; None leaves them plain.
+        beside: another server, which answers as long as this one does.
 
     Raises:
         CarpoolError: the models can't be loaded.
@@ -180,7 +197,7 @@ def run_server(
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 listener = Listener(router, limits=known, access=access or Access(), tls=tls)
-                return runner.run(_serve(listener, stop, models, listening, on_ready))
+                return runner.run(_serve(listener, beside, stop, models, listening=listening, on_ready=on_ready))
         finally:
             gc.unfreeze()
             sys.setswitchinterval(before)
@@ -215,10 +232,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(
-    listener: Listener, stop: _Stop, models: Models, listening: Listening, on_ready: Callable[[], None]
+    listener: Listener,
+    beside: Beside | None,
+    stop: _Stop,
+    models: Models,
+    *,
+    listening: Listening,
+    on_ready: Callable[[], None],
 ) -> Ending:
     await listener.start(listening.socket)
-    stop.listen_in(listener)
+    if beside is not None:
+        await beside.start()
+    listeners = (listener,) if beside is None else (listener, beside)
+    stop.listen_in(listeners)
     asked = asyncio.ensure_future(stop.wanted.wait())
     loading = _run_aside(models.start)
     await asyncio.wait((asked, loading), return_when=asyncio.FIRST_COMPLETED)
@@ -230,12 +256,12 @@ async def _serve(
         on_ready()
         await asked
     asked.cancel()
-    all_answered = await listener.drain(stop.left_s)
+    drained = await asyncio.gather(*(one.drain(stop.left_s) for one in listeners))
     if loading.done():
         loading.result()
     if not is_ready:
         return Ending.EARLY
-    return Ending.ANSWERED if all_answered else Ending.CUT_SHORT
+    return Ending.ANSWERED if all(drained) else Ending.CUT_SHORT
 
 
 def _run_aside(load: Callable[[], None]) -> asyncio.Future[None]:

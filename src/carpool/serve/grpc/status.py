@@ -21,7 +21,7 @@ _CODES: Mapping[int, grpc.StatusCode] = MappingProxyType(
         NOT_FOUND: grpc.StatusCode.NOT_FOUND,
         409: grpc.StatusCode.FAILED_PRECONDITION,
         TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
-        TOO_MANY: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        TOO_MANY: grpc.StatusCode.UNAVAILABLE,  # as Triton's full queue, which is what gRPC's clients come back after
         501: grpc.StatusCode.UNIMPLEMENTED,
         UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
         TOO_LATE: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -32,7 +32,7 @@ _CODES: Mapping[int, grpc.StatusCode] = MappingProxyType(
 def status_code(fault: Fault) -> grpc.StatusCode:
     """Return the status code that means what the HTTP status of a fault does.
 
-    >>> status_code(Fault(503, "the queue is full")).name
+    >>> status_code(Fault(429, "the queue is full")).name
     'UNAVAILABLE'
     """
     return _CODES.get(fault.status, grpc.StatusCode.INTERNAL)

@@ -17,6 +17,7 @@ async def answer_in_order(
     answer: Callable[[bytes], Coroutine[None, None, bytes]],
     write: Callable[[bytes], Awaitable[None]],
     *,
+    closing: asyncio.Event,
     max_under_way: int = MAX_UNDER_WAY,
 ) -> None:
     """Answer the requests of a stream.
@@ -28,6 +29,7 @@ async def answer_in_order(
         requests: as the client sends them; ends when it sends no more.
         answer: answers one; failures are answers too, so it raises nothing but what ends the stream.
         write: sends an answer, and returns once the client has room for the next.
+        closing: set when no more requests are to be read; those that were are still answered.
         max_under_way: how many requests are read ahead of the answers; then the client has to wait.
     """
     under_way: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
@@ -42,18 +44,25 @@ async def answer_in_order(
             under_way.put_nowait(None)
 
     reading = asyncio.create_task(read())
+    ending = asyncio.create_task(_cancel_when(closing, reading))
     current: asyncio.Task[bytes] | None = None
     try:
         while (current := await under_way.get()) is not None:
             await write(await current)
             room.release()
-        await reading
+        if not closing.is_set():
+            await reading
     finally:
-        left = [reading, current, *_drained(under_way)]
+        reading.cancel()
+        left = [task for task in (reading, ending, current, *_drained(under_way)) if task is not None]
         for task in left:
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*(task for task in left if task is not None), return_exceptions=True)
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+async def _cancel_when(event: asyncio.Event, task: asyncio.Task[None]) -> None:
+    await event.wait()
+    task.cancel()
 
 
 def _drained(queue: asyncio.Queue[asyncio.Task[bytes] | None]) -> list[asyncio.Task[bytes] | None]:
