@@ -30,6 +30,8 @@ _MOST_AT_ONCE = 100_000  # of requests in a replica: what is too much is refused
 _LOOK_BACK_S = 3.0
 _TELL_EVERY_S = 1.0
 _HEALTH_EVERY_S = 5.0
+_CONNECT_LIMIT_S = 5.0
+_MOST_STARTS = 2  # a model that can't be loaded twice is not to be loaded
 _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 
 
@@ -117,9 +119,25 @@ def deploy(build: Callable[[], Offer], ray_settings: RaySettings, server: Server
     application: Any = _way_in(server).bind(_models(build, ray_settings, server))
     try:
         serve.run(application, name=APPLICATION, route_prefix="/")
-    except RuntimeError as error:
-        raise CannotDeploy(f"Ray Serve could not bring the models up: {_reason(error)}") from None
+    except RuntimeError:
+        raise CannotDeploy(f"Ray Serve could not bring the models up: {_why_not()}") from None
+    _check_listening(server.host, port)
     return f"http://{server.host}:{port}"
+
+
+def _check_listening(host: str, port: int) -> None:
+    """Refuse to promise an address that Ray Serve did not take, since it ran already with another.
+
+    Raises:
+        CannotDeploy: nobody listens there.
+    """
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_LIMIT_S).close()
+    except OSError:
+        raise CannotDeploy(
+            f"nothing listens on {host} port {port}: Ray Serve runs already on this cluster with an address of its "
+            "own, so give that by --host and --port"
+        ) from None
 
 
 def _models(build: Callable[[], Offer], settings: RaySettings, server: ServerSettings) -> Any:
@@ -132,6 +150,7 @@ def _models(build: Callable[[], Offer], settings: RaySettings, server: ServerSet
         graceful_shutdown_timeout_s=server.drain_timeout_s,
         graceful_shutdown_wait_loop_s=0.1,
         health_check_period_s=_HEALTH_EVERY_S,
+        max_constructor_retry_count=_MOST_STARTS,
         logging_config=_QUIET,
         **_how_many(settings),
     )
@@ -197,6 +216,7 @@ def _serve() -> Any:
     """Give Ray Serve, whose functions have types in part only."""
     from ray import serve
 
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # of this process; replicas log for themselves
     return serve
 
 
@@ -207,11 +227,12 @@ def _free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _reason(error: Exception) -> str:
-    """Find the line in which Ray Serve hands on what a replica raised."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    raised = [line for line in lines if line.startswith("carpool.")]
-    return (raised or lines or [type(error).__name__])[-1]
+def _why_not() -> str:
+    """Find the line in which Ray Serve hands on what a replica raised, which stands at the end of a traceback."""
+    deployments = _serve().status().applications[APPLICATION].deployments
+    messages: list[str] = [line.strip() for one in deployments.values() for line in one.message.splitlines()]
+    raised = [line for line in messages if line.startswith("carpool.")]
+    return (raised or [line for line in messages if line] or ["see its logs"])[-1]
 
 
 @contextlib.contextmanager
