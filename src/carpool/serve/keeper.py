@@ -70,7 +70,7 @@ class Keeper:
     def _check(self, name: str, sheet: Sheet) -> CarpoolError | None:
         """Take note of what is wrong with what is told of a model as a whole."""
         if sheet.error is None:
-            self._shelf.forget_error(name, "")
+            self._shelf.mended(name, "")
         else:
             self._failed(name, "", sheet.error)
         return sheet.error
@@ -85,7 +85,7 @@ class Keeper:
         except CarpoolError as error:
             self._failed(blueprint.name, blueprint.version, error)
             return error
-        self._shelf.forget_error(blueprint.name, blueprint.version)
+        self._shelf.mended(blueprint.name, blueprint.version)
         return None
 
     def _load_all(self, blueprints: list[Blueprint]) -> list[CarpoolError | None]:

@@ -162,9 +162,12 @@ class Shelf:
             if state is not None and state.state == "UNLOADING":
                 self._say(name, version, "UNAVAILABLE", UNLOADED)
 
-    def forget_error(self, name: str, version: str) -> None:
-        """Forget that something was wrong with what was told."""
+    def mended(self, name: str, version: str) -> None:
+        """Take note that what was wrong with what is told is so no longer."""
         with self._changing:
+            self._troubles = {
+                key: why for key, why in self._troubles.items() if key[0] != name or version not in ("", key[1])
+            }
             self._states = {key: state for key, state in self._states.items() if key != (name, version)}
 
     def forget(self, name: str) -> None:
