@@ -62,7 +62,7 @@ def test_the_time_of_a_run_that_raised_is_on_record() -> None:
     care, restarts = Care(closing=threading.Event()), Restarts(max_batch_size=1)
     worker = Worker(0, wrap(model), loading=threading.Lock(), restarts=restarts, care=care, clock=clock)
     worker.model.load()
-    assert worker._run(batch, dispatcher, lambda _: None)
+    assert worker.run(batch, dispatcher, lambda _: None, lambda: worker._call(batch))
     (failed,) = sink.events
     assert isinstance(failed, BatchFailed)
     assert (failed.started_at, failed.at, failed.num_items) == (0.0, 0.25, 1)

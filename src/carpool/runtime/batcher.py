@@ -259,6 +259,18 @@ class Batcher:
         self._submit(entries)
         return entries
 
+    def hurry(self, entry: Item, *, deadline_s: float | None = None, priority: int = 0) -> None:
+        """Let an item become as urgent as one that came now, as long as it waits.
+
+        Args:
+            entry: what `submit` gave.
+            deadline_s: seconds from now.
+            priority: higher goes sooner.
+        """
+        deadline_at = math.inf if deadline_s is None else self._clock.now() + _seconds(deadline_s)
+        self._running().hurry(entry, deadline_at, priority)
+        self._keep_time(deadline_at)
+
     def withdraw(self, entries: Iterable[Item]) -> None:
         """Take items back, as long as they wait."""
         for entry in entries:
@@ -297,10 +309,13 @@ class Batcher:
         )
 
     def _submit(self, entries: list[Item]) -> None:
-        dispatcher = self._running()
-        dispatcher.submit_all(entries)
-        if self._timekeeper is None and any(entry.deadline_at < math.inf for entry in entries):
-            self._timekeeper = start_timekeeper(dispatcher)
+        self._running().submit_all(entries)
+        if self._timekeeper is None:
+            self._keep_time(min([entry.deadline_at for entry in entries], default=math.inf))
+
+    def _keep_time(self, deadline_at: float) -> None:
+        if self._timekeeper is None and deadline_at < math.inf:
+            self._timekeeper = start_timekeeper(self._running())
 
     def map(self, items: Iterable[Any]) -> list[Any]:
         """Run all the items, and return their results in order.

@@ -146,6 +146,13 @@ class Dispatcher:
         with self._lock:
             self._room.wait_for(lambda: self._closing or self._failure or not self._former.is_full)
 
+    def hurry(self, item: Item, deadline_at: float, priority: int) -> bool:
+        """Let an item that waits become more urgent; False when it runs or has left already."""
+        with self._lock:
+            hurried = self._former.hurry(item, deadline_at, priority)
+            self._deadlines.notify()
+        return hurried
+
     def cancel(self, item: Item) -> bool:
         """Withdraw an item that waits; False when it runs or has left already."""
         with self._lock:

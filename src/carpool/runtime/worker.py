@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,7 @@ from carpool.errors import CarpoolError, ConfigError, ModelError, ModelHung
 from carpool.models.blame import describe
 from carpool.models.model import Model
 from carpool.runtime.execute import run_checked
+from carpool.runtime.overlap import Overlap, overlaps
 from carpool.runtime.process.remote import RemoteModel
 from carpool.runtime.watch import Watch
 from carpool.units import counted, format_bytes, format_duration
@@ -64,6 +66,7 @@ class Worker:
         self.is_written_off = False
         self.trouble: CarpoolError | None = None
         self.thread: threading.Thread | None = None
+        self.on_written_off: Callable[[], None] = lambda: None
         self._loading = loading
         self._care = care
         self._clock = clock
@@ -119,9 +122,12 @@ class Worker:
         """
         batch = None
         try:
+            if overlaps(self.model):
+                Overlap(self, dispatcher, replace, self._clock).work()
+                return
             while not dispatcher.is_over and self._is_fit(dispatcher):
                 batch = dispatcher.next_batch(self._is_dead)
-                if batch is not None and not self._run(batch, dispatcher, replace):
+                if batch is not None and not self.run(batch, dispatcher, replace, functools.partial(self._call, batch)):
                     return
         except BaseException as error:  # noqa: BLE001 - nothing that was accepted may be left waiting
             dispatcher.die(error, batch)
@@ -131,12 +137,25 @@ class Worker:
     def _is_dead(self) -> bool:
         return isinstance(self.model, RemoteModel) and self.model.is_dead
 
-    def _run(self, batch: Batch, dispatcher: Dispatcher, replace: Callable[[Worker], None]) -> bool:
-        """Run one batch and report what came of it; False where that was reported already, as late."""
+    def run(
+        self,
+        batch: Batch,
+        dispatcher: Dispatcher,
+        replace: Callable[[Worker], None],
+        call: Callable[[], list[Any] | CarpoolError],
+    ) -> bool:
+        """Run one batch and report what came of it; return False where that was reported already, as late.
+
+        Args:
+            batch: the batch.
+            dispatcher: where it came from.
+            replace: called if it does not return in time.
+            call: runs it, and returns its results or what it failed of.
+        """
         watch, started_at = self._care.watch, self._clock.now()
         if watch is not None:
             watch.begin(self, lambda: self._late(batch, started_at, dispatcher, replace))
-        outcome = self._outcome(batch)
+        outcome = call()
         if watch is not None and not watch.end(self) and not isinstance(self.model, RemoteModel):
             return False
         if isinstance(outcome, CarpoolError):
@@ -146,7 +165,7 @@ class Worker:
             self.restarts.ran()
         return True
 
-    def _outcome(self, batch: Batch) -> list[Any] | CarpoolError:
+    def _call(self, batch: Batch) -> list[Any] | CarpoolError:
         payloads = [item.payload for item in batch.items]
         try:
             if isinstance(self.model, RemoteModel):
@@ -168,6 +187,8 @@ class Worker:
             return
         self.is_written_off, self.trouble, self.is_live = True, hung, False
         dispatcher.failed(batch, hung, started_at=started_at, fault=Fault.MODEL)
+        self.on_written_off()
+        dispatcher.wake_workers()  # the thread that prepares for it, where there is one
         replace(self)
 
     # ------------------------------------------------------------------------------------------- mending
