@@ -187,3 +187,20 @@ def tensor(data: Any, *, shape: Sequence[int], datatype: str = "FP32", name: str
 def request(data: Any, *, shape: Sequence[int], datatype: str = "FP32", **more: Any) -> dict[str, Any]:
     """Write an inference request of one tensor."""
     return {"inputs": [tensor(data, shape=shape, datatype=datatype)], **more}
+
+
+async def let_wait(client: Client, num_waiting: int) -> None:
+    """Give way until so many items wait in the queue."""
+    # The queue belongs to another thread, which sets no event of ours.
+    while client.served.batcher.num_waiting != num_waiting:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+async def hold(client: Client, model: Doubler) -> asyncio.Task[Any]:
+    """Send a request that the model holds in its hands until the gate opens."""
+    while model.entered.acquire(blocking=False):  # its warm-up
+        continue
+    model.gate.clear()
+    held = asyncio.create_task(client.post("/v2/models/m/infer", request([1, 1], shape=[1, 2])))
+    await asyncio.to_thread(model.entered.acquire)
+    return held

@@ -8,26 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.serve.fakes import Client, Doubler, embed, request, serving
+from tests.serve.fakes import Doubler, embed, hold, let_wait, request, serving
 
 INFER = "/v2/models/m/infer"
-
-
-async def let_wait(client: Client, num_waiting: int) -> None:
-    """Give way until so many items wait in the queue."""
-    # The queue belongs to another thread, which sets no event of ours.
-    while client.served.batcher.num_waiting != num_waiting:  # noqa: ASYNC110
-        await asyncio.sleep(0)
-
-
-async def hold(client: Client, model: Doubler) -> asyncio.Task[Any]:
-    """Send a request that the model holds in its hands until the gate opens."""
-    while model.entered.acquire(blocking=False):  # its warm-up
-        continue
-    model.gate.clear()
-    held = asyncio.create_task(client.post(INFER, request([1, 1], shape=[1, 2])))
-    await asyncio.to_thread(model.entered.acquire)
-    return held
 
 
 async def test_rows_go_in_and_come_out_in_order() -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from carpool.serve.signature import Shape, Signature
 
 _MAX_HEADER_DIGITS = 18
+_MOST_SAID = 300
 
 
 class InputParameters(msgspec.Struct):
@@ -142,7 +143,8 @@ def decode_json(decode: Any, body: bytes | memoryview) -> Any:
     except RecursionError:
         raise bad_request("the body is nested too deep to be read: flatten its lists") from None
     except msgspec.ValidationError as error:
-        raise bad_request(f"the body is JSON, but not this request: {error}") from None
+        said = str(error)[:_MOST_SAID]  # it may name a field of any length
+        raise bad_request(f"the body is JSON, but not this request: {said}") from None
     except ValueError as error:  # malformed, truncated, or not UTF-8
         size = f"{len(body):,} bytes"
         raise bad_request(f"the body of {size} is not JSON ({error}): send one whole JSON object") from None
