@@ -15,7 +15,7 @@ from carpool.models.model import Admitted, Model, ModelInfo, Results, Stages
 from carpool.models.split import split_items
 from carpool.models.threads import ThreadCount
 from carpool.models.torch_device import resolve_device, resolve_dtype
-from carpool.models.torch_tree import leaf, map_leaves, shapes, stack, to_numpy
+from carpool.models.torch_tree import leaf, map_leaves, shapes, stack, to_device, to_numpy
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class TorchModel(Model):
         return _Batch(map_leaves(self._moved, batch.tree), batch.num_items)
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(self._device, self._dtype if tensor.is_floating_point() else None)
+        return to_device(tensor, self._device, self._dtype if tensor.is_floating_point() else None)
 
     @torch.inference_mode()
     def _compute(self, batch: _Batch) -> _Batch:

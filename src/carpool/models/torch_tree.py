@@ -22,6 +22,21 @@ def to_numpy(tensor: torch.Tensor) -> NDArray[np.generic]:
     return array
 
 
+def to_device(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Copy a tensor to a device; to a CUDA device from pinned memory, so that the copy needs no waiting for.
+
+    What is computed from it on the same stream waits for the copy by itself.
+
+    Args:
+        tensor: any shape, anywhere.
+        device: where to.
+        dtype: the type there; None keeps it.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, dtype, non_blocking=True)
+    return tensor.to(device, dtype)
+
+
 def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
     """Apply a function to every leaf of nested tuples and dicts; a dict's kind is not kept.
 
