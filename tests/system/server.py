@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,10 +23,12 @@ class Running:
 
     Args:
         url: its address.
+        grpc: its address for gRPC, without a scheme; empty where it speaks none.
         process: what runs it.
     """
 
     url: str
+    grpc: str
     process: subprocess.Popen[str]
 
     def stop(self) -> int:
@@ -42,12 +44,13 @@ def serving(target: str, *options: str) -> Iterator[Running]:
     command = [str(carpool), "serve", target, "--port", "0", "--json", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield Running(_address(process), process)
+            document = _document(process)
+            yield Running(document["url"], document["grpc"] or "", process)
         finally:
             process.kill()
 
 
-def _address(process: subprocess.Popen[str]) -> str:
+def _document(process: subprocess.Popen[str]) -> dict[str, Any]:
     """Read the one document that a server prints once it is ready; it ends in a line of its own."""
     assert process.stdout is not None
     lines: list[str] = []
@@ -55,4 +58,5 @@ def _address(process: subprocess.Popen[str]) -> str:
         lines.append(line)
         if line.rstrip() == "}":
             break
-    return str(json.loads("".join(lines))["url"])
+    document: dict[str, Any] = json.loads("".join(lines))
+    return document
