@@ -168,6 +168,6 @@ def test_ragged_batch_is_held_for_one_of_the_mean_length() -> None:
 
 
 def test_memory_limits_a_ragged_batch_by_its_tokens() -> None:
-    """Each token takes a byte and each batch ten: 35 tokens of three are held for three of 12, which fit into 46 bytes."""
+    """A byte a token and ten a batch: 35 tokens are held for three times 12, which fit; the fourth item does not."""
     budget = Budget(Policy(max_batch_size=8, ragged=True, memory_limit_bytes=46), BytePerToken())
-    assert budget.most_of([Item(length=length) for length in (5, 20, 10, 1)]) == (3, Reason.BUDGET)
+    assert budget.most_of([Item(length=length) for length in (5, 20, 10, 3)]) == (3, Reason.BUDGET)

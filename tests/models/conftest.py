@@ -21,6 +21,16 @@ _CONFIGS: dict[str, Callable[[], transformers.PretrainedConfig]] = {
     "roberta": lambda: transformers.RobertaConfig(**_SIZES, **_WIDTH, pad_token_id=1),
     "distilbert": lambda: transformers.DistilBertConfig(**_SIZES, dim=32, n_layers=2, n_heads=4, hidden_dim=48),
     "mpnet": lambda: transformers.MPNetConfig(**_SIZES, **_WIDTH, pad_token_id=1),
+    "xlm-roberta": lambda: transformers.XLMRobertaConfig(**_SIZES, **_WIDTH, pad_token_id=1),
+    "modernbert": lambda: transformers.ModernBertConfig(
+        **_SIZES, **_WIDTH, pad_token_id=0, local_attention=12, layer_types=["full_attention", "sliding_attention"]
+    ),
+    "qwen3": lambda: transformers.Qwen3Config(
+        **_SIZES, **_WIDTH, num_key_value_heads=2, head_dim=8, pad_token_id=0, attention_dropout=0.0
+    ),
+    "deberta-v2": lambda: transformers.DebertaV2Config(
+        **_SIZES, **_WIDTH, pad_token_id=0, relative_attention=True, pos_att_type=["p2c", "c2p"], type_vocab_size=0
+    ),
 }
 
 

@@ -71,7 +71,8 @@ def prepare_encoder(load: Callable[[], Any], files: EncoderFiles, texts: Callabl
     wrong = problem(lambda: PackedWay(encoder, files))
     if not wrong:
         return PackedWay(encoder, files)
-    encoder.set_attn_implementation(plain)
+    if encoder.config._attn_implementation != plain:  # noqa: SLF001
+        encoder.set_attn_implementation(plain)
     _LOG.warning("%s pads its texts, since packing them fails: %s", name, wrong)
     return PaddedWay(encoder, files)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from carpool.models.encoder_files import EncoderFiles
 from carpool.models.packed import Layout, call_packed, lay_out, use_packed_attention
 from carpool.models.pooling import pool
+from carpool.models.torch_tree import to_device
 
 # (up to this many tokens, in steps of): the waste is at most an eighth beyond 64 tokens, and 512 tokens have 20 shapes.
 _STEPS = ((64, 8), (128, 16), (256, 32))
@@ -59,7 +60,7 @@ class EncoderBatch:
         Args:
             device: where the encoder is.
         """
-        return replace(self, arguments={name: tensor.to(device) for name, tensor in self.arguments.items()})
+        return replace(self, arguments={name: to_device(tensor, device) for name, tensor in self.arguments.items()})
 
 
 class Way(ABC):
@@ -132,7 +133,7 @@ class PackedWay(Way):
     """All texts lie end to end in one row, each with positions of its own; the row's length is rounded up.
 
     Raises:
-        ValueError: the encoder takes no positions, or its attention can't be replaced.
+        NotImplementedError: the encoder takes no positions, or its attention can't be replaced.
     """
 
     name = "packed"
@@ -141,7 +142,7 @@ class PackedWay(Way):
         super().__init__(encoder, files)
         takes = inspect.signature(encoder.forward).parameters
         if "position_ids" not in takes:
-            raise ValueError(f"{type(encoder).__name__} takes no positions")
+            raise NotImplementedError("it takes no positions")
         self._takes_types = "token_type_ids" in takes
         use_packed_attention(encoder)
 

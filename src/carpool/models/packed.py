@@ -68,8 +68,16 @@ def lay_out(lengths: Sequence[int], total: int) -> Layout:
     return Layout(tuple(order), ordered, tuple(groups), total)
 
 
-_LAYOUT: ContextVar[Layout] = ContextVar("layout")
-"""Of the row that this thread runs: the library hands over what it knows, and does not know this."""
+@dataclass(slots=True)
+class _Call:
+    """One call of an encoder: the layout of its row, and how often its attention went by it."""
+
+    layout: Layout
+    num_attended: int = 0
+
+
+_CALL: ContextVar[_Call] = ContextVar("call")
+"""What this thread runs: the library hands over what it knows, and does not know this."""
 
 
 def call_packed(encoder: Any, layout: Layout, arguments: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -82,12 +90,18 @@ def call_packed(encoder: Any, layout: Layout, arguments: dict[str, torch.Tensor]
 
     Returns:
         The last layer's vectors of the texts' tokens, (sum of lengths, D).
+
+    Raises:
+        NotImplementedError: its attention took no notice of the layout.
     """
-    token = _LAYOUT.set(layout)
+    call = _Call(layout)
+    token = _CALL.set(call)
     try:
         hidden: torch.Tensor = encoder(attention_mask=None, **arguments).last_hidden_state
     finally:
-        _LAYOUT.reset(token)
+        _CALL.reset(token)
+    if not call.num_attended:
+        raise NotImplementedError("its attention is its own, and looks at the whole row")
     return hidden[0, : layout.num_tokens]
 
 
@@ -100,8 +114,10 @@ def use_packed_attention(encoder: Any) -> None:
         encoder: of transformers.
 
     Raises:
-        ValueError: it says that its attention can't be replaced.
+        NotImplementedError: it says that its attention can't be replaced.
     """
+    if not encoder._can_set_attn_implementation():  # noqa: SLF001 - else it warns, and leaves it as it is
+        raise NotImplementedError("its attention can't be replaced")
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, _no_mask)
     encoder.set_attn_implementation(NAME)
@@ -145,7 +161,9 @@ def attend(
     unknown = [name for name in _NOT_KNOWN if more.get(name) is not None]
     if unknown or attention_mask is not None:
         raise NotImplementedError(f"packed attention knows no {', '.join(unknown) or 'attention_mask'}")
-    layout, (heads, total, size) = _LAYOUT.get(), query.shape[1:]
+    call, (heads, total, size) = _CALL.get(), query.shape[1:]
+    call.num_attended += 1
+    layout = call.layout
     shared = heads // key.shape[1]
     rows = [query, *(each.repeat_interleave(shared, dim=1) if shared > 1 else each for each in (key, value))]
     q, k, v = (each[0].transpose(0, 1) for each in rows)  # (T, H, D)
