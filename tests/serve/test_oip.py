@@ -78,6 +78,18 @@ def test_what_the_client_asks_for_is_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "datatype", "meant"),
+    [([1.0, -2], "INT64", [1, -2]), ([2.0, 3], "UINT8", [2, 3]), ([1.0, 0], "BOOL", [True, False])],
+)
+def test_clients_that_write_every_number_as_a_float_are_understood(
+    data: list[float], datatype: str, meant: list[int]
+) -> None:
+    """PyPI's open-inference-openapi is one."""
+    (row,) = parse(request(data, shape=[1, 2], datatype=datatype)).items
+    assert row.tolist() == meant
+
+
+@pytest.mark.parametrize(
     ("document", "said"),
     [
         (b"", "the body of 0 bytes is not JSON"),
@@ -107,8 +119,8 @@ def test_what_the_client_asks_for_is_read() -> None:
         (request([1], shape=[1], datatype="FP8"), "the datatype 'FP8': use one of BOOL"),
         (request([True], shape=[1]), "value 0 of its data is True: give numbers"),
         (request([1, "2"], shape=[2]), "value 1 of its data is '2'"),
-        (request([1.0], shape=[1], datatype="INT8"), "give whole numbers"),
-        (request([1], shape=[1], datatype="BOOL"), "give true or false"),
+        (request([1.5], shape=[1], datatype="INT8"), "give whole numbers"),
+        (request([2], shape=[1], datatype="BOOL"), "give true or false"),
         (request([None], shape=[1], datatype="BYTES"), "give strings"),
         (request([1, 200], shape=[2], datatype="INT8"), "holds 200: INT8 goes from -128 to 127"),
         (request([-1], shape=[1], datatype="UINT64"), "holds -1: UINT64 goes from 0"),

@@ -52,8 +52,7 @@ def read_json(datatype: str, shape: list[int], data: Any, *, name: str) -> Array
     if dtype is None:
         raise bad_request(f"{_input(name)} has the datatype {datatype[:20]!r}: use one of {', '.join(NUMPY)}")
     check_shape(shape, name=name)
-    values = _flat(shape, data, name)
-    _check_types(values, datatype, name)
+    values = _allowed(_flat(shape, data, name), datatype, name)
     if dtype.kind in "ui":
         _check_range(values, datatype, name)
     return _as_array(values, datatype, name).reshape(shape)
@@ -86,12 +85,32 @@ def _flat(shape: list[int], data: Any, name: str) -> list[Any]:
     return values
 
 
-def _check_types(values: list[Any], datatype: str, name: str) -> None:
-    allowed, called = _JSON_TYPES[NUMPY[datatype].kind]
-    if not set(map(type, values)) <= allowed:
-        index, value = next((i, v) for i, v in enumerate(values) if type(v) not in allowed)
-        found = f"value {index} of its data is {_short(value)}"
+def _allowed(values: list[Any], datatype: str, name: str) -> list[Any]:
+    """Return the values, all of the types that the datatype may be in JSON."""
+    kind = NUMPY[datatype].kind
+    allowed, called = _JSON_TYPES[kind]
+    if set(map(type, values)) <= allowed:
+        return values
+    meant = [_as_meant(value, kind) for value in values]
+    odd = next((index for index, value in enumerate(meant) if type(value) not in allowed), None)
+    if odd is not None:
+        found = f"value {odd} of its data is {_short(values[odd])}"
         raise bad_request(f"{_input(name)} is {datatype}, and {found}: give {called}")
+    return meant
+
+
+def _as_meant(value: Any, kind: str) -> Any:
+    """Return what a number stands for where a client writes every number as a float, as some do: 2.0 is 2.
+
+    Args:
+        value: as JSON had it.
+        kind: numpy's letter for what is wanted.
+    """
+    if kind in "ui" and type(value) is float and value.is_integer():
+        return int(value)
+    if kind == "b" and type(value) in (int, float) and value in (0, 1):
+        return bool(value)
+    return value
 
 
 def _check_range(values: list[int], datatype: str, name: str) -> None:
