@@ -134,12 +134,14 @@ async def test_a_request_joins_the_queue_whole_or_not_at_all() -> None:
     assert [7.0, 7.0] not in model.seen
 
 
-async def test_a_request_of_more_rows_than_the_queue_holds_is_told_to_split() -> None:
-    """Waiting would never help it."""
+async def test_a_request_of_more_rows_than_sixteen_queues_hold_is_told_to_split() -> None:
+    """What is larger than a queue is fed in parts; what is far larger is no request."""
     async with serving(Doubler(), max_queue=2) as client:
-        answer = await client.post(INFER, request([1] * 6, shape=[3, 2]))
+        fed = await client.post(INFER, request([1] * 64, shape=[32, 2]))
+        answer = await client.post(INFER, request([1] * 66, shape=[33, 2]))
+    assert fed.json["outputs"][0]["data"] == [2.0] * 64
     assert answer.status == 400
-    assert "3 rows, of 1 to 2 that one request may have: split it" in answer.json["error"]
+    assert "33 rows, of 1 to 32 that one request may have: split it" in answer.json["error"]
 
 
 @pytest.mark.parametrize("own", [True, False])

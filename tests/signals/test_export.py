@@ -64,6 +64,7 @@ def test_page_has_every_family_with_its_type() -> None:
         "carpool_batches": "counter",
         "carpool_rejected_items": "counter",
         "carpool_dropped_items": "counter",
+        "carpool_cache_lookups": "counter",
         "carpool_queue_depth": "gauge",
         "carpool_max_batch_size": "gauge",
         "carpool_workers": "gauge",

@@ -157,6 +157,21 @@ class BatchFormer:
         """Return how many items of a length a batch holds while more wait, and the seconds that it is to take."""
         return self._backlog.batch(self.budget, length)
 
+    def hurry(self, item: Item, deadline_at: float, priority: int) -> bool:
+        """Let an item that waits be served as one with this deadline and priority, where those are more urgent.
+
+        Returns:
+            Whether it waits: one that runs, or has been answered, is left as it is.
+        """
+        if item.state is not State.WAITING:
+            return False
+        if deadline_at < item.deadline_at or priority > item.priority:
+            self._queue.remove(item)
+            item.deadline_at = min(item.deadline_at, deadline_at)
+            item.priority = max(item.priority, priority)
+            self._queue.push(item)
+        return True
+
     def cancel(self, item: Item) -> bool:
         """Withdraw an item that waits; False when it no longer does.
 

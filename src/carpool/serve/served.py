@@ -7,12 +7,14 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
-from carpool.errors import CarpoolError, ConfigError
+from carpool.errors import CarpoolError, ConfigError, DeadlineExceeded
 from carpool.models.model import Admitted
 from carpool.profile.machine import describe_machine
 from carpool.runtime.batcher import Batcher
 from carpool.serve.call import Answer, CallOptions, Outcome, Ticket
 from carpool.serve.faults import FAILED, UNAVAILABLE, Fault, bad_request, to_fault
+from carpool.serve.feeding import Feeding
+from carpool.serve.sharing import Sharing
 from carpool.serve.signature import Signature, describe
 from carpool.serve.statistics import Statistics
 from carpool.serve.warm import warm_batches
@@ -24,11 +26,14 @@ if TYPE_CHECKING:
     from carpool.models.model import Model
     from carpool.profile.machine import Machine
     from carpool.runtime.copies import WorkerKind
+    from carpool.serve.cache import SharingPolicy
+    from carpool.serve.feeding import Entrance
 
 NUM_EXAMPLES = 4
 _LOADING_S = 1.0
 # A larger body takes milliseconds to read and prepare: on a thread, so that the loop serves the others meanwhile.
 _SMALL_BODY_BYTES = 32 * 1024
+_MOST_QUEUES = 16  # of rows in one request: what is larger is no request, but a job
 _logger = logging.getLogger("carpool.serve")
 
 
@@ -46,6 +51,7 @@ class Served:
         devices: one for each worker; None leaves them to the model.
         batch_timeout_s: a batch that takes longer is taken to hang; None for none.
         max_worker_memory_bytes: of a worker's process, which is replaced beyond it; None for no limit.
+        sharing: what equal items share; nothing by default.
         request_timeout_s: after so long the answer to a request that says nothing of it is worth nothing; 0 for never.
         warm_up_s: the longest that running every shape of batch once may take before it is ready.
 
@@ -68,6 +74,7 @@ class Served:
         max_worker_memory_bytes: int | None = None,
         request_timeout_s: float = 0.0,
         warm_up_s: float = 30.0,
+        sharing: SharingPolicy | None = None,
     ) -> None:
         self.model = model
         self.name = name or model.info.name
@@ -93,6 +100,9 @@ class Served:
         self.num_admitting = 0  # requests whose rows are being checked on a thread, and do not wait yet
         self._request_timeout_s = request_timeout_s or None
         self._warm_up_s = warm_up_s
+        self._entrance: Entrance = self.batcher
+        if sharing is not None and sharing.is_on:
+            self._entrance = Sharing(self.batcher, sharing)
 
     def start(self) -> None:
         """Load the model, learn what it takes and gives, and warm it up.
@@ -137,8 +147,8 @@ class Served:
 
     @property
     def max_rows(self) -> int:
-        """The most rows that one request may have: more would never fit the queue."""
-        return self.batcher.policy.max_queue
+        """The most rows that one request may have: as many as could wait are fed in parts."""
+        return _MOST_QUEUES * self.batcher.policy.max_queue
 
     @property
     def takes_text(self) -> bool:
@@ -263,14 +273,41 @@ class Served:
             CarpoolError: they are refused.
         """
         ticket.lengths = tuple([row.length for row in rows])
-        items = self.batcher.submit(
-            rows,
-            ticket.handles(len(rows)),
-            deadline_s=options.timeout_s or self._request_timeout_s,
-            priority=options.priority,
-            tenant=options.tenant,
-        )
-        ticket.accepted(items, self.batcher.withdraw)
+        handles = ticket.handles(len(rows))
+        told: dict[str, Any] = {
+            "deadline_s": options.timeout_s or self._request_timeout_s,
+            "priority": options.priority,
+            "tenant": options.tenant,
+            "request_id": options.request_id,
+        }
+        if len(rows) <= self.batcher.policy.max_queue:
+            ticket.accepted(self._entrance.submit(rows, handles, **told), self._entrance.withdraw)
+            return
+        self._check_time(len(rows), told["deadline_s"])
+        feeding = Feeding(self._entrance, rows, handles, window=self._window, options=told)
+        ticket.accepted((), feeding.withdraw)
+        feeding.start()
+
+    @property
+    def _window(self) -> int:
+        """How many rows of one large request may wait at a time: enough to fill batches, and to match lengths."""
+        policy = self.batcher.policy
+        return max(1, min(policy.max_queue // 2, max(policy.look_ahead, 2 * policy.max_batch_size * self.num_workers)))
+
+    def _check_time(self, num_rows: int, timeout_s: float | None) -> None:
+        """Refuse a large request that can't be answered in its time.
+
+        Raises:
+            DeadlineExceeded: it is predicted to take longer.
+        """
+        outlook = self.batcher.outlook()
+        taken_s = outlook.delay_s + num_rows * outlook.item_s / self.num_workers
+        if timeout_s is not None and taken_s > timeout_s:
+            raise DeadlineExceeded(
+                f"{num_rows:,} rows are predicted to take {taken_s:.3g} s, and the request has {timeout_s:.3g} s: "
+                "send fewer rows in a request, or allow more time",
+                retry_after_s=outlook.delay_s,
+            )
 
     def close(self, timeout_s: float) -> None:
         """Finish what was accepted, for so long, and let the model go."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from carpool.signals.events import BatchFailed, BatchRan, Event, ItemDropped, ItemRejected
+from carpool.signals.events import BatchFailed, BatchRan, CacheAsked, Event, ItemDropped, ItemRejected
 from carpool.signals.figures import fill_ratio, padding_waste
 from carpool.signals.histogram import (
     BATCH_SIZE_BOUNDS,
@@ -31,6 +31,7 @@ class Totals:
         reasons: batches by the reason they left for.
         rejections: items refused at arrival, by reason.
         drops: items that left the queue without being computed, by cause.
+        cache: items by whether they had an answer already: `hit`, `joined` or `miss`; empty without a cache.
         real_tokens: tokens of the items.
         padded_tokens: tokens computed, padding included.
         busy_s: seconds that workers spent in the model, in runs that raised too.
@@ -55,6 +56,7 @@ class Totals:
     reasons: dict[str, int]
     rejections: dict[str, int]
     drops: dict[str, int]
+    cache: dict[str, int]
     real_tokens: int
     padded_tokens: int
     busy_s: float
@@ -85,6 +87,7 @@ class Counts:
         self._reasons: Counter[str] = Counter()
         self._rejections: Counter[str] = Counter()
         self._drops: Counter[str] = Counter()
+        self._cache: Counter[str] = Counter()
         self._batch_size, self._fill, self._padding = Tally(BATCH_SIZE_BOUNDS), Tally(SHARE_BOUNDS), Tally(SHARE_BOUNDS)
         self._queue_delay_s, self._compute_s, self._latency_s = (Tally(DURATION_BOUNDS_S) for _ in range(3))
         self._prediction = Tally(PREDICTION_BOUNDS)
@@ -98,6 +101,8 @@ class Counts:
             self._rejections[event.reason] += 1
         elif isinstance(event, ItemDropped):
             self._drops[event.cause] += 1
+        elif isinstance(event, CacheAsked):
+            self._cache[event.answer] += 1
         elif isinstance(event, BatchFailed):
             self._num_batch_failures += 1
             self._busy_s += event.at - event.started_at
@@ -112,6 +117,7 @@ class Counts:
             reasons=dict(self._reasons),
             rejections=dict(self._rejections),
             drops=dict(self._drops),
+            cache=dict(self._cache),
             real_tokens=self._real_tokens,
             padded_tokens=self._padded_tokens,
             busy_s=self._busy_s,

@@ -9,9 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-__all__ = ["BatchFailed", "BatchRan", "DropCause", "Event", "ItemDropped", "ItemRejected", "Passage", "Sink"]
+__all__ = [
+    "BatchFailed",
+    "BatchRan",
+    "CacheAnswer",
+    "CacheAsked",
+    "DropCause",
+    "Event",
+    "ItemDropped",
+    "ItemRejected",
+    "Passage",
+    "Sink",
+]
 
 DropCause: TypeAlias = Literal["deadline", "cancelled"]
+CacheAnswer: TypeAlias = Literal["hit", "joined", "miss"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +128,22 @@ class BatchFailed:
     error: str
 
 
-Event: TypeAlias = BatchRan | ItemRejected | ItemDropped | BatchFailed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheAsked:
+    """It was found out whether an item has an answer already.
+
+    Args:
+        at: when.
+        answer: `hit` (an equal item was answered lately), `joined` (one waits or runs) or `miss`.
+        took_s: how long it took to find out.
+    """
+
+    at: float
+    answer: CacheAnswer
+    took_s: float
+
+
+Event: TypeAlias = BatchRan | ItemRejected | ItemDropped | BatchFailed | CacheAsked
 Passage: TypeAlias = BatchRan | ItemDropped | BatchFailed
 """What took time before its instant, and so has a part in the figures of a stretch of time."""
 

@@ -51,6 +51,7 @@ _COUNTERS = {
 _LABELLED_COUNTERS = {
     "reasons": ("carpool_batches", "reason", "Batches, by the reason that they left for."),
     "rejections": ("carpool_rejected_items", "reason", "Items refused at arrival, by reason."),
+    "cache": ("carpool_cache_lookups", "answer", "Items by whether an equal one was answered or on its way."),
     "drops": ("carpool_dropped_items", "cause", "Items that left the queue uncomputed, by cause."),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from carpool.signals.events import BatchFailed, BatchRan, Event, ItemRejected, Passage
+from carpool.signals.events import BatchFailed, BatchRan, CacheAsked, Event, ItemRejected, Passage
 
 __all__ = ["MAX_WINDOW_ITEMS", "MAX_WINDOW_RECORDS", "Recent", "Stretch"]
 
@@ -43,7 +43,7 @@ class Recent:
 
     def add(self, event: Event) -> None:
         """Keep what took time, and let go of what is too old or too much."""
-        if isinstance(event, ItemRejected):
+        if isinstance(event, ItemRejected | CacheAsked):
             return
         if not self._records:
             self._from_at = _began_at(event)
