@@ -23,6 +23,7 @@ SMALL_BODY_BYTES = 32 * 1024
 _FEW_ROWS = 32
 _PRIORITY_LIMIT = 1_000_000
 _LONGEST_MS = 1e12
+_USUAL = CallOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,8 @@ def read_options(exchange: Exchange) -> CallOptions:
         Fault: one of them is no number, or beyond its limits.
     """
     priority, timeout_ms = exchange.raw_header(b"x-priority"), exchange.raw_header(b"x-timeout-ms")
+    if not (priority or timeout_ms or exchange.tenant or exchange.known_id):
+        return _USUAL
     return CallOptions(
         timeout_s=_timeout_s(timeout_ms) if timeout_ms else None,
         priority=_priority(priority) if priority else 0,
