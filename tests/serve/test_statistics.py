@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carpool.serve.statistics import Duration, Statistics
-from carpool.signals.events import BatchFailed, BatchRan, Event, ItemDropped, ItemRejected
+from carpool.signals.events import BatchFailed, BatchRan, CacheAsked, Event, ItemDropped, ItemRejected
 
 MS = 1_000_000
 
@@ -71,6 +71,15 @@ def test_what_brought_no_result_is_a_failure() -> None:
     assert model.inference_stats.fail == Duration(3, (2000 + 2500) * MS)
     assert model.inference_stats.success == Duration(1, 2500 * MS)
     assert (model.inference_count, model.execution_count) == (1, 2)
+
+
+def test_what_the_cache_answers_is_a_success_that_was_not_computed() -> None:
+    """What shares the computation of another is counted with that one."""
+    asked = [CacheAsked(at=1.0, answer=answer, took_s=0.001) for answer in ("hit", "miss", "joined")]
+    model = counted(*asked, batch(1.0)).freeze("m", "1")
+    assert model.inference_stats.cache_hit == Duration(1, MS)
+    assert model.inference_stats.cache_miss == Duration(2, 2 * MS)
+    assert (model.inference_stats.success.count, model.inference_count) == (2, 1)
 
 
 @given(st.lists(st.lists(st.floats(0, 2), min_size=1, max_size=5), max_size=5))

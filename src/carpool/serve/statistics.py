@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from carpool.signals.events import BatchFailed, BatchRan, Event, ItemDropped, ItemRejected
+from carpool.signals.events import BatchFailed, BatchRan, CacheAsked, Event, ItemDropped, ItemRejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,8 @@ class InferenceStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What happened to items.
 
     Args:
-        success: those answered with a result, from arrival to the end of the model's run.
+        success: those answered with a result, from arrival to the end of the model's run; an item that shares the
+            computation of an equal one is counted with that one.
         fail: those that were refused, given up or answered with an error.
         queue: from arrival until a batch was formed, of the items that were computed.
         compute_input: from there until the model began.
@@ -55,8 +56,8 @@ class InferenceStatistics(msgspec.Struct, frozen=True, kw_only=True):
     compute_input: Duration
     compute_infer: Duration
     compute_output: Duration
-    cache_hit: Duration = Duration()
-    cache_miss: Duration = Duration()
+    cache_hit: Duration
+    cache_miss: Duration
 
 
 class BatchStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +83,7 @@ class ModelStatistics(msgspec.Struct, frozen=True, kw_only=True):
         name: of the model.
         version: which one.
         last_inference: milliseconds since 1970 of the latest batch; 0 for none.
-        inference_count: items that were answered with a result.
+        inference_count: items that were computed with a result.
         execution_count: batches that were run.
         inference_stats: what happened to items.
         response_stats: of answers in several parts, by part: none.
@@ -137,6 +138,7 @@ class Statistics:
         self._num_batches = 0
         self._success, self._fail, self._queue = _Sum(), _Sum(), _Sum()
         self._input, self._infer = _Sum(), _Sum()
+        self._hit, self._miss = _Sum(), _Sum()
         self._by_size: dict[int, tuple[_Sum, _Sum]] = {}
 
     def record(self, event: Event) -> None:
@@ -150,6 +152,8 @@ class Statistics:
                 self._fail.add(1, event.at - event.arrived_at)
             elif isinstance(event, BatchFailed):
                 self._num_batches += 1
+            elif isinstance(event, CacheAsked):
+                self._add_cached(event)
 
     def _add(self, batch: BatchRan) -> None:
         num, num_failed = batch.num_items, batch.num_failed
@@ -172,6 +176,13 @@ class Statistics:
         of_size[0].add(1, prepared_s)
         of_size[1].add(1, ran_s)
 
+    def _add_cached(self, asked: CacheAsked) -> None:
+        if asked.answer == "hit":
+            self._hit.add(1, asked.took_s)
+            self._success.add(1, asked.took_s)
+        else:
+            self._miss.add(1, asked.took_s)
+
     def freeze(self, name: str, version: str) -> ModelStatistics:
         """Return what was counted so far.
 
@@ -184,7 +195,7 @@ class Statistics:
                 name=name,
                 version=version,
                 last_inference=int(self._last_s * _MS),
-                inference_count=self._success.count,
+                inference_count=self._success.count - self._hit.count,
                 execution_count=self._num_batches,
                 inference_stats=InferenceStatistics(
                     success=self._success.freeze(),
@@ -193,6 +204,8 @@ class Statistics:
                     compute_input=self._input.freeze(),
                     compute_infer=self._infer.freeze(),
                     compute_output=Duration(self._infer.count),
+                    cache_hit=self._hit.freeze(),
+                    cache_miss=self._miss.freeze(),
                 ),
                 batch_stats=[self._of_size(size) for size in sorted(self._by_size)],
             )
