@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 from carpool.serve.http.protocol import Connection
 from carpool.serve.http.shared import Shared
 
 if TYPE_CHECKING:
-    import socket
     import ssl
 
     from carpool.serve.access import Access
@@ -62,6 +62,7 @@ class Listener:
             listening: bound; it stays the caller's to close.
         """
         loop = asyncio.get_running_loop()
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # every connection has it from here
         self._server = await loop.create_server(
             lambda: Connection(self._shared),
             sock=listening,

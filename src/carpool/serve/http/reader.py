@@ -74,6 +74,7 @@ class Reader:
         "_head_bytes",
         "_headers",
         "_limit_bytes",
+        "_num_headers",
         "_parser",
         "_quiet_bytes",
         "_shared",
@@ -95,7 +96,7 @@ class Reader:
         self.unread = False  # whether a refused request may have more to come
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
-        self._head_bytes = self._body_bytes = self._limit_bytes = self._quiet_bytes = 0
+        self._head_bytes = self._num_headers = self._body_bytes = self._limit_bytes = self._quiet_bytes = 0
         self._body: bytes | bytearray = b""
 
     def feed(self, data: bytes) -> None:
@@ -144,6 +145,7 @@ class Reader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; trailers are dropped."""
         if self.reading is Reading.HEAD:
+            self._num_headers += 1
             name = name.lower()
             headers = self._headers
             headers[name] = value if name not in headers else headers[name] + b", " + value
@@ -159,9 +161,10 @@ class Reader:
         self.since = self._shared.now
         self._body_bytes = self._quiet_bytes = 0
         self._limit_bytes = turn.route.max_body_bytes or self._shared.limits.max_body_bytes
-        num_bytes, self._head_bytes = self._head_bytes, 0
+        num_headers, num_bytes = self._num_headers, self._head_bytes
+        self._num_headers = self._head_bytes = 0
         try:
-            self._check_head(headers, num_bytes)
+            self._check_head(headers, num_headers, num_bytes)
             turn.exchange.tenant = self._shared.access.tenant_of(headers, turn.route.audience)
         except Fault as fault:
             self.refuse(fault)
@@ -184,10 +187,10 @@ class Reader:
         )
         return Turn(route, exchange)
 
-    def _check_head(self, headers: dict[bytes, bytes], num_bytes: int) -> None:
+    def _check_head(self, headers: dict[bytes, bytes], num_headers: int, num_bytes: int) -> None:
         """Refuse what can be refused before the body has come."""
         limits = self._shared.limits
-        if len(headers) > limits.max_headers or (
+        if num_headers > limits.max_headers or (
             num_bytes > limits.max_header_bytes and _size(headers) > limits.max_header_bytes
         ):
             raise self._head_too_large()

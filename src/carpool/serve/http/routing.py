@@ -132,7 +132,7 @@ class Router:
         def refuse(_exchange: Exchange) -> Reply:
             raise Fault(NOT_FOUND, f"{message}: what there is begins with {paths}")
 
-        return replace(kin, endpoint=refuse, audience="clients")
+        return replace(kin, pattern="", endpoint=refuse, audience="clients")
 
 
 def _find(node: _Node, segments: Sequence[str], depth: int) -> tuple[_Node, tuple[str, ...]] | None:
