@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from carpool.config.settings import ServeSettings
     from carpool.runtime.batcher import Batcher
+    from carpool.serve.keeper import SinksOf
     from carpool.serve.rollout import PolicyVersion, Rollout
     from carpool.serve.served import Served
     from carpool.serve.source import Sheet, Source
@@ -45,15 +46,28 @@ class Offer:
         num_loading: models that load at a time.
         strict: whether the server is not to start where one of the models can't be loaded.
         drain_timeout_s: how long a model that is taken out may take to finish what it accepted.
+        sinks_of: says who is to be told of the events of a model, by its name; None: nobody.
     """
 
     def __init__(
-        self, source: Source, *, num_loading: int = 4, strict: bool = False, drain_timeout_s: float = 30.0
+        self,
+        source: Source,
+        *,
+        num_loading: int = 4,
+        strict: bool = False,
+        drain_timeout_s: float = 30.0,
+        sinks_of: SinksOf | None = None,
     ) -> None:
         self._source = source
         self._strict = strict
         self._shelf = Shelf()
-        self._keeper = Keeper(self._shelf, self, num_loading=num_loading, drain_timeout_s=drain_timeout_s)
+        self._keeper = Keeper(
+            self._shelf,
+            self,
+            num_loading=num_loading,
+            drain_timeout_s=drain_timeout_s,
+            sinks_of=sinks_of or (lambda _name: ()),
+        )
         self._changing = threading.Lock()  # one load, unload or reload at a time
         for name, sheet in self._sheets().items():
             if sheet.error is not None:
@@ -88,7 +102,7 @@ class Offer:
 
     def _missing(self, name: str, version: str) -> Fault:
         """Say why there is no such model, and what there is."""
-        states = [state for state in self._shelf.index() if state.name == name]
+        states = self._shelf.index(name)
         if not states:
             known = ", ".join(self.names()) or "none"
             return Fault(NOT_FOUND, f"there is no model {name[:60]!r} here: use one of {known}", code="model_not_found")
@@ -268,7 +282,7 @@ class Offer:
 
     def _unload(self, name: str) -> None:
         with self._changing:
-            if not any(state.name == name for state in self._shelf.index()):
+            if not self._shelf.index(name):
                 raise self._missing(name, "")
             for version in self._shelf.versions(name):
                 self._keeper.take_out(name, version)

@@ -69,7 +69,10 @@ class Pipeline(Served):
         """
         for name, version in self._steps:
             with self._naming(name, status=UNAVAILABLE):
-                yield self._others.named(name, version)
+                member = self._others.named(name, version)
+                if isinstance(member, Pipeline):
+                    raise Fault(UNAVAILABLE, f"{name!r} is a pipeline itself: name its steps instead")
+            yield member
 
     @contextlib.contextmanager
     def _naming(self, step: str, status: int | None = None) -> Iterator[None]:
@@ -92,14 +95,11 @@ class Pipeline(Served):
         Raises:
             ConfigError: one is not, or is a chain itself.
         """
-        for name, version in self._steps:
-            try:
-                member = self._others.named(name, version)
+        try:
+            for member in self._members():
                 member.check_ready()
-            except Fault as fault:
-                raise ConfigError(f"the step {name!r} can't be used: {fault}") from fault
-            if isinstance(member, Pipeline):
-                raise ConfigError(f"the step {name!r} is a pipeline: name its steps instead")
+        except Fault as fault:
+            raise ConfigError(str(fault)) from fault
 
     def close(self, timeout_s: float) -> None:
         """Do nothing: the models of the steps are closed by themselves."""
@@ -126,9 +126,9 @@ class Pipeline(Served):
         Raises:
             Fault: a step is still loading, or has failed.
         """
-        for name, version in self._steps:
-            with self._naming(name, status=UNAVAILABLE):
-                self._others.named(name, version).check_ready()
+        for member in self._members():
+            with self._naming(member.name, status=UNAVAILABLE):
+                member.check_ready()
 
     @property
     def signature(self) -> Signature:  # type: ignore[override]

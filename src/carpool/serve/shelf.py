@@ -75,10 +75,10 @@ class Shelf:
         made = self._made
         return tuple(made[key] for key in sorted(made, key=_order))
 
-    def index(self) -> tuple[ModelState, ...]:
-        """Return the state of all that are known, in order."""
+    def index(self, name: str | None = None) -> tuple[ModelState, ...]:
+        """Return the state of all that are known, in order; of one model alone where it is named."""
         made, states = self._made, self._states
-        keys = sorted({*made, *states}, key=_order)
+        keys = sorted((key for key in {*made, *states} if name in (None, key[0])), key=_order)
         return tuple(self._state_of(key, made[key]) if key in made else states[key] for key in keys)
 
     def _state_of(self, key: _Key, served: Served) -> ModelState:
