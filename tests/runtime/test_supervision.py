@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from carpool import Batcher
 from carpool.core import VirtualClock
-from carpool.errors import BatcherClosed, CarpoolError, ConfigError, ModelHung, WorkerDied
+from carpool.errors import BatcherClosed, CarpoolError, ConfigError, ModelError, ModelHung, WorkerDied
 from carpool.runtime.process.remote import RemoteModel
 from carpool.runtime.process.spawn import cause_of_death
 from carpool.runtime.restarts import Restarts
@@ -247,6 +247,62 @@ def outcome_of(call: Callable[[], object]) -> object:
 
 
 # ------------------------------------------------------------------------------------------------------ threads
+
+
+def test_models_of_one_process_are_loaded_one_after_the_other() -> None:
+    """Libraries change settings of the whole process while they load."""
+    loading: list[int] = []
+
+    class Heavy:
+        """Sees whether another one is loaded meanwhile."""
+
+        def load(self) -> None:
+            """Look around."""
+            loading.append(len(loading))
+            threading.Event().wait(0.01)
+            assert loading.pop() == 0
+
+        def __call__(self, numbers: list[int]) -> list[int]:
+            """Twice each."""
+            return double(numbers)
+
+    with Batcher(Heavy, num_workers=4, max_batch_size=1) as batcher:
+        assert batcher.map(range(16)) == [2 * n for n in range(16)]
+
+
+def test_a_worker_that_can_not_be_loaded_ends_the_start_for_all() -> None:
+    """The others are not loaded any more."""
+    made: list[object] = []
+
+    class Third:
+        """Loads twice; the third one can't be."""
+
+        def load(self) -> None:
+            """Count."""
+            made.append(self)
+            if len(made) == 3:
+                raise OSError("no memory left")
+
+        def __call__(self, numbers: list[int]) -> list[int]:
+            """Never reached."""
+            return numbers
+
+    with pytest.raises(ModelError, match="no memory left"), Batcher(Third, num_workers=8):
+        pass
+    assert len(made) == 3
+
+
+def test_every_worker_is_warmed_up_on_its_own_thread() -> None:
+    """Before the first item: a library may prepare for each thread anew."""
+    threads: list[int] = []
+
+    def model(numbers: list[int]) -> list[int]:
+        threads.append(threading.get_ident())
+        return double(numbers)
+
+    with Batcher(model, num_workers=3, warm_up=lambda _: [[1], [1, 2]]):
+        assert len(threads) == 6
+        assert len(set(threads)) == 3
 
 
 async def test_a_thread_that_hangs_is_replaced_where_the_model_may_be_called_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -108,6 +109,7 @@ def _remote(model: Model, num_workers: int, devices: Sequence[str] | None, on_de
     shares_by_itself = type(model).share_cores is not Model.share_cores
     if recipe.num_threads is None and num_workers > 1 and not (shares_by_itself or isinstance(recipe.source, Model)):
         recipe = replace(recipe, num_threads=max(1, num_cores() // num_workers))  # more would take turns
+    loading = threading.Lock()
     return [
         RemoteModel(
             model,
@@ -115,6 +117,7 @@ def _remote(model: Model, num_workers: int, devices: Sequence[str] | None, on_de
             device=devices[number] if devices else None,
             number=number,
             num_workers=num_workers,
+            loading=loading,
             on_death=on_death,
         )
         for number in range(num_workers)

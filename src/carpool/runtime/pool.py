@@ -55,6 +55,7 @@ class Pool:
         self._stuck: list[Worker] = []
         self._kept: Model | None = None
         self._lock = threading.Lock()
+        self._loading = threading.Lock()  # of all workers whose models are loaded in this process
         self._num_loaded = 0
         self._opened = threading.Event()  # there is a dispatcher, or there will be none
         self._dispatcher: Dispatcher | None = None
@@ -75,13 +76,13 @@ class Pool:
                 return
             self._make_dispatcher = make_dispatcher
             self._kept = models[0]
-            locks = {id(model): threading.Lock() for model in models}
             for number, model in enumerate(models):
-                self._workers.append(self._worker(number, model, locks[id(model)], Restarts(self._max_batch_size)))
+                self._workers.append(self._worker(number, model, Restarts(self._max_batch_size)))
         for worker in self._workers:
             worker.start(self._live)
 
-    def _worker(self, number: int, model: Model, loading: threading.Lock, restarts: Restarts) -> Worker:
+    def _worker(self, number: int, model: Model, restarts: Restarts) -> Worker:
+        loading = threading.Lock() if isinstance(model, RemoteModel) else self._loading
         return Worker(number, model, loading=loading, restarts=restarts, care=self._care, clock=self._clock)
 
     def wait(self) -> None:
@@ -97,7 +98,7 @@ class Pool:
     def _live(self, worker: Worker) -> None:
         """Live the life of a worker, on its own thread."""
         try:
-            worker.bring_up()
+            worker.bring_up(lambda: not self._opened.is_set())
             self._open_if_last()
         except BaseException as error:  # noqa: BLE001 - raised again in wait(), where somebody waits for it
             self._fail_to_start(told(error))
@@ -152,7 +153,7 @@ class Pool:
         if model is None or len(self._stuck) > _MOST_STUCK:
             self._lose(worker)
             return
-        successor = self._worker(worker.number, model, threading.Lock(), worker.restarts)
+        successor = self._worker(worker.number, model, worker.restarts)
         successor.trouble = worker.trouble
         with self._lock:
             self._workers[self._workers.index(worker)] = successor

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carpool.core import Fault
-from carpool.errors import CarpoolError, ConfigError, ModelError, ModelHung
+from carpool.errors import BatcherClosed, CarpoolError, ConfigError, ModelError, ModelHung
 from carpool.models.blame import describe
 from carpool.models.model import Model
 from carpool.runtime.execute import run_checked
@@ -50,7 +50,7 @@ class Worker:
     Args:
         number: from 0, for events and messages.
         model: what it runs.
-        loading: held while it is loaded: several may share it.
+        loading: held while it is loaded: libraries do not always load two models of a process at a time.
         restarts: when a model that died is started again.
         care: how it is looked after.
         clock: tells the time.
@@ -77,15 +77,17 @@ class Worker:
         self.thread = threading.Thread(target=target, args=(self,), name=name, daemon=True)
         self.thread.start()
 
-    def bring_up(self) -> None:
+    def bring_up(self, is_wanted: Callable[[], bool] = lambda: True) -> None:
         """Load the model and warm it up, on the thread that runs it.
 
+        Args:
+            is_wanted: asked once it is this worker's turn to load.
+
         Raises:
-            CarpoolError: it could not be; `trouble` has it too.
+            CarpoolError: it could not be, or is not wanted any more; `trouble` has it too.
         """
         try:
-            with self._loading:
-                self.model.load()
+            self._load_in_turn(is_wanted)
             for batch in self._care.warm_up(self.model) if self._care.warm_up else ():
                 self.model.run([self.model.admit(item).payload for item in batch])
             self._check_memory()
@@ -96,6 +98,12 @@ class Worker:
             raise self.trouble from error
         self.trouble = None
         self.is_live = True
+
+    def _load_in_turn(self, is_wanted: Callable[[], bool]) -> None:
+        with self._loading:
+            if not is_wanted():
+                raise BatcherClosed("it was not loaded, since another worker has failed or the batcher was closed")
+            self.model.load()
 
     def _check_memory(self) -> None:
         if self._holds_too_much():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ class RemoteModel(Model):
         device: where that one computes; None leaves what the recipe says.
         number: of its worker.
         num_workers: how many there are, each with a process.
+        loading: held while the admission is loaded, where several share it.
         on_death: called, on any thread, when the process has ended.
 
     Raises:
@@ -46,11 +48,13 @@ class RemoteModel(Model):
         device: str | None = None,
         number: int = 0,
         num_workers: int = 1,
+        loading: threading.Lock | None = None,
         on_death: Callable[[], None] = lambda: None,
     ) -> None:
         self._local = local
         self._order = (sendable_recipe(recipe), device, num_workers)
         self._number = number
+        self._loading = loading or threading.Lock()
         self._on_death = on_death
         self._child: Child | None = None
         self._info: ModelInfo | None = None
@@ -113,7 +117,8 @@ class RemoteModel(Model):
         if self._child is not None and not self.is_dead:
             return
         self.close()
-        self._local.load_admission()
+        with self._loading:
+            self._local.load_admission()
         self._hung = self._death = None
         self._child = Child(self._number, self._on_death)
         self._info = self._asked(sys.path, self._order, doing="while it loaded the model")
