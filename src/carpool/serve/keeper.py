@@ -11,11 +11,14 @@ from carpool.errors import CarpoolError
 from carpool.serve.rollout import Rollout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from carpool.serve.served import Served
     from carpool.serve.shelf import Shelf
     from carpool.serve.source import Blueprint, Named, Sheet
+    from carpool.signals.events import Sink
+
+    SinksOf = Callable[[str], Iterable[Sink]]
 
 _GRACE_S = 0.1  # whoever was given a model in this turn of the loop has handed over its rows by then
 _logger = logging.getLogger("carpool.serve")
@@ -31,14 +34,18 @@ class Keeper:
         others: finds models for those that are made of others.
         num_loading: models that load at a time.
         drain_timeout_s: how long a model that is taken out may take to finish what it accepted.
+        sinks_of: says who is to be told of the events of a model.
     """
 
-    def __init__(self, shelf: Shelf, others: Named, *, num_loading: int, drain_timeout_s: float) -> None:
+    def __init__(
+        self, shelf: Shelf, others: Named, *, num_loading: int, drain_timeout_s: float, sinks_of: SinksOf
+    ) -> None:
         self.rollouts: dict[tuple[str, str], Rollout] = {}
         self._shelf = shelf
         self._others = others
         self._num_loading = num_loading
         self._drain_timeout_s = drain_timeout_s
+        self._sinks_of = sinks_of
         self._retiring: list[threading.Thread] = []
         self._is_closed = False
 
@@ -114,7 +121,7 @@ class Keeper:
             served = blueprint.build(self._others)
             self._shelf.begin(name, version, served)
             served.start()
-            self._keep_policy(blueprint, served)
+            self._equip(blueprint, served)
         except CarpoolError as error:
             self._failed(name, version, error)
             return error
@@ -126,11 +133,13 @@ class Keeper:
             served.close(0.0)
         return None
 
-    def _keep_policy(self, blueprint: Blueprint, served: Served) -> None:
-        """Let a model that was loaded anew go by the policy that has been put in force meanwhile."""
+    def _equip(self, blueprint: Blueprint, served: Served) -> None:
+        """Let a model that was loaded be heard, and go by the policy that has been put in force meanwhile."""
         key = (blueprint.name, blueprint.version)
         if blueprint.steps:  # each of which has a policy of its own
             return
+        for sink in self._sinks_of(served.name):
+            served.batcher.sinks.add(sink)
         rollout = self.rollouts.get(key)
         if rollout is None:
             self.rollouts[key] = Rollout(
@@ -139,6 +148,13 @@ class Keeper:
         else:
             rollout.moved(served.batcher)
             rollout.told(blueprint.policy, blueprint.objectives_s)
+
+    def rollout_of(self, served: Served) -> Rollout:
+        """Return the policies of a model that runs, which may have been started elsewhere."""
+        key = (served.name, served.version)
+        if key not in self.rollouts:
+            self.rollouts[key] = Rollout(served.name, served.batcher, served.batcher.policy)
+        return self.rollouts[key]
 
     def _failed(self, name: str, version: str, error: CarpoolError) -> None:
         if self._is_closed:  # it was stopped while it loaded

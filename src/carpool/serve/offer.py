@@ -216,12 +216,9 @@ class Offer:
         """
         served = self.named(name, version)
         served.check_ready()
-        found = self._keeper.rollouts.get((name, served.version))
-        if found is None:
-            blueprint = self._shelf.blueprint(name, served.version)
-            steps = ", ".join(blueprint.steps) if blueprint is not None else ""
-            raise Fault(BAD_REQUEST, f"{name!r} is a pipeline: its steps {steps} have policies, each its own")
-        return found
+        if isinstance(served, Pipeline):
+            raise Fault(BAD_REQUEST, f"{name!r} is a pipeline: its steps {', '.join(served.steps)} have policies")
+        return self._keeper.rollout_of(served)
 
     def policy_counts(self) -> dict[tuple[str, str], PolicyCount]:
         """Return what became of the policies of every model, by name and version."""

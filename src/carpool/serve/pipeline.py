@@ -38,6 +38,9 @@ class Pipeline(Served):
         version: which one of that name it is.
         steps: the name and the version of each model, in order; an empty version stands for the one in force.
         request_timeout_s: after so long the answer to a request that says nothing of it is worth nothing; 0 for never.
+
+    Raises:
+        ConfigError: it is a step of its own.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class Pipeline(Served):
         steps: Sequence[tuple[str, str]],
         request_timeout_s: float = 0.0,
     ) -> None:
+        if any(step == name for step, _ in steps):
+            raise ConfigError(f"the pipeline {name!r} names itself among its steps: give it another name")
         # Served's own __init__ makes a batcher, of which a chain has none.
         self.name = name
         self.version = version
@@ -60,6 +65,11 @@ class Pipeline(Served):
         self._request_timeout_s = request_timeout_s or None
 
     # ---------------------------------------------------------------------------------------------- what it is
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The names of its models, in order."""
+        return tuple(name for name, _ in self._steps)
 
     def _members(self) -> Iterator[Served]:
         """Yield the model of each step.
