@@ -253,7 +253,7 @@ async def test_metrics_count_the_traffic_and_not_the_warm_up() -> None:
         await client.post(INFER, request([1, 1, 1, 1], shape=[2, 2]))
         page = await client.get("/metrics")
         async with asyncio.timeout(30):  # an answer goes out before its batch is counted
-            while 'carpool_items_total{model="m"} 2.0' not in page.body.decode():
+            while 'carpool_items_total{model="m",version="1"} 2.0' not in page.body.decode():
                 page = await client.get("/metrics")
     assert page.headers["content-type"].startswith("text/plain")
 

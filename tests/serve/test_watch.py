@@ -70,11 +70,12 @@ async def test_requests_are_counted_by_what_they_were_answered() -> None:
     async with watched(watch) as address:
         for word in ("hello", "there", "nothing"):
             await ask(address, f"/say/{word}")
+        await ask(address, "/nowhere")
         _, writer = await asyncio.open_connection(*address)
         await ask(address, "/say/hello")
         assert watch.num_connections == 1
         writer.close()
-    assert watch.num_answered == {("GET", PATTERN, 200): 3, ("GET", PATTERN, 400): 1}
+    assert watch.num_answered == {("GET", PATTERN, 200): 3, ("GET", PATTERN, 400): 1, ("GET", "", 404): 1}
     assert watch.num_connections == 0
 
 

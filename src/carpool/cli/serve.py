@@ -13,10 +13,12 @@ from carpool.errors import ConfigError
 if TYPE_CHECKING:
     from carpool.cli.output import Output
     from carpool.config.settings import ServeSettings
+    from carpool.serve.front import Front
     from carpool.serve.grpc.server import GrpcServer
     from carpool.serve.offer import Offer
     from carpool.serve.served import Served
     from carpool.serve.source import Source
+    from carpool.serve.telemetry import Telemetry
 
 # Flags that are settings under another name, by the name of the flag's argument.
 _SETTINGS = {
@@ -35,6 +37,10 @@ _SETTINGS = {
     "max_body": "server.max_body",
     "request_timeout": "server.request_timeout",
     "drain_timeout": "server.drain_timeout",
+    "api_keys": "http.api_keys",
+    "tls_certificate": "http.tls_certificate",
+    "tls_key": "http.tls_key",
+    "max_connections": "http.max_connections",
     "strict": "server.strict",
     "watch": "server.watch",
     "max_batch_size": "policy.max_batch_size",
@@ -72,9 +78,16 @@ _SETTINGS = {
 @click.option("--dtype", help="float32, bfloat16 or float16.  [default: what suits the device]")
 @click.option("--device", help="Where it runs, such as cpu or cuda:0.  [default: the best there is]")
 @click.option("--max-body", help="Largest body of a request, such as 1MiB.  [default: 16MiB]")
+@click.option("--max-connections", type=int, help="Most connections at a time; one more is refused.  [default: 8192]")
+@click.option("--api-keys", help="File of API keys, one a line and its tenant after it.  [default: no key is needed]")
+@click.option("--tls-certificate", help="Certificate in PEM: connections are encrypted.  [default: they are not]")
+@click.option("--tls-key", help="Its key in PEM.  [default: in the certificate's file]")
 @click.option("--request-timeout", help="Deadline of a request that brings none.  [default: 60s]")
 @click.option("--drain-timeout", help="How long accepted requests may take once asked to stop.  [default: 30s]")
 @click.option("--watch", help="How often to look for changed files, such as 5s.  [default: only on SIGHUP]")
+@click.option(
+    "--on", type=click.Choice(["ray"]), help="Run replicas on Ray Serve, as [ray] says, in place of one process."
+)
 @click.option("--strict", is_flag=True, default=None, help="End if one of several models can't be loaded.")
 @json_option
 def serve(target: str | None, output: Output, **given: Any) -> int:
@@ -92,36 +105,68 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
     """
     flags = _flags(given)
     from carpool.serve.app import create_router
-    from carpool.serve.http.limits import Limits
+    from carpool.serve.front import open_front, warning_of
     from carpool.serve.refresh import Refresh
     from carpool.serve.repository import open_source
     from carpool.serve.server import listen, run_server
+    from carpool.serve.telemetry import telemetry
 
     settings, source = open_source(target, flags=flags, environ=os.environ)
-    offer = _offer(settings, source)
-    listening = listen(settings.server.host, settings.server.port)
-    grpc = _grpc(settings, offer)
-    output.note(
-        f"loading {', '.join(source.names()) if settings.model.target is None else settings.model.target} "
-        f"for {listening.url}"
-    )
+    if given["on"] == "ray":
+        return _serve_on_ray(target, flags, settings, output)
+    front = open_front(settings.http, max_body_bytes=settings.server.max_body_bytes)
+    listening = listen(settings.server.host, settings.server.port, scheme=front.scheme)
+    if warning := warning_of(settings.server.host, front):
+        output.note(f"warning: {warning}")
+    with telemetry(settings.telemetry) as telling:
+        offer = _offer(settings, source, telling)
+        grpc = _grpc(settings, offer, front)
+        output.note(
+            f"loading {', '.join(source.names()) if settings.model.target is None else settings.model.target} "
+            f"for {listening.url}"
+        )
 
-    def begin() -> None:
-        Refresh(offer, settings.server.watch_s).begin()
-        for served in offer.all():
-            _warn_of_profile(output, offer, served)
-        _announce(output, offer, listening.url, grpc)
+        def begin() -> None:
+            Refresh(offer, settings.server.watch_s).begin()
+            for served in offer.all():
+                _warn_of_profile(output, offer, served)
+            _announce(output, offer, listening.url, grpc)
 
-    ending = run_server(
-        create_router(offer),
-        offer,
-        listening,
-        drain_timeout_s=settings.server.drain_timeout_s,
-        on_ready=begin,
-        limits=Limits(max_body_bytes=settings.server.max_body_bytes),
-        beside=grpc,
-    )
+        ending = run_server(
+            create_router(offer, telling.watch),
+            offer,
+            listening,
+            drain_timeout_s=settings.server.drain_timeout_s,
+            on_ready=begin,
+            limits=front.limits,
+            access=front.access,
+            tls=front.tls,
+            beside=grpc,
+            watcher=telling.watch,
+        )
     output.note(ending.value)
+    return 0
+
+
+def _serve_on_ray(target: str | None, flags: dict[str, Any], settings: ServeSettings, output: Output) -> int:
+    """Serve from replicas on Ray Serve, each of which opens TARGET for itself."""
+    if settings.server.grpc_port is not None:
+        raise ConfigError("gRPC is not spoken from Ray: leave server.grpc_port out, or --on ray")
+    import functools
+    from pathlib import Path
+
+    from carpool.serve.ray.deploy import serve_on_ray
+    from carpool.serve.ray.replica import open_offer
+
+    def announce(url: str) -> None:
+        output.say(f"ready on {url}, on Ray Serve; stop with Ctrl-C")
+        output.result({"url": url, "on": "ray", "ray": settings.ray})
+
+    told = {name: value for name, value in os.environ.items() if name.startswith("CARPOOL_")}
+    build = functools.partial(open_offer, target, flags=flags, environ=told, directory=str(Path.cwd()))
+    output.note(f"bringing up replicas on Ray Serve for {settings.server.host}")
+    serve_on_ray(build, settings.ray, settings.server, on_ready=announce)
+    output.note("stopped: what was accepted has been answered")
     return 0
 
 
@@ -135,20 +180,24 @@ def _flags(given: dict[str, Any]) -> dict[str, Any]:
     return flags
 
 
-def _offer(settings: ServeSettings, source: Source) -> Offer:
+def _offer(settings: ServeSettings, source: Source, telling: Telemetry) -> Offer:
     from carpool.serve.offer import Offer
 
     server = settings.server
-    return Offer(source, num_loading=server.num_loading, strict=server.strict, drain_timeout_s=server.drain_timeout_s)
+    return Offer(
+        source,
+        num_loading=server.num_loading,
+        strict=server.strict,
+        drain_timeout_s=server.drain_timeout_s,
+        sinks_of=telling.sinks_of,
+    )
 
 
-def _grpc(settings: ServeSettings, offer: Offer) -> GrpcServer | None:
+def _grpc(settings: ServeSettings, offer: Offer, front: Front) -> GrpcServer | None:
     """Take the address for gRPC, if it is to be spoken."""
     server = settings.server
     if server.grpc_port is None:
         return None
-    from carpool.serve.access import Access
-    from carpool.serve.http.limits import Limits
     from carpool.serve.server import listen
 
     try:
@@ -158,9 +207,9 @@ def _grpc(settings: ServeSettings, offer: Offer) -> GrpcServer | None:
     return GrpcServer(
         listen(server.host, server.grpc_port, option="--grpc-port").socket,
         offer,
-        Access(),
+        front.access,
         max_message_bytes=server.max_body_bytes,
-        max_calls=Limits().max_connections,
+        max_calls=front.limits.max_connections,
     )
 
 
@@ -169,8 +218,14 @@ def _announce(output: Output, offer: Offer, url: str, grpc: GrpcServer | None) -
     ready = [served for served in offer.all() if served.ready]
     for served in ready:
         output.say(_sentence(served, url))
-    first = [f"/v2/models/{ready[0].name}/infer"] if len(ready) == 1 else ["/v2/models/NAME/infer"]
-    paths = [*first, *(["/v1/embeddings"] if any(served.embeds for served in ready) else []), "/metrics"]
+    name = ready[0].name if len(ready) == 1 else "NAME"
+    paths = [
+        f"/predict/{name}",
+        f"/v2/models/{name}/infer",
+        *(["/v1/embeddings"] if any(served.embeds for served in ready) else []),
+        "/docs",
+        "/metrics",
+    ]
     beside = "" if grpc is None else f"; gRPC on {grpc.address}"
     output.say(f"  {', '.join(paths)}{beside}; stop with Ctrl-C")
     models = [_document(served) for served in ready]

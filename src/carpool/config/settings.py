@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from carpool.config.cache_keys import CacheSettings, cache_settings
+from carpool.config.http_keys import HttpSettings, http_settings
 from carpool.config.layers import COMMAND_LINE, DEFAULT, Setting, gather
 from carpool.config.policy_keys import build_policy, policy_of_table
 from carpool.config.ray_keys import RaySettings, ray_settings
@@ -124,8 +126,10 @@ class ServeSettings:
         policy: How batches are formed, tenants' shares included.
         server: Where it listens.
         ray: How many replicas there are, where it runs on Ray Serve.
+        http: What clients may do, who they must be, and encryption.
         objectives_s: Promised latency in seconds by percentile, such as `{"p99": 0.05}`.
         workload: What arrives, for a plan and for its verification.
+        cache: What equal items share.
         telemetry: Logs, traces and events.
         steps: Of a pipeline, the names of its steps in order; empty where the model is none.
         own_steps: Those of them that are declared with it, by name.
@@ -138,8 +142,10 @@ class ServeSettings:
     policy: Policy
     server: ServerSettings
     ray: RaySettings
+    http: HttpSettings
     objectives_s: Mapping[str, float]
     workload: WorkloadSettings
+    cache: CacheSettings
     telemetry: TelemetrySettings
     steps: tuple[str, ...]
     own_steps: Mapping[str, StepSettings]
@@ -204,8 +210,10 @@ def _assemble(values: tuple[Setting, ...]) -> ServeSettings:
             watch_s=server["watch"],
         ),
         ray=ray_settings(_table(by_key, "ray")),
-        objectives_s={key: value for key, value in _table(by_key, "objective").items() if value is not None},
+        http=http_settings(_table(by_key, "http")),
+        objectives_s=_objectives(by_key),
         workload=_workload(_table(by_key, "workload")),
+        cache=cache_settings(_table(by_key, "cache")),
         telemetry=_telemetry(_table(by_key, "telemetry")),
         steps=by_key["pipeline.steps"],
         own_steps=_own_steps(values, by_key),
@@ -213,6 +221,10 @@ def _assemble(values: tuple[Setting, ...]) -> ServeSettings:
         profile_sha256=by_key["profile_sha256"],
         values=values,
     )
+
+
+def _objectives(by_key: Mapping[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in _table(by_key, "objective").items() if value is not None}
 
 
 def _telemetry(table: dict[str, Any]) -> TelemetrySettings:
@@ -256,7 +268,8 @@ def _table(by_key: Mapping[str, Any], table: str) -> dict[str, Any]:
 def _policy(values: tuple[Setting, ...], by_key: Mapping[str, Any]) -> Policy:
     """Build the core's policy; what only it can refuse (two keys that do not agree) is told with the origins."""
     try:
-        return build_policy(_table(by_key, "policy"), by_key["tenants"])
+        policy = build_policy(_table(by_key, "policy"), by_key["tenants"])
+        return replace(policy, objectives_s=_objectives(by_key))
     except ConfigError as error:
         keys = [setting for setting in values if setting.key.startswith(("policy.", "tenants"))]
         origins = sorted({setting.origin for setting in keys if setting.origin != DEFAULT})

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from carpool.config.cache_keys import CacheTable
+from carpool.config.http_keys import HttpTable
 from carpool.config.leaf import BESIDE, Buckets, Count, Leaf, Name, Sha256, leaves_of, some
 from carpool.config.ray_keys import RayTable
 from carpool.config.telemetry_keys import TelemetryTable
@@ -215,6 +217,8 @@ class SettingsFile:
     ray: RayTable = field(default_factory=RayTable)
     objective: ObjectiveTable = field(default_factory=ObjectiveTable)
     workload: WorkloadTable = field(default_factory=WorkloadTable)
+    http: HttpTable = field(default_factory=HttpTable)
+    cache: CacheTable = field(default_factory=CacheTable)
     telemetry: TelemetryTable = field(default_factory=TelemetryTable)
     pipeline: PipelineTable = field(default_factory=PipelineTable)
     step: Annotated[

@@ -21,32 +21,38 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from carpool.serve.offer import Offer
+    from carpool.serve.watch import RequestWatch
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
 
 
-def create_router(offer: Offer) -> Router:
+def create_router(offer: Offer, watch: RequestWatch | None = None) -> Router:
     """Put models on offer: plain JSON, the Open Inference Protocol, OpenAI's embeddings, health and metrics.
 
     The models are started and closed by the caller; until one is ready its requests are answered 503.
 
     Args:
         offer: the models.
+        watch: watches over the requests; what it counts is among the metrics.
     """
-    return Router([operation.route for operation in operations(offer)])
+    return Router([operation.route for operation in operations(offer, watch)])
 
 
-def operations(offer: Offer) -> list[Operation]:
+def operations(offer: Offer, watch: RequestWatch | None = None) -> list[Operation]:
     """Return all that the server has.
 
     Args:
         offer: the models.
+        watch: watches over the requests.
     """
 
     def metrics(_exchange: Exchange) -> Reply:
         page = prometheus_page(
-            {key: batcher.metrics for key, batcher in offer.batchers().items()}, policies=offer.policy_counts()
+            {key: batcher.metrics for key, batcher in offer.batchers().items()},
+            policies=offer.policy_counts(),
+            answered=None if watch is None else watch.num_answered,
+            num_connections=None if watch is None else watch.num_connections,
         )
         return Reply(page, content_type=_PROMETHEUS.encode())
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from carpool.serve.http.routing import Router
+    from carpool.serve.http.shared import Watcher
 
 # The thread that runs batches and the one that serves the network take turns with the interpreter. At Python's own 5 ms
 # a request waits that long while a batch is prepared.
@@ -43,20 +44,21 @@ class Listening:
 
     Args:
         socket: bound, not yet accepting.
-        url: `http://host:port`.
+        url: such as `http://host:port`.
     """
 
     socket: socket.socket
     url: str
 
 
-def listen(host: str, port: int, *, option: str = "--port") -> Listening:
+def listen(host: str, port: int, *, option: str = "--port", scheme: str = "http") -> Listening:
     """Take an address before anything heavy begins.
 
     Args:
         host: a name or an address of this machine.
         port: 0 for any free one.
         option: what gives another port, for messages.
+        scheme: how the URL begins.
 
     Raises:
         CannotListen: it is in use, not this machine's, or not permitted.
@@ -73,7 +75,7 @@ def listen(host: str, port: int, *, option: str = "--port") -> Listening:
         remedy = f"stop what uses it, or give another by {option} (0 takes a free one)"
         raise CannotListen(f"can't listen on {host} port {port} ({reason}): {remedy}") from None
     shown = f"[{host}]" if family == socket.AF_INET6 else host
-    return Listening(socket=bound, url=f"http://{shown}:{bound.getsockname()[1]}")
+    return Listening(socket=bound, url=f"{scheme}://{shown}:{bound.getsockname()[1]}")
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
@@ -169,6 +171,7 @@ def run_server(
     access: Access | None = None,
     tls: ssl.SSLContext | None = None,
     beside: Beside | None = None,
+    watcher: Watcher | None = None,
 ) -> Ending:
     """Serve until SIGTERM or Ctrl-C, then finish what was accepted.
 
@@ -184,6 +187,7 @@ def run_server(
         access: says whose a request is; None lets everybody in.
         tls: encrypts the connections; None leaves them plain.
         beside: another server, which answers as long as this one does.
+        watcher: is told of every request.
 
     Raises:
         CarpoolError: the models can't be loaded.
@@ -196,7 +200,7 @@ def run_server(
     with _stopping_on_signals(stop):
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                listener = Listener(router, limits=known, access=access or Access(), tls=tls)
+                listener = Listener(router, limits=known, access=access or Access(), tls=tls, watcher=watcher)
                 return runner.run(_serve(listener, beside, stop, models, listening=listening, on_ready=on_ready))
         finally:
             gc.unfreeze()
