@@ -108,3 +108,17 @@ async def test_many_texts_are_embedded_in_order() -> None:
         unknown = await client.post("/v1/embeddings", {"model": "x", "input": texts})
     assert [one["embedding"][1] for one in answer.json["data"]] == [text.count("a") for text in texts]
     assert (unknown.status, unknown.json["error"]["param"]) == (404, "model")
+
+
+async def test_a_model_of_bytes_is_no_model_of_texts() -> None:
+    """It is asked with base64, and not offered for embeddings."""
+
+    def sizes(images: list[bytes]) -> list[np.ndarray]:
+        return [np.array([len(image)], np.float32) for image in images]
+
+    sizes.examples = [b"\0", b"\1\2"]  # type: ignore[attr-defined]
+    async with serving(sizes) as client:
+        answer = await client.post("/predict/m", {"inputs": ["/wA=", ""]})
+        refused = await client.post("/v1/embeddings", {"model": "m", "input": "a"})
+    assert answer.json == {"outputs": [[2], [0]]}
+    assert (refused.status, refused.json["error"]["param"]) == (400, "model")

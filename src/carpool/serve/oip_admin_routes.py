@@ -143,7 +143,7 @@ def _shared_memory(kind: str) -> list[Operation]:
 
     base = f"/v2/{kind}sharedmemory"
     region = f"{base}/region/{{region}}"
-    nothing = f"Nothing: no {kind} shared memory is ever registered."
+    nothing = f"Nothing: no {'CUDA' if kind == 'cuda' else kind} shared memory is ever registered."
     return [
         _get(f"{base}/status", _no_list, nothing, list[Any]),
         _get(f"{region}/status", _no_list, nothing, list[Any]),

@@ -154,7 +154,8 @@ class Served:
     def takes_text(self) -> bool:
         """Whether an item is one text."""
         inputs = self.signature.inputs
-        return inputs is not None and [(f.datatype, f.form) for f in inputs.fields] == [("BYTES", "scalar")]
+        fields = inputs.fields if inputs is not None else ()
+        return [(field.datatype, field.form, field.as_bytes) for field in fields] == [("BYTES", "scalar", False)]
 
     @property
     def embeds(self) -> bool:
