@@ -65,6 +65,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "serve": Entry(
             "carpool.cli.serve:serve", "Serve a model over HTTP, requests batched.", "serve", until_stopped=True
         ),
+        "policy": Entry("carpool.cli.policy:policy", "Show and change how a server forms its batches.", "serve"),
         "bench": Entry("carpool.cli.bench:bench", "Load a server and report rate, latency and goodput.", "serve"),
         "verify": Entry("carpool.cli.verify:verify", "Serve a plan and hold its prediction against reality.", "all"),
         "demo": Entry(
