@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from tests.core.strategies import policies
 
 @given(policy=policies())
 def test_a_policy_that_is_written_reads_back_as_it_was(policy: Policy) -> None:
-    """Key by key, durations and tenants included."""
+    """Key by key, durations and tenants included; what only the model can say is not among them."""
+    policy = replace(policy, ragged=False, token_buckets=())
     table = {key: list(value) if isinstance(value, tuple) else value for key, value in _whole(policy).items()}
     assert change_policy(Policy(), table) == policy
 

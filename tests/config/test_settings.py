@@ -64,6 +64,7 @@ def test_a_whole_file_becomes_settings_with_units_read(tmp_path: Path) -> None:
         memory_limit_bytes=2 * 1024**3,
         patience_s=5.0,
         tenant_weights={"paid": 4.0, "free": 1.0},
+        objectives_s={"p99": 0.05},
     )
     assert (settings.model.target, settings.model.num_threads, settings.model.device) == ("demo:minilm", 4, None)
     assert (settings.server.port, settings.server.max_body_bytes, settings.server.drain_timeout_s) == (
@@ -120,8 +121,20 @@ def test_the_environment_is_text_that_stands_for_numbers_lists_and_durations() -
     assert settings.model.name == "7"
     assert settings.objectives_s == {"p50": 0.02}
     assert settings.policy == Policy(
-        token_budget=4096, length_buckets=(16, 32), max_wait_s=0.0015, ageing_s=2.0, memory_limit_bytes=1000
+        token_budget=4096,
+        length_buckets=(16, 32),
+        max_wait_s=0.0015,
+        ageing_s=2.0,
+        memory_limit_bytes=1000,
+        objectives_s={"p50": 0.02},
     )
+
+
+def test_a_cache_is_off_until_it_is_given_a_size(tmp_path: Path) -> None:
+    """And sizes and durations are read as everywhere."""
+    assert not (load_settings().cache.size_bytes or load_settings().cache.deduplicate)
+    cache = load_settings(written(tmp_path, '[cache]\nsize = "64MiB"\nttl = "5m"\n')).cache
+    assert (cache.size_bytes, cache.ttl_s, cache.deduplicate) == (64 * 1024**2, 300.0, False)
 
 
 def test_a_batch_size_of_zero_names_value_limit_and_remedy(tmp_path: Path) -> None:

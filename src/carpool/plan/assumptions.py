@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from carpool.core.budget import Budget
+from carpool.core.objective_cap import longest_batch_s
 from carpool.errors import ConfigError, InvalidItem
 from carpool.plan.analytic import Chain, largest_rate, solve
 from carpool.plan.predict import fitted
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from carpool.core.cost import TimeModel
+    from carpool.core.policy import Policy
     from carpool.plan.setup import Setup
     from carpool.plan.subject import Subject
     from carpool.plan.workload import Workload
@@ -45,6 +47,7 @@ def check_assumptions(
     broken = (
         *_broken_by_workload(workload),
         *_broken_by_setup(setup),
+        *_broken_by_objective(setup.policy, _times_s(budget, _length(workload))),
         *_broken_by_lengths(workload, budget),
         *_broken_by_pauses(subject),
     )
@@ -100,6 +103,12 @@ def _broken_by_setup(setup: Setup) -> Iterator[str]:
         yield f"there is one worker, and there are {setup.num_workers}"
     if setup.policy.max_wait_s > 0:
         yield f"a free worker takes what waits, and max_wait_s is {format_duration(setup.policy.max_wait_s)}"
+
+
+def _broken_by_objective(policy: Policy, times_s: list[float]) -> Iterator[str]:
+    longest_s = longest_batch_s(policy.objectives_s)
+    if times_s[-1] > longest_s:
+        yield f"only max_batch_size bounds a batch, and the objective holds it to {format_duration(longest_s)}"
 
 
 def _broken_by_pauses(subject: Subject) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from carpool.config.settings import COMMAND_LINE
 from carpool.errors import ConfigError, TargetError
 from carpool.models.target import load_target
+from carpool.serve.cache import SharingPolicy
 from carpool.serve.served import Served
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ def build_served(
         **worker_options(settings.model, profile),
         request_timeout_s=settings.server.request_timeout_s,
         warm_up_s=settings.model.warm_up_s,
+        sharing=SharingPolicy(
+            size_bytes=settings.cache.size_bytes,
+            ttl_s=settings.cache.ttl_s,
+            deduplicate=settings.cache.deduplicate,
+        ),
     )
 
 
