@@ -19,6 +19,7 @@ from carpool.cli.main import main
 from carpool.profile.artefact import Trust, load_profile, save_profile
 from carpool.profile.options import ProfileOptions
 from carpool.profile.run import profile_target
+from tests.serve.repositories import write_entry, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -271,3 +272,45 @@ def test_the_first_example_of_the_reference_page_runs_as_it_is(tmp_path: Path, m
     with serving("carpool.toml", "--json") as process:
         said = ready(process)
     assert (said["model"], said["policy"]["max_batch_size"]) == ("all-MiniLM-L6-v2", 64)
+
+
+def test_a_repository_is_served_and_loaded_anew(tmp_path: Path) -> None:
+    """One model that fails is told, and does not stop the others; SIGHUP brings in what has changed."""
+    write_entry(tmp_path, "double", factor=2)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "carpool.toml").write_text('[model]\ntarget = "nowhere.py:f"\n')
+    with serving(str(tmp_path), "--max-batch-size", "5", "--json") as process:
+        said = ready(process)
+        answers = [ask(said["url"], "double")]
+        write_model(tmp_path / "double", 7)
+        process.send_signal(signal.SIGHUP)
+        while (answer := ask(said["url"], "double")) == answers[-1]:
+            pass
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=30)
+    assert [model["model"] for model in said["models"]] == ["double"]
+    assert said["models"][0]["policy"]["max_batch_size"] == 5
+    assert (answers, answer, process.returncode) == ([2.0], 7.0, 0)
+    assert "broken, version 1: " in told
+    assert "'nowhere.py:f' names a file that is not there" in told
+
+
+def ask(url: str, model: str) -> float:
+    """Ask a model on a server what becomes of [1, 1]."""
+    body = {"inputs": [{"name": "input", "datatype": "FP64", "shape": [1, 2], "data": [1, 1]}]}
+    with urllib.request.urlopen(f"{url}/v2/models/{model}/infer", data=json.dumps(body).encode(), timeout=30) as answer:
+        number: float = json.load(answer)["outputs"][0]["data"][0]
+    return number
+
+
+def test_a_strict_server_of_a_repository_ends_where_a_model_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one does that has none to serve; a directory that is neither is wrong use."""
+    write_entry(tmp_path, "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "carpool.toml").write_text('[model]\ntarget = "nowhere.py:f"\n')
+    assert main(["serve", str(tmp_path), "--port", "0", "--strict"]) == 1
+    assert "1 of 2 models can't be loaded: bad: " in capsys.readouterr().err
+    assert main(["serve", str(tmp_path / "good"), "--port", "0"]) == 2
+    assert "is neither a model" in " ".join(capsys.readouterr().err.split())
