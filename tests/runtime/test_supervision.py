@@ -72,21 +72,21 @@ async def test_a_worker_killed_in_mid_batch_costs_no_answer(tmp_path: Path, num_
 
 
 @pytest.mark.parametrize(
-    ("model", "message"),
+    ("model", "num_items", "message"),
     [
-        (process_models.crashing, "was ended by SIGSEGV: native code of the model crashed"),
-        (process_models.leaving, "ended with exit code 7: the model, or a library in it, left the program"),
+        (process_models.crashing, 64, "was ended by SIGSEGV: native code of the model crashed"),
+        (process_models.leaving, 14, "ended with exit code 7: the model, or a library in it, left the program"),
     ],
 )
-def test_an_item_that_kills_its_worker_fails_alone(model: Any, message: str) -> None:
+def test_an_item_that_kills_its_worker_fails_alone(model: Any, num_items: int, message: str) -> None:
     """63 answers, one error that names the signal or exit code and what to do."""
     with Batcher(model, worker="process", max_batch_size=64) as batcher:
-        outcomes = batcher.map_outcomes(range(64))
+        outcomes = batcher.map_outcomes(range(num_items))
     error = outcomes.pop(POISON)
     assert isinstance(error, WorkerDied)
     assert message in str(error)
     assert "while it ran a batch of 1 item" in str(error)
-    assert outcomes == [2 * n for n in range(64) if n != POISON]
+    assert outcomes == [2 * n for n in range(num_items) if n != POISON]
 
 
 def test_an_item_that_hangs_its_worker_fails_alone() -> None:
@@ -133,11 +133,12 @@ def test_a_worker_that_dies_of_everything_is_given_up(
 ) -> None:
     """Not started for ever: after as many attempts as may help all items fail, and readiness says why."""
     monkeypatch.setattr("carpool.runtime.restarts._FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("carpool.runtime.restarts._MOST_PAUSES", 2)
     with (
         caplog.at_level(logging.WARNING, "carpool.runtime"),
-        Batcher(process_models.always_dying, worker="process", max_batch_size=2) as batcher,
+        Batcher(process_models.always_dying, worker="process", max_batch_size=1) as batcher,
     ):
-        outcomes = batcher.map_outcomes(range(40))
+        outcomes = batcher.map_outcomes(range(10))
         assert all(isinstance(outcome, WorkerDied) for outcome in outcomes)
         assert (batcher.ready, batcher.accepts) == (False, False)
         assert isinstance(batcher.failure, WorkerDied)
@@ -151,6 +152,7 @@ async def test_a_worker_that_can_no_longer_start_is_given_up(tmp_path: Path, mon
     """What waits fails with why, and readiness is false."""
     monkeypatch.setenv("CARPOOL_TEST_MARK", str(tmp_path / "mark"))
     monkeypatch.setattr("carpool.runtime.restarts._FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("carpool.runtime.restarts._MOST_PAUSES", 2)
     async with Batcher(process_models.OnceThenDead, worker="process") as batcher:
         assert batcher.ready
         with pytest.raises(WorkerDied, match=r"no worker is left.*exit code 5.*while it loaded the model"):
@@ -165,6 +167,7 @@ async def test_while_a_worker_is_replaced_items_wait_and_readiness_says_why(
     """They are accepted all the same, and closing then does not wait for the pause."""
     monkeypatch.setenv("CARPOOL_TEST_MARK", str(tmp_path / "mark"))
     monkeypatch.setattr("carpool.runtime.restarts._FIRST_PAUSE_S", 60.0)
+    monkeypatch.setattr("carpool.runtime.restarts._MOST_PAUSES", 2)
     async with Batcher(process_models.OnceThenDead, worker="process") as batcher:
         future = batcher.enqueue(POISON)
         await until(lambda: batcher.trouble and "while it loaded" in str(batcher.trouble))
