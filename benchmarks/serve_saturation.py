@@ -179,7 +179,7 @@ def summarise(found: dict[str, list[float]]) -> dict[str, Any]:
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("carpool", "torch", "uvicorn", "starlette")},
+        "versions": {name: version(name) for name in ("carpool", "torch", "httptools", "uvloop")},
     }
 
 

@@ -201,7 +201,7 @@ def _grpc(settings: ServeSettings, offer: Offer, front: Front) -> GrpcServer | N
     from carpool.serve.server import listen
 
     try:
-        from carpool.serve.grpc.server import GrpcServer
+        from carpool.serve.grpc.server import Certificate, GrpcServer
     except ImportError as error:
         raise ConfigError(f"server.grpc_port needs {error.name}: run `pip install 'carpool[grpc]'`") from None
     return GrpcServer(
@@ -210,6 +210,9 @@ def _grpc(settings: ServeSettings, offer: Offer, front: Front) -> GrpcServer | N
         front.access,
         max_message_bytes=server.max_body_bytes,
         max_calls=front.limits.max_connections,
+        certificate=None
+        if front.certificate is None
+        else Certificate(chain=front.certificate[0], key=front.certificate[1]),
     )
 
 
