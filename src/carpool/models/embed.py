@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from carpool.errors import ConfigError
+from carpool.errors import ConfigError, TargetError
 from carpool.models.encoder_check import prepare_encoder
 from carpool.models.encoder_files import EncoderFiles, read_encoder_files
 from carpool.models.encoder_ways import EncoderBatch, Way, padded_length, rounded
@@ -122,8 +122,8 @@ class EncoderModel(Model):
         if self._way is not None:
             return
         self._threads.apply()
-        self.load_admission()
         first = self._read_weights()
+        self.load_admission()
         parameters = list(first.parameters())
         self._info = replace(
             self._info,
@@ -142,8 +142,12 @@ class EncoderModel(Model):
         """Read the tokenizer alone.
 
         Raises:
-            TargetError: the directory has none.
+            TargetError: the directory has none, or does not say how many tokens there are.
         """
+        if not self._files.num_tokens:
+            raise TargetError(
+                f"{self._files.directory / 'config.json'} says no vocab_size, which an encoder of texts has"
+            )
         if self._tokenizer is None:
             self._tokenizer = TextTokenizer(self._files, self._files.num_tokens)
 

@@ -28,7 +28,7 @@ class EncoderFiles:
 
     Args:
         directory: where config.json, the tokenizer and the weights are.
-        num_tokens: the size of the vocabulary.
+        num_tokens: the size of the vocabulary; 0 where that is not said.
         max_length: the most tokens of a text, special ones included; a longer text is cut.
         pooling: how the tokens' vectors become one, several being joined end to end.
         normalize: whether the result has length 1.
@@ -63,7 +63,7 @@ def read_encoder_files(directory: Path) -> EncoderFiles:
     pooling = _pooling(directory / modules["Pooling"]) if "Pooling" in modules else ("mean",)
     return EncoderFiles(
         directory=transformer,
-        num_tokens=_num_tokens(transformer, config),
+        num_tokens=int(config.get("vocab_size") or 0),
         max_length=_max_length(own, config, _read(transformer / "tokenizer_config.json")),
         pooling=pooling,
         normalize="Normalize" in modules,
@@ -117,13 +117,6 @@ def _max_length(own: dict[str, Any], config: dict[str, Any], tokenizer: dict[str
     positions = int(config.get("max_position_embeddings") or _NO_LIMIT)
     limit = min(int(asked), positions - _first_position(config))
     return limit if limit < _NO_LIMIT // 2 else 512
-
-
-def _num_tokens(directory: Path, config: dict[str, Any]) -> int:
-    found = config.get("vocab_size")
-    if not isinstance(found, int):
-        raise TargetError(f"{directory / 'config.json'} says no vocab_size; an encoder of texts has one")
-    return found
 
 
 def _first_position(config: dict[str, Any]) -> int:
