@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from carpool.config.cache_keys import CacheSettings
 from carpool.config.settings import COMMAND_LINE, DEFAULT, load_settings
 from carpool.config.tables import leaves
 from carpool.core.policy import Policy
@@ -132,7 +133,7 @@ def test_the_environment_is_text_that_stands_for_numbers_lists_and_durations() -
 
 def test_a_cache_is_off_until_it_is_given_a_size(tmp_path: Path) -> None:
     """And sizes and durations are read as everywhere."""
-    assert not (load_settings().cache.size_bytes or load_settings().cache.deduplicate)
+    assert load_settings().cache == CacheSettings(size_bytes=0, ttl_s=0.0, deduplicate=False)
     cache = load_settings(written(tmp_path, '[cache]\nsize = "64MiB"\nttl = "5m"\n')).cache
     assert (cache.size_bytes, cache.ttl_s, cache.deduplicate) == (64 * 1024**2, 300.0, False)
 

@@ -43,10 +43,10 @@ class Squarer:
         """Every number that it was given, in the order of the batches."""
         return [number for batch in self.batches for number in batch]
 
-    async def hold(self, served: Served) -> asyncio.Task[Answer]:
+    async def hold(self, served: Served, **options: Any) -> asyncio.Task[Answer]:
         """Shut the gate behind a batch of its own, so that whatever comes waits; return the call that is held."""
         self.gate.clear()
-        held = asyncio.create_task(call(served, 10**6))
+        held = asyncio.create_task(call(served, 10**6, **options))
         await asyncio.to_thread(self.entered.acquire)
         return held
 
@@ -68,10 +68,22 @@ async def until(true: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def on_offer(
-    model: object, *, sharing: SharingPolicy | None = None, num_workers: int = 1, **policy: Any
+    model: object,
+    *,
+    sharing: SharingPolicy | None = None,
+    num_workers: int = 1,
+    request_timeout_s: float = 0.0,
+    **policy: Any,
 ) -> AsyncIterator[Served]:
     """Put a model on offer for a while."""
-    served = Served(wrap(model, "m"), name="m", policy=Policy(**policy), num_workers=num_workers, sharing=sharing)
+    served = Served(
+        wrap(model, "m"),
+        name="m",
+        policy=Policy(**policy),
+        num_workers=num_workers,
+        request_timeout_s=request_timeout_s,
+        sharing=sharing,
+    )
     await asyncio.to_thread(served.start)
     try:
         yield served

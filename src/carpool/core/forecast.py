@@ -44,7 +44,7 @@ class ArrivalForecast:
     def arrived(self, now: float) -> None:
         """Take note of an arrival."""
         gap = now - self._last_arrival_at
-        if gap < math.inf:
+        if 0.0 < gap < math.inf:  # what comes at one instant, as the rows of a request do, is one arrival
             known = self._mean_gap_s < math.inf
             self._mean_gap_s = self._mean_gap_s + _GAP_SMOOTHING * (gap - self._mean_gap_s) if known else gap
         self._last_arrival_at = self._last_event_at = now

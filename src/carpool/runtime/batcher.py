@@ -256,6 +256,8 @@ class Batcher:
             CarpoolError: as `enqueue_all`.
         """
         entries = [self._entry(item, handle, **options) for item, handle in zip(items, handles, strict=True)]
+        for entry in entries[1:]:
+            entry.arrived_at = entries[0].arrived_at  # they came together
         self._submit(entries)
         return entries
 
@@ -392,23 +394,3 @@ def _seconds(deadline_s: object) -> float:
     if not isinstance(deadline_s, int | float) or math.isnan(deadline_s):
         raise ConfigError(f"deadline_s is {deadline_s!r}; it must be a number of seconds from now, such as 0.5")
     return float(deadline_s)
-
-
-def batched(**options: Any) -> Callable[[object], Batcher]:
-    """Turn a function over a list, or a class, into a batcher that is called with single items.
-
-    It starts at its first call. For `options` see `Batcher`.
-
-    >>> @batched(max_batch_size=64)
-    ... def double(numbers: list[int]) -> list[int]:
-    ...     return [2 * number for number in numbers]
-    >>> double.map([1, 2])
-    [2, 4]
-    """
-
-    def decorate(function: object) -> Batcher:
-        batcher = Batcher(function, **options)
-        functools.update_wrapper(batcher, function, updated=())  # type: ignore[arg-type]
-        return batcher
-
-    return decorate
