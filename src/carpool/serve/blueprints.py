@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _NOT_READ = frozenset({"__pycache__", "carpool.toml"})
 # What a model is made from, of all that settings tell.
-_MADE_FROM = ("model.", "profile", "pipeline.", "step", "server.request_timeout")
+_MADE_FROM = ("model.", "profile", "pipeline.", "step", "cache.", "server.request_timeout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FILE = "carpool.toml"
 _OF_A_MODEL = ("config.json", "modules.json")
+_OF_THE_SERVER = ("server.", "http.", "telemetry.", "ray.")
 _OWN_SERVER_KEYS = frozenset({"server.request_timeout"})
 
 
@@ -238,7 +239,7 @@ class Repository:
             raise ConfigError(f"{named.named} is {named.value!r}, and its directory {own!r}: leave the name out")
         of_the_server = {str(file) for file in self._shared()}
         for setting in settings.values:
-            stray = setting.key.startswith("server.") and setting.key not in _OWN_SERVER_KEYS
+            stray = setting.key.startswith(_OF_THE_SERVER) and setting.key not in _OWN_SERVER_KEYS
             if stray and setting.origin in {str(file) for file in files} - of_the_server:
                 raise ConfigError(f"{setting.named} is for all models: put it into {self._directory / FILE}")
         return settings
