@@ -32,7 +32,8 @@ if TYPE_CHECKING:
         WorkerDied,
         WrongResultCount,
     )
-    from carpool.runtime.batcher import Batcher, batched
+    from carpool.runtime.batcher import Batcher
+    from carpool.runtime.decorator import batched
 
 __version__ = "0.1.0"
 
@@ -63,7 +64,7 @@ __all__ = [
 _HOMES = {
     "Batcher": "carpool.runtime.batcher",
     "Policy": "carpool.core.policy",
-    "batched": "carpool.runtime.batcher",
+    "batched": "carpool.runtime.decorator",
 }
 
 

@@ -1,8 +1,12 @@
 """Models and sinks for the tests of the batcher."""
 
+import asyncio
 import threading
+from collections.abc import Callable
 
 from carpool.signals.events import Event
+
+WITHIN_S = 30
 
 
 def double(numbers: list[int]) -> list[int]:
@@ -35,3 +39,10 @@ class Recorder:
     def record(self, event: Event) -> None:
         """Keep it."""
         self.events.append(event)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(WITHIN_S):
+        while not condition():  # noqa: ASYNC110 - what happens in another process sets no event here
+            await asyncio.sleep(0.002)

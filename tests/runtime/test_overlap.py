@@ -18,7 +18,7 @@ from carpool.errors import InvalidItem, ModelError, ModelHung
 from carpool.models.model import Admitted, Model, ModelInfo, Stages
 from carpool.models.torch_model import TorchModel
 from carpool.runtime.overlap import Ahead, overlaps
-from tests.runtime.test_supervision import until
+from tests.runtime.fakes import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

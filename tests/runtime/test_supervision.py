@@ -10,19 +10,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from carpool import Batcher
-from carpool.core import VirtualClock
-from carpool.errors import BatcherClosed, CarpoolError, ConfigError, ModelError, ModelHung, WorkerDied
+from carpool.errors import BatcherClosed, CarpoolError, ConfigError, ModelHung, WorkerDied
 from carpool.runtime.process.remote import RemoteModel
-from carpool.runtime.process.spawn import cause_of_death
-from carpool.runtime.restarts import Restarts
-from carpool.runtime.watch import Watch
 from carpool.signals.events import BatchFailed
 from tests.runtime import process_models
-from tests.runtime.fakes import Gate, Recorder, double
+from tests.runtime.fakes import Recorder, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,13 +31,6 @@ def remote_of(batcher: Batcher, number: int = 0) -> RemoteModel:
     model = batcher._models[number]
     assert isinstance(model, RemoteModel)
     return model
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(WITHIN_S):
-        while not condition():  # noqa: ASYNC110 - what happens in another process sets no event here
-            await asyncio.sleep(0.002)
 
 
 def begun(path: Path) -> list[int]:
@@ -247,180 +234,3 @@ def outcome_of(call: Callable[[], object]) -> object:
         return call()
     except CarpoolError as error:
         return error
-
-
-# ------------------------------------------------------------------------------------------------------ threads
-
-
-def test_models_of_one_process_are_loaded_one_after_the_other() -> None:
-    """Libraries change settings of the whole process while they load."""
-    loading: list[int] = []
-
-    class Heavy:
-        """Sees whether another one is loaded meanwhile."""
-
-        def load(self) -> None:
-            """Look around."""
-            loading.append(len(loading))
-            threading.Event().wait(0.01)
-            assert loading.pop() == 0
-
-        def __call__(self, numbers: list[int]) -> list[int]:
-            """Twice each."""
-            return double(numbers)
-
-    with Batcher(Heavy, num_workers=4, max_batch_size=1) as batcher:
-        assert batcher.map(range(16)) == [2 * n for n in range(16)]
-
-
-def test_a_worker_that_can_not_be_loaded_ends_the_start_for_all() -> None:
-    """The others are not loaded any more."""
-    made: list[object] = []
-
-    class Third:
-        """Loads twice; the third one can't be."""
-
-        def load(self) -> None:
-            """Count."""
-            made.append(self)
-            if len(made) == 3:
-                raise OSError("no memory left")
-
-        def __call__(self, numbers: list[int]) -> list[int]:
-            """Never reached."""
-            return numbers
-
-    with pytest.raises(ModelError, match="no memory left"), Batcher(Third, num_workers=8):
-        pass
-    assert len(made) == 3
-
-
-def test_every_worker_is_warmed_up_on_its_own_thread() -> None:
-    """Before the first item: a library may prepare for each thread anew."""
-    threads: list[int] = []
-
-    def model(numbers: list[int]) -> list[int]:
-        threads.append(threading.get_ident())
-        return double(numbers)
-
-    with Batcher(model, num_workers=3, warm_up=lambda _: [[1], [1, 2]]):
-        assert len(threads) == 6
-        assert len(set(threads)) == 3
-
-
-async def test_a_thread_that_hangs_is_replaced_where_the_model_may_be_called_again() -> None:
-    """Its items are answered; what waits runs on another thread; the late result is not delivered."""
-    gate = Gate()
-
-    def model(numbers: list[int]) -> list[int]:
-        return gate(numbers) if POISON in numbers else double(numbers)
-
-    async with Batcher(model, batch_timeout_s=0.05, max_batch_size=1) as batcher:
-        hung, good = batcher.enqueue(POISON), batcher.enqueue(1)
-        with pytest.raises(ModelHung, match="a batch of 1 item took longer than batch_timeout, 50 ms"):
-            await hung
-        assert await good == 2
-        assert batcher.ready
-        gate.opened.set()
-        assert await batcher(2) == 4
-
-
-async def test_a_thread_that_hangs_takes_a_model_with_it_that_no_other_may_call() -> None:
-    """Nothing is left to run with: all that waits fails, and readiness says why."""
-    gate = Gate()
-    async with Batcher(gate, batch_timeout_s=0.05, max_batch_size=1) as batcher:
-        futures = [batcher.enqueue(1), batcher.enqueue(2)]
-        outcomes = await asyncio.gather(*futures, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [ModelHung, ModelHung]
-        assert (batcher.ready, batcher.accepts) == (False, False)
-        assert "no worker is left" in str(batcher.failure)
-        gate.opened.set()
-
-
-async def test_a_thread_that_hangs_gets_a_copy_where_one_can_be_made() -> None:
-    """A class is made once more."""
-    gates: list[Gate] = []
-
-    class Stubborn(Gate):
-        """Made once for each worker."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            if gates:
-                self.opened.set()
-            gates.append(self)
-
-    async with Batcher(Stubborn, batch_timeout_s=0.05) as batcher:
-        with pytest.raises(ModelHung):
-            await batcher(1)
-        assert await batcher(2) == 4
-        assert len(gates) == 2
-        gates[0].opened.set()
-
-
-async def test_threads_that_hang_again_and_again_are_given_up() -> None:
-    """Each is left behind with what it holds: there are only so many."""
-    opened = threading.Event()
-
-    def model(numbers: list[int]) -> list[int]:
-        opened.wait()
-        return double(numbers)
-
-    async with Batcher(model, batch_timeout_s=0.01, max_batch_size=1) as batcher:
-        outcomes = await asyncio.gather(*(batcher(n) for n in range(8)), return_exceptions=True)
-        assert all(isinstance(outcome, ModelHung) for outcome in outcomes)
-        assert "no worker is left" in str(batcher.failure)
-        opened.set()
-
-
-# ------------------------------------------------------------------------------------------------------ pure parts
-
-
-@given(st.integers(1, 4096), st.lists(st.booleans(), max_size=80))
-def test_no_worker_is_started_for_ever(max_batch_size: int, starts: list[bool]) -> None:
-    """Whether it dies at load or later, a bounded number of attempts ends it; isolation alone never does."""
-    restarts = Restarts(max_batch_size)
-    for _ in range(2 + max_batch_size.bit_length()):
-        assert restarts.pause_s(has_started=True) == 0.0
-    pauses = [restarts.pause_s(has_started=has_started) for has_started in [*starts, *[False] * 8]]
-    assert pauses[-1] is None
-    assert sum(pause or 0.0 for pause in pauses) < 60.0
-    restarts.ran()
-    assert restarts.pause_s(has_started=True) == 0.0
-
-
-def test_a_watch_tells_late_calls_from_those_in_time() -> None:
-    """At the limit a call is late; one that has ended is not; each is told once."""
-    clock, told = VirtualClock(), list[str]()
-    watch = Watch(2.0, clock)
-    watch.begin("a", lambda: told.append("a"))
-    clock.advance_to(1.0)
-    watch.begin("b", lambda: told.append("b"))
-    watch.begin("c", lambda: told.append("c"))
-    assert watch.end("c")
-    assert watch.wait_s() == 1.0
-    clock.advance_to(2.0)
-    for on_late in watch.late():
-        on_late()
-    assert (told, watch.end("a"), watch.wait_s()) == (["a"], False, 1.0)
-    clock.advance_to(9.0)
-    assert watch.wait_s() == 0.0
-    for on_late in watch.late() + watch.late():
-        on_late()
-    assert (told, watch.end("b"), watch.wait_s()) == (["a", "b"], False, None)
-
-
-@pytest.mark.parametrize(
-    ("exit_code", "said"),
-    [
-        (-9, "was ended by SIGKILL: often the system's out-of-memory killer"),
-        (-11, "was ended by SIGSEGV: native code of the model crashed"),
-        (-15, "was ended by SIGTERM: see what it wrote to the standard error"),
-        (-64, "was ended by S"),
-        (-250, "was ended by signal 250"),
-        (0, "ended with exit code 0: the model, or a library in it, left the program"),
-    ],
-)
-def test_the_cause_of_a_death_is_named(exit_code: int, said: str) -> None:
-    """A signal by its name, an exit by its code, and what to do."""
-    assert said in cause_of_death(exit_code)

@@ -391,6 +391,8 @@ def _never_raising(cost_model: TimeModel) -> TimeModel:
 
 
 def _seconds(deadline_s: object) -> float:
+    if type(deadline_s) is float and deadline_s == deadline_s:  # noqa: PLR0124 - not NaN, and quicker to tell so
+        return deadline_s
     if not isinstance(deadline_s, int | float) or math.isnan(deadline_s):
         raise ConfigError(f"deadline_s is {deadline_s!r}; it must be a number of seconds from now, such as 0.5")
     return float(deadline_s)

@@ -111,7 +111,7 @@ class Dispatcher:
                 if len(items) > 1:
                     refusal.args = (f"item {count} of {len(items)}: {refusal}",)
                 raise refusal
-            if self._num_idle:
+            if self._num_idle and not (len(items) == 1 and self._former.holds_on(items[0], items[0].arrived_at)):
                 self._work.notify(len(items))
 
     def _accept_in_turn(self, items: list[Item]) -> tuple[int, CarpoolError | None]:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from carpool.core import Clock
     from carpool.models.model import Model, Stages
     from carpool.runtime.dispatcher import Dispatcher
-    from carpool.runtime.worker import Worker
 
 _MARGIN = 1.5
 _KEEP = 0.9
@@ -75,19 +74,32 @@ class Overlap:
     """The two threads of a worker that prepares one batch ahead.
 
     Args:
-        worker: whose model has stages; its thread computes.
+        model: has stages.
+        number: of the worker.
         dispatcher: where the batches come from.
-        replace: called once the worker is written off.
+        run: given a batch and a call that computes it, reports what comes of that; False where that is late.
+        is_left: whether the worker has been written off, so that others run what it would have.
         clock: tells the time.
     """
 
-    def __init__(self, worker: Worker, dispatcher: Dispatcher, replace: Callable[[Worker], None], clock: Clock) -> None:
-        stages = worker.model.stages
+    def __init__(
+        self,
+        model: Model,
+        number: int,
+        *,
+        dispatcher: Dispatcher,
+        run: Callable[[Batch, Callable[[], list[Any] | CarpoolError]], bool],
+        is_left: Callable[[], bool],
+        clock: Clock,
+    ) -> None:
+        stages = model.stages
         assert stages is not None, "asked by `overlaps`"
         self._stages: Stages = stages
-        self._worker = worker
+        self._device = model.info.device
+        self._number = number
         self._dispatcher = dispatcher
-        self._replace = replace
+        self._run = run
+        self._is_left = is_left
         self._clock = clock
         self._ahead = Ahead()
         self._changed = threading.Condition()
@@ -97,9 +109,8 @@ class Overlap:
 
     def work(self) -> None:
         """Compute on this thread what the other one prepares, until the dispatcher has shut."""
-        host = threading.Thread(target=self._prepare_all, name=f"carpool-host-{self._worker.number}", daemon=True)
+        host = threading.Thread(target=self._prepare_all, name=f"carpool-host-{self._number}", daemon=True)
         host.start()
-        self._worker.on_written_off = self._leave
         while (prepared := self._taken()) is not None:
             try:
                 if not self._compute(prepared):
@@ -111,7 +122,7 @@ class Overlap:
     def _compute(self, prepared: _Prepared) -> bool:
         """Compute a batch; return whether this worker goes on."""
         call = functools.partial(self._computed, prepared)
-        is_in_time = self._worker.run(prepared.batch, self._dispatcher, self._replace, call)
+        is_in_time = self._run(prepared.batch, call)
         with self._changed:
             self._current = None
             self._changed.notify_all()
@@ -137,7 +148,7 @@ class Overlap:
         except CarpoolError as error:
             return error
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """Hand back what was prepared, now that this worker has been written off."""
         with self._changed:
             prepared, self._next, self._is_over = self._next, None, True
@@ -154,7 +165,7 @@ class Overlap:
     def _prepare_all(self) -> None:
         batch = None
         try:
-            copying = _copying(self._worker.model.info.device)
+            copying = _copying(self._device)
             while self._may_look():
                 batch = self._dispatcher.next_batch(self._is_left)
                 if batch is not None:
@@ -166,9 +177,6 @@ class Overlap:
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
-
-    def _is_left(self) -> bool:
-        return self._worker.is_written_off
 
     def _may_look(self) -> bool:
         """Wait until the next batch may be formed; False when this worker has been written off."""

@@ -131,7 +131,7 @@ class Worker:
         batch = None
         try:
             if overlaps(self.model):
-                Overlap(self, dispatcher, replace, self._clock).work()
+                self._work_ahead(dispatcher, replace)
                 return
             while not dispatcher.is_over and self._is_fit(dispatcher):
                 batch = dispatcher.next_batch(self._is_dead)
@@ -141,6 +141,18 @@ class Worker:
             dispatcher.die(error, batch)
         finally:
             self.is_live = False
+
+    def _work_ahead(self, dispatcher: Dispatcher, replace: Callable[[Worker], None]) -> None:
+        overlap = Overlap(
+            self.model,
+            self.number,
+            dispatcher=dispatcher,
+            run=lambda batch, call: self.run(batch, dispatcher, replace, call),
+            is_left=lambda: self.is_written_off,
+            clock=self._clock,
+        )
+        self.on_written_off = overlap.leave
+        overlap.work()
 
     def _is_dead(self) -> bool:
         return isinstance(self.model, RemoteModel) and self.model.is_dead
