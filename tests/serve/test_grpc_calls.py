@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import subprocess
+from typing import TYPE_CHECKING
 
+import grpc
+import grpc.aio
 import pytest
 from grpc import StatusCode
 
@@ -17,8 +22,12 @@ from carpool.serve.grpc.messages import (
     ServerReadyRequest,
     ServerReadyResponse,
 )
+from carpool.serve.grpc.server import Certificate
 from tests.serve.fakes import Doubler
 from tests.serve.grpc_rig import Caller, floats, grpc_serving, hold, one_answer, refusal, rows, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY = "a-key-of-16-characters"
 
@@ -185,6 +194,27 @@ async def test_a_key_is_asked_for_where_there_are_keys() -> None:
         assert (await caller.call("ServerLive", ServerLiveRequest(), ServerLiveResponse)).live
     assert error.code() is StatusCode.UNAUTHENTICATED
     assert "send `Authorization: Bearer KEY`" in str(error.details())
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Certificate:
+    """Make a certificate for localhost, and its key."""
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    names = "-addext subjectAltName=DNS:localhost -keyout key.pem -out certificate.pem"
+    subprocess.run(["openssl", *options.split(), *names.split()], cwd=tmp_path, check=True, capture_output=True)
+    return Certificate(chain=(tmp_path / "certificate.pem").read_bytes(), key=(tmp_path / "key.pem").read_bytes())
+
+
+async def test_calls_are_encrypted_where_there_is_a_certificate(certificate: Certificate) -> None:
+    """Who trusts it is answered; who speaks in the clear is not, and disturbs nobody."""
+    trusting = grpc.ssl_channel_credentials(root_certificates=certificate.chain)
+    named = [("grpc.ssl_target_name_override", "localhost")]
+    async with grpc_serving(Doubler(), certificate=certificate) as caller:
+        plain = await refusal(caller.infer(rows([[1, 2]]), timeout=5))
+        async with grpc.aio.secure_channel(caller.address, trusting, options=named) as channel:
+            secure = dataclasses.replace(caller, channel=channel)
+            assert floats(await secure.infer(rows([[1, 2]]))) == [[2, 4]]
+    assert plain.code() is StatusCode.UNAVAILABLE
 
 
 # ------------------------------------------------------------------------------------------------------------ streams
