@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,3 +160,30 @@ def test_whatever_leaves_the_rest_waits_in_order(moves: list[tuple[Item, str]]) 
     assert len(queue) == len(staying)
     assert all((item.state is State.WAITING) == (move == "stay") for item, move in moves)
     queue.check_integrity()
+
+
+def test_those_ahead_are_counted_lane_by_lane_whatever_came_and_went() -> None:
+    """As a count over all lanes, for tenants of several weights; asked before, in between and after."""
+    weights = {"a": 1.0, "b": 2.0, "c": 0.5}
+    queue = ItemQueue(Policy(tenant_weights=weights))
+    rng = np.random.default_rng(0)
+    waiting: list[Item] = []
+    for step in range(600):
+        item = Item(arrived_at=float(step), tenant=str(rng.choice(list("abcdef"))))
+        lanes = {tenant: sum(other.tenant == tenant for other in waiting) for tenant in "abcdef"}
+        own, weight = lanes[item.tenant], weights.get(item.tenant, 1.0)
+        ahead = sum(
+            min(length, own if weights.get(tenant, 1.0) == weight else int(own / weight * weights.get(tenant, 1.0)))
+            for tenant, length in lanes.items()
+        )
+        assert queue.num_ahead(item) == (ahead if own else 0)
+        queue.push(item)
+        waiting.append(item)
+        num_gone = min(len(waiting), int(rng.integers(3)))
+        gone = [waiting.pop(int(rng.integers(len(waiting)))) for _ in range(num_gone)]
+        if rng.random() < 0.5:
+            queue.take(gone)
+        else:
+            for one in gone:
+                queue.remove(one)
+        queue.check_integrity()

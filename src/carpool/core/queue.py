@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from carpool.core.fairness import FairShares
 from carpool.core.item import Item, State
+from carpool.core.lane_heights import LaneHeights
 from carpool.core.policy import Policy
 
 _Entry = tuple[float, int, Item]  # (due_at, sequence, item): ties never reach the item
@@ -27,6 +28,7 @@ class ItemQueue:
         self._lanes: dict[str, list[_Entry]] = {}  # never holds an empty lane
         self._deadlines: list[_Entry] = []  # a heap of (deadline_at, sequence, item), some of which have left
         self._shares = FairShares(policy.tenant_weights)
+        self._heights: dict[float, LaneHeights] = {}  # by weight; empty until somebody asks
         self._num_items = self._num_tokens = 0
         self._num_pushed = 0
 
@@ -38,6 +40,11 @@ class ItemQueue:
         """The mean length of the waiting items, in whole tokens; 1 where none waits."""
         return round(self._num_tokens / self._num_items) if self._num_items else 1
 
+    @property
+    def has_lengths(self) -> bool:
+        """Whether an item that waits has another length than 1."""
+        return self._num_tokens != self._num_items
+
     def __iter__(self) -> Iterator[Item]:
         return (item for lane in self._lanes.values() for _, _, item in lane)
 
@@ -45,6 +52,7 @@ class ItemQueue:
         """Order what comes from now on by another policy; what waits keeps its place."""
         self._policy = policy
         self._shares.set_weights(policy.tenant_weights)
+        self._heights.clear()
 
     def push(self, item: Item) -> None:
         """Let an item wait."""
@@ -56,8 +64,11 @@ class ItemQueue:
         if lane is None:
             if not self._lanes:
                 self._shares.close_accounts()
+                self._heights.clear()  # they cost a little for every item, and may not be asked for again
             self._shares.activate(item.tenant)
             lane = self._lanes[item.tenant] = []
+        if self._heights:
+            self._heights.setdefault(self._shares.weight(item.tenant), LaneHeights()).grow(len(lane))
         entry = (item.due_at, item.sequence, item)
         if not lane or lane[-1] < entry:
             lane.append(entry)
@@ -86,17 +97,31 @@ class ItemQueue:
         own = bisect_left(lane, (self._due_at(item), math.inf))
         if len(self._lanes) == 1 or not own:
             return own
-        turns = own / self._shares.weight(item.tenant)
-        others = (
-            (len(other), self._shares.weight(tenant)) for tenant, other in self._lanes.items() if other is not lane
+        weight = self._shares.weight(item.tenant)
+        return sum(  # its own lane included, with those of it that are ahead
+            heights.num_in_first(own if other == weight else int(own / weight * other))
+            for other, heights in self._known_heights().items()
         )
-        return own + sum(min(length, int(turns * weight)) for length, weight in others)
+
+    def _known_heights(self) -> dict[float, LaneHeights]:
+        """Return the heights of the lanes by their weight; counted anew when there were none, and kept from then on."""
+        if not self._heights:
+            for tenant, lane in self._lanes.items():
+                heights = self._heights.setdefault(self._shares.weight(tenant), LaneHeights())
+                for length in range(len(lane)):
+                    heights.grow(length)
+        return self._heights
+
+    def _shrank(self, tenant: str, before: int) -> None:
+        if self._heights:
+            self._heights[self._shares.weight(tenant)].shrink(before, len(self._lanes[tenant]))
 
     def remove(self, item: Item) -> None:
         """Take out one waiting item, wherever it stands."""
         lane = self._lanes[item.tenant]
         del lane[bisect_left(lane, (item.due_at, item.sequence))]
         self._left(item)
+        self._shrank(item.tenant, len(lane) + 1)
         self._drop_if_empty(item.tenant)
 
     def take(self, items: Iterable[Item]) -> None:
@@ -113,7 +138,9 @@ class ItemQueue:
             self._shares.charge(tenant, tokens[tenant])
             lane = self._lanes[tenant]
             end = bisect_left(lane, key) + 1
+            before = len(lane)
             lane[:end] = [entry for entry in lane[:end] if entry[2].state is State.WAITING]
+            self._shrank(tenant, before)
             self._drop_if_empty(tenant)
 
     def head(self, num_items: int) -> list[Item]:
@@ -169,6 +196,9 @@ class ItemQueue:
         """Assert the invariants: lanes are sorted and not empty, counts agree, every item waits."""
         assert self._num_items == sum(map(len, self._lanes.values()))
         assert self._num_tokens == sum(item.length for item in self)
+        assert not self._heights or self._num_items == sum(
+            h.num_in_first(self._num_items) for h in self._heights.values()
+        )
         for tenant, lane in self._lanes.items():
             assert lane, tenant
             assert all(a < b for a, b in pairwise(lane))
