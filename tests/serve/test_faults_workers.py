@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -19,6 +20,13 @@ import psutil
 import pytest
 
 from carpool.cli.main import main
+from carpool.core import Policy
+from carpool.errors import WorkerDied
+from carpool.models.target import wrap
+from carpool.serve.offer import Offer
+from carpool.serve.served import Served
+from tests.runtime import process_models
+from tests.runtime.fakes import until
 from tests.system.server import Running, serving
 
 if TYPE_CHECKING:
@@ -184,3 +192,25 @@ def test_settings_that_cannot_be_are_told(
     """With exit code 2."""
     assert main(["serve", target, "--port", "0", *options]) == 2
     assert said in capsys.readouterr().err
+
+
+async def test_the_index_of_models_says_why_one_does_not_answer_for_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its only worker died, and can't be started again yet; what is asked meanwhile is accepted."""
+    monkeypatch.setenv("CARPOOL_TEST_MARK", str(tmp_path / "mark"))
+    monkeypatch.setattr("carpool.runtime.restarts._FIRST_PAUSE_S", 60.0)
+    monkeypatch.setattr("carpool.runtime.restarts._MOST_PAUSES", 1)
+    served = Served(wrap(process_models.OnceThenDead), name="m", policy=Policy(), worker="process")
+    await asyncio.to_thread(served.start)
+    try:
+        future = served.batcher.enqueue(process_models.POISON)
+        await until(lambda: "while it loaded" in served.trouble)
+        (state,) = Offer.of(served).index()
+        assert (state.state, served.ready) == ("LOADING", False)
+        assert "ended with exit code 5" in state.reason
+        served.check_ready()
+    finally:
+        await asyncio.to_thread(served.close, 30.0)
+    with pytest.raises(WorkerDied):
+        await future

@@ -129,6 +129,11 @@ class Served:
         """What stopped it, or kept it from starting; None while all is well."""
         return self.batcher.failure
 
+    @property
+    def trouble(self) -> str:
+        """Why it can't answer now though it will: its workers are being replaced; empty where that is not so."""
+        return str(self.batcher.trouble or "")
+
     def check_ready(self) -> None:
         """Refuse requests that can't be answered now.
 

@@ -87,7 +87,7 @@ class Shelf:
             return ModelState(name=name, version=version, state="READY", reason=self._troubles.get(key, ""))
         if served.failure is not None:
             return ModelState(name=name, version=version, state="UNAVAILABLE", reason=str(served.failure))
-        return ModelState(name=name, version=version, state="LOADING")
+        return ModelState(name=name, version=version, state="LOADING", reason=served.trouble)
 
     def is_current(self, blueprint: Blueprint) -> bool:
         """Whether what serves is what is told, file for file."""
