@@ -118,7 +118,7 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
     listening = listen(settings.server.host, settings.server.port, scheme=front.scheme)
     if warning := warning_of(settings.server.host, front):
         output.note(f"warning: {warning}")
-    with telemetry(settings.telemetry) as telling:
+    with listening.socket, telemetry(settings.telemetry) as telling:
         offer = _offer(settings, source, telling)
         grpc = _grpc(settings, offer, front)
         output.note(
