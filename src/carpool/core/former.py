@@ -56,6 +56,8 @@ class BatchFormer:
         self._look_ahead = _look_ahead(policy)
         self._freed_at = -math.inf  # when a worker came free last while none was
         self._held_at = -math.inf  # when a poll last held back what then waited; none since the last dispatch
+        self._held_until = -math.inf  # and until when
+        self._has_lengths = False  # whether an item ever had another length than 1
 
     @property
     def num_waiting(self) -> int:
@@ -117,6 +119,7 @@ class BatchFormer:
             self._check_deadline(item, now)
         if self.policy.max_wait_s:
             self._forecast.arrived(now)
+        self._has_lengths = self._has_lengths or item.length != 1
         self._queue.push(item)
 
     def _check_deadline(self, item: Item, now: float) -> None:
@@ -231,7 +234,7 @@ class BatchFormer:
             choice.bound = choice.bound or Reason.BUDGET  # it may have no company, so it waits for none
         until, reason = self._hold_until(choice, now)
         if until > now:
-            self._held_at = now
+            self._held_at, self._held_until = now, until
             return Wait(until)
         self._note_pace(choice, now)
         self._queue.take(choice.items)
@@ -279,6 +282,27 @@ class BatchFormer:
         was_held = min(item.arrived_at for item in choice.items) <= self._held_at
         return min(pays_until, safe_until), Reason.TIMER if was_held else Reason.IDLE
 
+    def holds_on(self, item: Item, now: float) -> bool:
+        """Whether what a poll held back is held at least as long although an item has come since.
+
+        Then no worker need wake for it: False where that is not sure.
+
+        Args:
+            item: the one that came last, which waits.
+            now: the instant.
+        """
+        if self._held_at == -math.inf or self._draining or item.priority or self._has_lengths:
+            return False
+        if self._recovery or self.policy.batch_size_buckets or item.deadline_at <= self._queue.next_deadline_at():
+            return False
+        count, length = len(self._queue), self.budget.padded_length(1)
+        if count >= self.budget.most_items(length)[0]:
+            return False
+        returns = self._forecast.returns(now)
+        if self._forecast.next_in_s(returns) >= self._worth_of_s(count, length, 1):
+            return False
+        return now + self._worth_of_s(count, length, max(1, round(returns))) >= self._held_until > now
+
     def _pays_until(self, choice: Choice, now: float) -> float:
         """Return until when waiting raises the predicted throughput.
 
@@ -295,10 +319,11 @@ class BatchFormer:
         return min(self._forecast.quiet_since + worth_s, latest)
 
     def _worth_s(self, choice: Choice, num_more: int) -> float:
-        count = len(choice.items)
+        return self._worth_of_s(len(choice.items), choice.length, num_more)
+
+    def _worth_of_s(self, count: int, length: int, num_more: int) -> float:
         grown = min(count + num_more, self.policy.max_batch_size)
-        alone_s = self.budget.time_s(count, choice.length)
-        return alone_s * grown / count - self.budget.time_s(grown, choice.length)
+        return self.budget.time_s(count, length) * grown / count - self.budget.time_s(grown, length)
 
     def succeeded(self, batch: Batch, now: float) -> None:
         """Take note that a batch ran and its items are answered."""

@@ -40,11 +40,6 @@ class ItemQueue:
         """The mean length of the waiting items, in whole tokens; 1 where none waits."""
         return round(self._num_tokens / self._num_items) if self._num_items else 1
 
-    @property
-    def has_lengths(self) -> bool:
-        """Whether an item that waits has another length than 1."""
-        return self._num_tokens != self._num_items
-
     def __iter__(self) -> Iterator[Item]:
         return (item for lane in self._lanes.values() for _, _, item in lane)
 
