@@ -12,7 +12,7 @@ medians shown.
 
 The peers run in environments of their own and serve the models as their users would write them, in bfloat16 as ours.
 Where the system allows it, each visit has a network namespace of its own. Limits are the models with nothing around
-them: full batches of 64 for the null model, and for MiniLM ours in process, in windows of 64.
+them: full batches of 64 for the null model, and for MiniLM our own batcher in process, with 64 items waiting.
 
     python benchmarks/serving.py [--only carpool,mosec] [--workloads null] [--rounds 3] [--seconds 4] [--write]
 
@@ -42,7 +42,7 @@ from rig.workloads import WORKLOADS, Workload
 
 BENCHMARKS = Path(__file__).parent
 PICTURE = BENCHMARKS.parent / "docs/images/serving.png"
-WAYS = {"null": ("null",), "minilm": ("padded", "own")}
+WAYS = {"null": ("null",), "minilm": ("padded", "alone", "window")}
 NEEDS_ISOLATION = {"ray"}  # listens on every address, whatever it is told
 
 
@@ -71,7 +71,7 @@ def measure_limits(workload: str, seconds: float, expected: Path) -> dict[str, d
     """Measure a model with nothing around it, and keep its answers to the first items."""
     found: dict[str, dict[str, float]] = {}
     for way in WAYS[workload]:
-        keep = ["--expected", str(expected)] if way != "own" else []
+        keep = ["--expected", str(expected)] if way in {"null", "padded"} else []
         found |= run_module("rig.limits", way, "--seconds", str(seconds), *keep, prefix=[])
     return found
 

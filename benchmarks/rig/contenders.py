@@ -82,24 +82,17 @@ class Carpool:
         return {}
 
     def path(self, workload: Workload) -> str:
-        """Use the protocol that most clients speak."""
-        return f"/v2/models/{workload.name}/infer"
+        """Use plain JSON, as the peers do."""
+        return f"/predict/{workload.name}"
 
     def body(self, workload: Workload, item: Any) -> dict[str, Any]:
-        """Write one row of a tensor."""
-        text = isinstance(item, str)
-        tensor = {
-            "name": "text" if text else "input",
-            "shape": [1] if text else [1, len(item)],
-            "datatype": "BYTES" if text else "FP32",
-            "data": [item] if text else item,
-        }
+        """Write the item."""
         del workload
-        return {"inputs": [tensor]}
+        return {"input": item}
 
     def answer(self, document: Any) -> NDArray[np.float32]:
-        """Read the only output."""
-        return np.asarray(document["outputs"][0]["data"], np.float32).ravel()
+        """Read the result."""
+        return np.asarray(document["output"], np.float32).ravel()
 
     def counts(self, port: int, counts: Path) -> tuple[int, int]:
         """Read the histogram of batch sizes from its metrics."""

@@ -1,11 +1,12 @@
 """What a model reaches with nothing around it; prints JSON. Each way runs in a process of its own.
 
-    python -m rig.limits null|padded|own --seconds 2 [--expected FILE.npy]
+    python -m rig.limits null|padded|alone|window --seconds 2 [--expected FILE.npy]
 
 - *null*: the null model on batches of 1, 32 and 64.
 - *padded*: MiniLM as the peers' users write it, padded to the longest of a batch: batches of 1 and of 32 in the order
   of arrival.
-- *own*: MiniLM as ours loads it, alone and in windows of 64 waiting items, cut into batches as the server would.
+- *alone*: MiniLM as ours loads it, one item at a time.
+- *window*: the same behind its batcher, 64 items waiting, cut into batches as the server would.
 
 With --expected it also writes the answers to the first items, which every server must give.
 """
@@ -79,26 +80,32 @@ def measure_plain(workload: str, sizes: Sequence[int], name: str, seconds: float
     return found
 
 
-def measure_own(seconds: float) -> dict[str, dict[str, float]]:
-    """Run our MiniLM on single items, and on windows of as many as there are connections."""
+def measure_alone(seconds: float) -> dict[str, dict[str, float]]:
+    """Run our MiniLM on one item at a time, tokenised each time."""
     from carpool.models.target import load_target
 
     model = load_target("demo:minilm")
     model.load()
     texts = WORKLOADS["minilm"].items()
 
-    def run(window: Sequence[str]) -> list[Any]:
-        admitted = sorted((model.admit(text) for text in window), key=lambda one: one.length)
-        half = len(admitted) // 2 or 1
-        for first in range(0, len(admitted), half):
-            model.run([one.payload for one in admitted[first : first + half]])
-        return admitted
+    def run(one: Sequence[str]) -> Sequence[str]:
+        model.run([model.admit(text).payload for text in one])
+        return one
 
-    found = {}
-    for name, size in (("own_1", 1), ("own_window", WINDOW)):
-        pace(in_batches(run, texts, size), seconds)
-        found[name] = pace(in_batches(run, texts, size), seconds)
-    return found
+    pace(in_batches(run, texts, 1), seconds)
+    return {"own_1": pace(in_batches(run, texts, 1), seconds)}
+
+
+def measure_window(seconds: float) -> dict[str, dict[str, float]]:
+    """Run our MiniLM in process behind its batcher, where as many items wait as there are connections."""
+    from carpool import Batcher
+    from carpool.core import Policy
+    from carpool.models.target import load_target
+
+    texts = WORKLOADS["minilm"].items()
+    with Batcher(load_target("demo:minilm"), policy=Policy(max_queue=WINDOW)) as batcher:
+        pace(in_batches(batcher.map, texts, 8 * WINDOW), 2 * seconds)
+        return {"own_window": pace(in_batches(batcher.map, texts, 8 * WINDOW), 2 * seconds)}
 
 
 def write_expected(workload: str, path: Path) -> None:
@@ -110,20 +117,21 @@ def write_expected(workload: str, path: Path) -> None:
 def main() -> None:
     """Measure one way."""
     parser = argparse.ArgumentParser(description="What a model reaches with nothing around it.")
-    parser.add_argument("way", choices=["null", "padded", "own"])
+    parser.add_argument("way", choices=["null", "padded", "alone", "window"])
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--expected", type=Path)
     arguments = parser.parse_args()
     workload = "null" if arguments.way == "null" else "minilm"
     if arguments.expected:
         write_expected(workload, arguments.expected)
-    if arguments.way == "own":
-        found = measure_own(arguments.seconds)
-    elif arguments.way == "null":
-        found = measure_plain("null", (1, 32, 64), "batch", arguments.seconds)
-    else:
-        found = measure_plain("minilm", (1, 32), "padded", arguments.seconds)
-    print(json.dumps(found))
+    seconds = arguments.seconds
+    ways: dict[str, Callable[[], dict[str, dict[str, float]]]] = {
+        "null": lambda: measure_plain("null", (1, 32, 64), "batch", seconds),
+        "padded": lambda: measure_plain("minilm", (1, 32), "padded", seconds),
+        "alone": lambda: measure_alone(seconds),
+        "window": lambda: measure_window(seconds),
+    }
+    print(json.dumps(ways[arguments.way]()))
 
 
 if __name__ == "__main__":

@@ -6,31 +6,29 @@ import asyncio
 import functools
 import importlib
 import socket
-import sys
 import threading
 import time
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import psutil
 import pytest
 
 from carpool.config.settings import RaySettings, load_settings
 from carpool.serve.build import build_served
-from carpool.serve.offer import Offer
 from carpool.serve.ray.deploy import APPLICATION, MODELS, CannotDeploy, connected, deploy
+from carpool.serve.ray.replica import open_offer
 from tests.serve.fakes import Client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from carpool.config.settings import ServeSettings
-
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, of the packages that it uses
 
 LIMIT_S = 60.0
-KILLS, WAITS = 13.0, 14.0
+KILLS, WAITS, SLOW = 13.0, 14.0, 15.0
 MODEL = """
 import os, pathlib, time
 import numpy as np
@@ -48,7 +46,7 @@ class Model:
         while 14.0 in firsts and not (here / "gate").exists():
             (here / "waiting").touch()
             time.sleep(0.01)
-        time.sleep(0.05)
+        time.sleep(0.25 if 15.0 in firsts else 0.05)
         return [np.array([2 * first, os.getpid(), len(batch)]) for first in firsts]
 
 double = Model()
@@ -60,18 +58,11 @@ broken.examples = [np.zeros(2, np.float32)]
 """
 
 
-def offer_of(settings: ServeSettings) -> Offer:
-    """Offer the one model of some settings."""
-    return Offer.of(build_served(settings))
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _cluster() -> Iterator[None]:
     """Connect to a Ray of two CPUs, started here."""
-    ray: Any = importlib.import_module("ray")  # has types in part only
-    serve: Any = importlib.import_module("ray.serve")
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the replicas can't import tests
     with connected(RaySettings()):
+        serve: Any = importlib.import_module("ray.serve")  # has types in part only
         yield
         serve.shutdown()
 
@@ -85,25 +76,26 @@ def port() -> int:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, port: int) -> ServeSettings:
+def flags(tmp_path: Path, port: int) -> dict[str, Any]:
     """Serve a model from a file, in batches of up to four."""
     (tmp_path / "model.py").write_text(MODEL, encoding="utf-8")
-    return serving(tmp_path, "double", port)
-
-
-def serving(directory: Path, target: str, port: int) -> ServeSettings:
-    """Serve one of the models of the file."""
-    flags: dict[str, Any] = {"model.target": f"{directory / 'model.py'}:{target}", "model.name": "double"}
-    flags |= {"policy.max_batch_size": 4, "server.port": port, "server.drain_timeout": "20s"}
-    return load_settings(flags=flags)
+    return {
+        "model.target": f"{tmp_path / 'model.py'}:double",
+        "model.name": "double",
+        "policy.max_batch_size": 4,
+        "server.port": port,
+        "server.drain_timeout": "20s",
+    }
 
 
 @contextmanager
-def deployed(settings: ServeSettings, **ray_settings: Any) -> Iterator[str]:
+def deployed(flags: dict[str, Any], **ray_settings: Any) -> Iterator[str]:
     """Have replicas up for a while, and give their address."""
     from ray import serve
 
-    url = deploy(functools.partial(offer_of, settings), RaySettings(num_cpus=0.1, **ray_settings), settings.server)
+    target = flags["model.target"]
+    build = functools.partial(open_offer, target, flags=flags, environ={}, directory="/")
+    url = deploy(build, RaySettings(num_cpus=0.1, **ray_settings), load_settings(flags=flags).server)
     try:
         yield url
     finally:
@@ -128,6 +120,18 @@ def document(first: float) -> dict[str, Any]:
     return {"inputs": [{"name": "input", "shape": [1, 2], "datatype": "FP32", "data": [first, 0.0]}]}
 
 
+def listening() -> list[tuple[str, str]]:
+    """Tell which processes of the cluster listen, and on which address."""
+    found = [
+        (process.name(), str(connection.laddr[0]))
+        for process in psutil.Process().children(recursive=True)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert any("ServeRepli" in name for name, _ in found), found
+    return found
+
+
 def num_running() -> int:
     """Count the replicas that take requests."""
     from ray import serve
@@ -136,12 +140,15 @@ def num_running() -> int:
     return int(status.applications[APPLICATION].deployments[MODELS].replica_states.get("RUNNING", 0))
 
 
-async def test_answers_are_those_of_a_single_process(settings: ServeSettings) -> None:
-    """Several clients, several replicas, one answer: bodies and statuses, of what succeeds and of what does not."""
-    served = build_served(settings)
+async def test_answers_are_those_of_a_single_process_and_reach_this_machine_alone(flags: dict[str, Any]) -> None:
+    """Several clients, several replicas, one answer: bodies and statuses, of what succeeds and of what does not.
+
+    Not the way in, not a replica (which unpickles what it is sent), and no process of the cluster listens elsewhere.
+    """
+    served = build_served(load_settings(flags=flags))
     served.start()
     single = Client(served)
-    with deployed(settings, num_replicas=2) as url:
+    with deployed(flags, num_replicas=2) as url:
         async with aiohttp.ClientSession(url) as client:
             for method, path, body in (
                 ("GET", "/v2/models/double", None),
@@ -156,6 +163,7 @@ async def test_answers_are_those_of_a_single_process(settings: ServeSettings) ->
                     assert len(response.headers.getall("x-request-id")) == 1
         async with session(url) as ask:
             answers = await asyncio.gather(*(ask(float(first)) for first in range(100, 148)))
+        assert {host for _, host in listening()} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening()
     served.close(5.0)
     assert [(status, row[0]) for status, row in answers] == [(200, 2.0 * first) for first in range(100, 148)]
     largest = {pid: max(row[2] for _, row in answers if row[1] == pid) for pid in {row[1] for _, row in answers}}
@@ -163,18 +171,18 @@ async def test_answers_are_those_of_a_single_process(settings: ServeSettings) ->
     assert all(size > 1 for size in largest.values()), "and each forms batches of its own"
 
 
-async def test_a_killed_replica_loses_no_request(settings: ServeSettings) -> None:
+async def test_a_killed_replica_loses_no_request(flags: dict[str, Any]) -> None:
     """One is killed in the midst of a batch: whoever was in it, or waited behind it, is answered by the other."""
-    with deployed(settings, num_replicas=2) as url:
+    with deployed(flags, num_replicas=2) as url:
         async with session(url) as ask:
             firsts = [KILLS, *(float(first) for first in range(100, 124))]
             answers = await asyncio.gather(*(ask(first) for first in firsts))
     assert [(status, row[0]) for status, row in answers] == [(200, 2.0 * first) for first in firsts]
 
 
-async def test_taking_it_down_answers_what_was_accepted(settings: ServeSettings, tmp_path: Path) -> None:
+async def test_taking_it_down_answers_what_was_accepted(flags: dict[str, Any], tmp_path: Path) -> None:
     """Requests that wait and run when the replicas are asked to stop get their answers."""
-    with deployed(settings) as url:
+    with deployed(flags) as url:
         async with session(url) as ask:
             asking = [asyncio.ensure_future(ask(first)) for first in (WAITS, 1.0, 2.0, 3.0, 4.0, 5.0)]
             await until((tmp_path / "waiting").exists)
@@ -185,38 +193,38 @@ async def test_taking_it_down_answers_what_was_accepted(settings: ServeSettings,
     assert [(status, row[0]) for status, row in answers] == [(200, 2 * first) for first in (14.0, 1, 2, 3, 4, 5)]
 
 
-async def test_replicas_come_with_a_predicted_delay_and_go_with_it(settings: ServeSettings) -> None:
+async def test_replicas_come_with_a_predicted_delay_and_go_with_it(flags: dict[str, Any]) -> None:
     """A queue that is predicted to take too long brings a second one up; once nothing comes it goes."""
     wishes = {"max_replicas": 2, "target_delay_s": 0.05, "up_after_s": 0.0, "down_after_s": 0.0}
-    with deployed(settings, **wishes) as url:
+    with deployed(flags, **wishes) as url:
         assert num_running() == 1
         async with session(url) as ask:
             over = threading.Event()
 
             async def load() -> None:
                 while not over.is_set():
-                    assert (await ask(1.0))[0] == 200
+                    assert (await ask(SLOW))[0] == 200
 
             clients = [asyncio.ensure_future(load()) for _ in range(48)]
-            await until(lambda: num_running() == 2)
-            over.set()
+            try:
+                await until(lambda: num_running() == 2)
+            finally:
+                over.set()
             await asyncio.gather(*clients)
         await until(lambda: num_running() == 1)
 
 
-def test_a_model_that_can_not_be_loaded_is_told_with_its_reason(settings: ServeSettings, tmp_path: Path) -> None:
+def test_a_model_that_can_not_be_loaded_is_told_with_its_reason(flags: dict[str, Any], tmp_path: Path) -> None:
     """What the replicas failed by reaches who deploys, in one line."""
-    broken = serving(tmp_path, "broken", settings.server.port)
+    broken = {**flags, "model.target": f"{tmp_path / 'model.py'}:broken"}
     with pytest.raises(CannotDeploy, match="broken as it is meant to be") as raised, deployed(broken):
         pass
     assert "\n" not in str(raised.value)
 
 
-def test_an_address_that_ray_serve_does_not_listen_on_is_not_promised(settings: ServeSettings, tmp_path: Path) -> None:
+def test_an_address_that_ray_serve_does_not_listen_on_is_not_promised(flags: dict[str, Any]) -> None:
     """Ray Serve runs already, elsewhere: the remedy is told."""
-    elsewhere = serving(tmp_path, "double", 0)
-    assert settings.server.port
-    with pytest.raises(CannotDeploy, match=r"runs already .* --port"), deployed(elsewhere):
+    with pytest.raises(CannotDeploy, match=r"runs already .* --port"), deployed({**flags, "server.port": 0}):
         pass
 
 

@@ -16,12 +16,13 @@ from carpool.serve.http.limits import Limits
 from carpool.serve.offer import Offer
 from carpool.serve.ray.autoscale import DELAY, LOAD
 from carpool.serve.ray.front import Front, unnamed
-from carpool.serve.ray.replica import Answered, Asked, Replica
+from carpool.serve.ray.replica import Answered, Asked, Replica, open_offer
 from carpool.serve.served import Served
 from tests.serve.fakes import Answer, Client, Doubler
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
 
 MAX_BODY_BYTES = 4096
 ROW = {"inputs": [{"name": "input", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}]}
@@ -191,3 +192,38 @@ def test_a_replica_is_healthy_until_a_model_has_failed(replica: Replica) -> None
     served.batcher._dispatcher.fail(CarpoolError("the machine is on fire"))  # type: ignore[union-attr]
     with pytest.raises(Fault, match="on fire"):
         replica.check_health()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v2/repository/models/double/load"),
+        ("POST", "/v2/repository/models/double/unload"),
+        ("PATCH", "/v2/models/double/policy"),
+    ],
+)
+async def test_what_only_one_replica_would_hear_of_is_refused(method: str, path: str) -> None:
+    """Models and policies change for all replicas or for none."""
+
+    async def ask(_asked: Asked) -> Answered:
+        raise AssertionError
+
+    answer = await front(ask).send(method, path, [b"{}"])
+    assert answer.status == 400
+    assert "on Ray" in answer.json["error"]
+
+
+def test_a_replica_opens_what_the_command_line_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options, variables and relative paths mean there what they meant where the command was given."""
+    monkeypatch.chdir("/")
+    (tmp_path / "models.py").write_text("def double(batch):\n    return [2 * item for item in batch]\n")
+    offer = open_offer(
+        "models.py:double",
+        flags={"model.name": "twice"},
+        environ={"CARPOOL_POLICY_MAX_BATCH_SIZE": "5"},
+        directory=str(tmp_path),
+    )
+    offer.start()
+    [served] = offer.all()
+    offer.close(5.0)
+    assert (served.name, served.batcher.policy.max_batch_size) == ("twice", 5)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from carpool.errors import CarpoolError, ConfigError
 from carpool.serve.http.asgi import Application, as_asgi
 from carpool.serve.http.limits import Limits
+from carpool.serve.ray.binding import listen_within_the_cluster
 from carpool.serve.ray.front import Front, unnamed
 from carpool.serve.ray.replica import Answered, Asked, Replica
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 APPLICATION = "carpool"
 MODELS = "models"
-_LOOPBACK = "127.0.0.1"
 _MOST_AT_ONCE = 100_000  # of requests in a replica: what is too much is refused by the batcher's own limit
 _LOOK_BACK_S = 3.0
 _TELL_EVERY_S = 1.0
@@ -41,6 +41,10 @@ class CannotDeploy(CarpoolError):
 
 class _OnRay(Replica):
     """A replica that Ray lets finish before it ends."""
+
+    def __init__(self, build: Callable[[], Offer], *, drain_timeout_s: float, max_body_bytes: int) -> None:
+        listen_within_the_cluster()
+        super().__init__(build, drain_timeout_s=drain_timeout_s, max_body_bytes=max_body_bytes)
 
     async def __del__(self) -> None:
         await asyncio.to_thread(self.close)
@@ -66,7 +70,7 @@ def serve_on_ray(
         CannotDeploy: the replicas don't come up.
     """
     stop = threading.Event()
-    with _stopping_on_signals(stop), connected(ray_settings):
+    with connected(ray_settings), _stopping_on_signals(stop):  # in this order: Ray sets handlers of its own
         url = deploy(build, ray_settings, server)
         try:
             on_ready(url)
@@ -83,11 +87,13 @@ def connected(settings: RaySettings) -> Iterator[None]:
         ConfigError: Ray is not installed, or the cluster can't be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if settings.address is None:  # read when Ray is imported, and by all that it starts: a cluster on loopback
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray
     except ImportError:
         raise ConfigError("serving on Ray needs Ray Serve: run `pip install 'carpool[ray]'`") from None
-    where: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": _LOOPBACK}
+    where: dict[str, Any] = {"include_dashboard": False}
     if settings.address is not None:
         where = {"address": settings.address}
     try:
@@ -116,12 +122,12 @@ def deploy(build: Callable[[], Offer], ray_settings: RaySettings, server: Server
     port = server.port or _free_port(server.host)
     where = {"host": server.host, "port": port, "location": "HeadOnly"}
     serve.start(http_options=where, logging_config=_QUIET)
+    _check_listening(server.host, port)
     application: Any = _way_in(server).bind(_models(build, ray_settings, server))
     try:
         serve.run(application, name=APPLICATION, route_prefix="/")
     except RuntimeError:
         raise CannotDeploy(f"Ray Serve could not bring the models up: {_why_not()}") from None
-    _check_listening(server.host, port)
     return f"http://{server.host}:{port}"
 
 
@@ -183,10 +189,12 @@ def _how_many(settings: RaySettings) -> dict[str, Any]:
 def _way_in(server: ServerSettings) -> Any:
     """Describe the way in: an application that has the replicas answer."""
     serve = _serve()
+    limits = Limits(max_body_bytes=server.max_body_bytes)
 
     def make() -> Application:
         from ray.exceptions import RayActorError
 
+        listen_within_the_cluster()
         models = serve.get_deployment_handle(MODELS, app_name=APPLICATION)
 
         async def ask(asked: Asked) -> Answered:
@@ -199,7 +207,7 @@ def _way_in(server: ServerSettings) -> Any:
             return answered
 
         front = Front(ask, lost=(RayActorError,))
-        return unnamed(as_asgi(front, limits=Limits(max_body_bytes=server.max_body_bytes)))
+        return unnamed(as_asgi(front, limits=limits))
 
     return serve.deployment(
         serve.ingress(make)(),

@@ -1,7 +1,8 @@
 """The way in: reads a request whole, has a replica answer it, and asks another one where that replica is lost.
 
-Whatever models are asked for here can be asked again: it changes nothing. A request whose replica dies before it has
-answered is therefore run once more, by another one. Only if that dies as well is the client told to come back.
+Whatever may be asked here can be asked again: it changes nothing, and what would is refused. A request whose replica
+dies before it has answered is therefore run once more, by another one. Only if that dies as well is the client told to
+come back.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from carpool.serve import oip_routes, openai_routes
-from carpool.serve.faults import UNAVAILABLE, Fault
+from carpool.serve.faults import UNAVAILABLE, Fault, bad_request
 from carpool.serve.http.exchange import Reply
 from carpool.serve.http.routing import Match, Route, Router
 from carpool.serve.ray.replica import Asked
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST_TRIES = 2
 _RETRY_AFTER_S = 1.0
+_CHANGES = ("/load", "/unload")
 _OF_CARRIER = {b"content-length", b"content-type", b"x-request-id", b"connection", b"transfer-encoding"}
 _NOT_PASSED_ON = {b"content-length", b"content-encoding", b"transfer-encoding", b"connection", b"x-tenant"}
 
@@ -60,6 +62,11 @@ class Front(Router):
         return Match(route, path, query, {})
 
     async def _pass_on(self, exchange: Exchange) -> Reply:
+        if exchange.method == "PATCH" or exchange.path.endswith(_CHANGES):
+            raise bad_request(
+                "models and policies can't be changed over the network while they run on Ray, where only one replica "
+                "would hear of it: change the files or the settings, and start anew"
+            )
         asked = Asked(
             method=exchange.method,
             path=exchange.path.encode("latin-1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from carpool.serve.ray.autoscale import DELAY, LOAD
 from carpool.serve.ray.gauge import Gauge, look_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from carpool.serve.offer import Offer
 
@@ -47,6 +48,27 @@ class Answered:
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
+
+
+def open_offer(target: str | None, *, flags: Mapping[str, Any], environ: Mapping[str, str], directory: str) -> Offer:
+    """Find the models of a command line, in a process that may have begun elsewhere.
+
+    Args:
+        target: as `carpool serve` takes it.
+        flags: settings of the command line.
+        environ: environment variables.
+        directory: where relative paths begin; it must be there on every machine that runs a replica.
+
+    Raises:
+        CarpoolError: something of what is told is wrong.
+    """
+    from carpool.serve.offer import Offer
+    from carpool.serve.repository import open_source
+
+    os.chdir(directory)
+    settings, source = open_source(target, flags=flags, environ=environ)
+    server = settings.server
+    return Offer(source, num_loading=server.num_loading, strict=server.strict, drain_timeout_s=server.drain_timeout_s)
 
 
 class Replica:
