@@ -15,7 +15,6 @@ from carpool.serve.openapi import write_openapi, write_page
 from carpool.serve.operation import Operation
 from carpool.serve.plain_routes import plain_operations
 from carpool.serve.policy_routes import policy_operations
-from carpool.signals.export import prometheus_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +47,8 @@ def operations(offer: Offer, watch: RequestWatch | None = None) -> list[Operatio
     """
 
     def metrics(_exchange: Exchange) -> Reply:
+        from carpool.signals.export import prometheus_page  # loads what nothing else needs
+
         page = prometheus_page(
             {key: batcher.metrics for key, batcher in offer.batchers().items()},
             policies=offer.policy_counts(),
