@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -76,13 +75,13 @@ class _Codecs:
     """The codecs of the models, each made when its model is first asked."""
 
     def __init__(self) -> None:
-        self._made: WeakKeyDictionary[Served, tuple[Shape | None, PlainCodec]] = WeakKeyDictionary()
+        self._made: dict[tuple[str, str], tuple[Shape | None, PlainCodec]] = {}
 
     def of(self, served: Served) -> PlainCodec:
-        """Return the codec of a model; a pipeline takes something else once its first step was loaded anew."""
-        inputs = served.signature.inputs
-        made = self._made.get(served)
+        """Return the codec of a model; one that was loaded anew may take something else."""
+        key, inputs = (served.name, served.version), served.signature.inputs
+        made = self._made.get(key)
         if made is None or made[0] is not inputs:
             takes_token_ids = served.takes_text and served.model.info.kind == "encoder"
-            made = self._made[served] = inputs, PlainCodec(served.signature, takes_token_ids=takes_token_ids)
+            made = self._made[key] = inputs, PlainCodec(served.signature, takes_token_ids=takes_token_ids)
         return made[1]
