@@ -304,7 +304,8 @@ class Rollout:
         self._num_rolled_back += standing == "rolled back"
         level = logging.WARNING if standing == "rolled back" else logging.INFO
         by = f" by {version.who}" if version.who else ""
-        _logger.log(level, "model %s: policy version %d%s: %s: %s", self.name, number, by, standing, result)
+        said = result if result.startswith(standing) else f"{standing}, {result}"
+        _logger.log(level, "model %s: policy version %d%s: %s", self.name, number, by, said)
 
     def _place(self, number: int) -> int:
         return next(place for place, version in enumerate(self._history) if version.number == number)

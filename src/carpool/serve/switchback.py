@@ -258,7 +258,8 @@ class Switchback:
         if self._num_pairs < MIN_PAIRS:
             few = f"too few requests to tell: {self._num_pairs} comparisons in {elapsed_s:.0f} s, of {MIN_PAIRS} wanted"
             return self._verdict(Decision.KEEP, few)
-        return self._verdict(Decision.KEEP, f"no measure is worse with confidence: {self._said_of(worst)}")
+        told = worst if self._evidence[worst].wealth > 1 else trial.measures[0]
+        return self._verdict(Decision.KEEP, f"no measure is worse with confidence: {self._said_of(told)}")
 
     def _said_of(self, measure: str) -> str:
         evidence = self._evidence[measure]
