@@ -41,7 +41,7 @@ check: $(READY) ## Style, types, layers, documentation and its examples
 	$(BIN)/python -m pytest -q src docs README.md
 
 # wrk and chromium come from Debian; without apt-get they must be on the path already.
-test-system: $(READY) ## Run the tests that need a browser and wrk
+test-system: $(READY) ## Run the tests that need a browser, wrk, or environments of their own
 	@./tools/need_programs chromium wrk
 	@$(BIN)/python -m pytest -q tests/system
 
