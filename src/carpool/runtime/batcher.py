@@ -200,8 +200,7 @@ class Batcher:
     async def _answer(self, item: Any, options: dict[str, Any]) -> Any:
         if self._dispatcher is None:
             await asyncio.to_thread(self.start)
-        entry = self._entry(item, asyncio.get_running_loop().create_future(), **options)
-        self._submit([entry])
+        (entry,) = self.submit([item], [asyncio.get_running_loop().create_future()], **options)
         try:
             return await entry.handle
         except asyncio.CancelledError:
@@ -244,21 +243,52 @@ class Batcher:
             entry.handle.add_done_callback(functools.partial(self._withdraw_if_cancelled, entry))
         return [entry.handle for entry in entries]
 
-    def submit(self, items: Sequence[Any], handles: Sequence[Any], **options: Any) -> list[Item]:
+    def submit(
+        self,
+        items: Sequence[Any],
+        handles: Sequence[Any],
+        *,
+        deadline_s: float | None = None,
+        priority: int = 0,
+        tenant: str = "",
+        request_id: str = "",
+        **unknown: Any,
+    ) -> list[Item]:
         """Accept the items of one request together, or none of them, for handles of the caller's own.
 
         Args:
             items: as for `enqueue`.
             handles: one an item, told its outcome; see `carpool.runtime.delivery.Landing`.
-            options: as for `enqueue`, the same for all.
+            deadline_s: as for `enqueue`, like what follows, the same for all.
+            priority: higher goes sooner.
+            tenant: whose share of the capacity they use.
+            request_id: what the request is called in traces.
+            unknown: is refused, by the nearest name.
 
         Raises:
             CarpoolError: as `enqueue_all`.
         """
-        entries = [self._entry(item, handle, **options) for item, handle in zip(items, handles, strict=True)]
-        for entry in entries[1:]:
-            entry.arrived_at = entries[0].arrived_at  # they came together
-        self._submit(entries)
+        if unknown:
+            raise unknown_options("an item", unknown, ("deadline_s", "priority", "tenant", "request_id"))
+        dispatcher = self._running()  # a model that is not loaded can't admit
+        admitted = [item if isinstance(item, Admitted) else self.model.admit(item) for item in items]
+        now = self._clock.now()  # they came together
+        deadline_at = math.inf if deadline_s is None else now + _seconds(deadline_s)
+        entries = [
+            Item(
+                payload=row.payload,
+                arrived_at=now,
+                length=row.length,
+                deadline_at=deadline_at,
+                priority=priority,
+                tenant=tenant,
+                request_id=request_id,
+                handle=handle,
+            )
+            for row, handle in zip(admitted, handles, strict=True)
+        ]
+        dispatcher.submit_all(entries)
+        self._keep_time(deadline_at)
         return entries
 
     def hurry(self, entry: Item, *, deadline_s: float | None = None, priority: int = 0) -> None:
@@ -281,39 +311,6 @@ class Batcher:
     def _withdraw_if_cancelled(self, entry: Item, future: asyncio.Future[Any]) -> None:
         if future.cancelled():
             self._running().cancel(entry)
-
-    def _entry(
-        self,
-        item: Any,
-        handle: Any,
-        *,
-        deadline_s: float | None = None,
-        priority: int = 0,
-        tenant: str = "",
-        request_id: str = "",
-        **unknown: Any,
-    ) -> Item:
-        if unknown:
-            raise unknown_options("an item", unknown, ("deadline_s", "priority", "tenant", "request_id"))
-        self._running()  # a model that is not loaded can't admit
-        admitted = item if isinstance(item, Admitted) else self.model.admit(item)
-        now = self._clock.now()
-        deadline_at = math.inf if deadline_s is None else now + _seconds(deadline_s)
-        return Item(
-            payload=admitted.payload,
-            arrived_at=now,
-            length=admitted.length,
-            deadline_at=deadline_at,
-            priority=priority,
-            tenant=tenant,
-            request_id=request_id,
-            handle=handle,
-        )
-
-    def _submit(self, entries: list[Item]) -> None:
-        self._running().submit_all(entries)
-        if self._timekeeper is None:
-            self._keep_time(min([entry.deadline_at for entry in entries], default=math.inf))
 
     def _keep_time(self, deadline_at: float) -> None:
         if self._timekeeper is None and deadline_at < math.inf:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 # The thread that runs batches and the one that serves the network take turns with the interpreter. At Python's own 5 ms
 # a request waits that long while a batch is prepared.
 SWITCH_INTERVAL_S = 0.0005
+# Requests leave no cycles behind, and hundreds of them wait at a time: Python's own 700 would have the collector look
+# through those every few requests.
+_GC_THRESHOLD = 10_000
 _SPARE_FILES = 128  # besides connections: sockets, logs, models
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -192,7 +195,7 @@ def run_server(
     Raises:
         CarpoolError: the models can't be loaded.
     """
-    before = sys.getswitchinterval()
+    before, threshold = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     known = limits or Limits()
     allow_open_files(known.max_connections + _SPARE_FILES)
@@ -204,6 +207,7 @@ def run_server(
                 return runner.run(_serve(listener, beside, stop, models, listening=listening, on_ready=on_ready))
         finally:
             gc.unfreeze()
+            gc.set_threshold(*threshold)
             sys.setswitchinterval(before)
             listening.socket.close()
             stop.is_over = True
@@ -257,6 +261,7 @@ async def _serve(
         # What lives this long lives on: the collector need not look through it while requests wait.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_GC_THRESHOLD)
         on_ready()
         await asked
     asked.cancel()
