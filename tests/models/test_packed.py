@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import AutoModel, MPNetModel
 
+from carpool import Batcher, Policy
 from carpool.errors import ConfigError
 from carpool.models import encoder_check, packed, prepack
 from carpool.models.embed import EncoderModel
@@ -22,6 +23,7 @@ from carpool.models.function import FunctionModel
 from carpool.models.packed import lay_out
 from carpool.models.pooling import pool
 from carpool.models.threads import num_cores, preferred_workers
+from carpool.models.torch_model import TorchModel
 
 Build = Callable[..., Path]
 PACKED = ["bert", "roberta", "xlm-roberta", "distilbert", "modernbert", "qwen3"]
@@ -238,3 +240,41 @@ def test_a_function_says_that_it_pads_nothing() -> None:
     assert not FunctionModel(len, name="plain").ragged
     with pytest.raises(ConfigError, match=r"says `ragged = True`.*needs a function length\(item\)"):
         FunctionModel(type("Bare", (Ragged,), {"length": None}), name="bare")
+
+
+def test_a_module_that_pads_nothing_is_given_lists() -> None:
+    """Each item's tensors as they are, in the type of the weights, one row of the output an item."""
+
+    class Sums(nn.Module):
+        ragged = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(2.0))
+
+        def length(self, item: Any) -> int:
+            return len(item)
+
+        def forward(self, rows: list[torch.Tensor]) -> torch.Tensor:
+            return torch.stack([self.scale * row.sum() for row in rows])
+
+    model = TorchModel(Sums, name="sums", device="cpu")
+    model.load()
+    assert model.ragged
+    items = [model.admit(item) for item in ([1.0, 2.0], [3.0], [1.0, 1.0, 1.0])]
+    assert [item.length for item in items] == [2, 1, 3]
+    assert np.asarray(model.run([item.payload for item in items])).tolist() == [6.0, 6.0, 6.0]
+
+
+def test_a_batcher_counts_the_tokens_of_ragged_items() -> None:
+    """Four items of 40 tokens in all are one batch of a budget of 40: padded, they would be 80."""
+
+    def total(batch: list[list[int]]) -> list[int]:
+        return [sum(item) for item in batch]
+
+    total.ragged, total.length = True, len  # type: ignore[attr-defined]
+    with Batcher(total, policy=Policy(max_batch_size=8, token_budget=40)) as batcher:
+        assert batcher.policy.ragged
+        assert batcher.map([[1] * 20, [1] * 5, [1] * 5, [1] * 10]) == [20, 5, 5, 10]
+        totals = batcher.metrics.totals()
+    assert (totals.num_items, totals.real_tokens, totals.padded_tokens) == (4, 40, 40)

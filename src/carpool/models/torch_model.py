@@ -15,7 +15,7 @@ from carpool.models.model import Admitted, Model, ModelInfo, Results, Stages
 from carpool.models.split import split_items
 from carpool.models.threads import ThreadCount
 from carpool.models.torch_device import resolve_device, resolve_dtype
-from carpool.models.torch_tree import leaf, map_leaves, shapes, stack, to_device, to_numpy
+from carpool.models.torch_tree import leaf, map_leaves, shapes, side_by_side, stack, to_device, to_numpy
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class TorchModel(Model):
 
     Args:
         module: a module, or a class of modules without required arguments; it may have `check(item)`,
-            `length(item)` and `examples`.
+            `length(item)` and `examples`, and say `ragged = True` where it takes lists of tensors of different shapes.
         name: a short name.
         target: how to name it in messages.
         device: where to compute; None leaves a module where it is, and gives a class the accelerator, if any.
@@ -70,7 +70,12 @@ class TorchModel(Model):
         self._is_loaded = False
         self._stages = Stages(self._prepare, self._to_device, self._compute, self._to_host, self._finish)
         self._info = ModelInfo(
-            name=name, kind="torch", target=self._target, device=str(self._device), num_threads=num_threads
+            name=name,
+            kind="torch",
+            target=self._target,
+            device=str(self._device),
+            num_threads=num_threads,
+            batching="packed" if self._hooks.ragged else "",
         )
 
     @property
@@ -158,12 +163,14 @@ class TorchModel(Model):
         return self._stages.run(payloads)
 
     def _prepare(self, payloads: Sequence[Any]) -> _Batch:
-        return _Batch(stack(payloads), len(payloads))
+        return _Batch(side_by_side(payloads) if self.ragged else stack(payloads), len(payloads))
 
     def _to_device(self, batch: _Batch) -> _Batch:
         return _Batch(map_leaves(self._moved, batch.tree), batch.num_items)
 
-    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _moved(self, tensor: Any) -> Any:
+        if isinstance(tensor, list):
+            return [self._moved(each) for each in tensor]
         return to_device(tensor, self._device, self._dtype if tensor.is_floating_point() else None)
 
     @torch.inference_mode()

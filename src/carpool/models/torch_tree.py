@@ -104,6 +104,23 @@ def stack(items: Sequence[Any]) -> Any:
     return _stacked(items)
 
 
+def side_by_side(items: Sequence[Any]) -> Any:
+    """Put items of any shapes beside each other, unpadded.
+
+    Args:
+        items: admitted items, at least one.
+
+    Returns:
+        The items' structure, with lists of tensors on the host.
+    """
+    first = items[0]
+    if isinstance(first, dict):
+        return {key: side_by_side([item[key] for item in items]) for key in first}
+    if isinstance(first, tuple):
+        return tuple(side_by_side([item[i] for item in items]) for i in range(len(first)))
+    return [torch.as_tensor(item) for item in items]
+
+
 def _stacked(items: Sequence[Any]) -> Any:
     first = items[0]
     if isinstance(first, dict):
