@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carpool.config.policy_keys import policy_table
 from carpool.config.settings import ServeSettings, load_settings
 from carpool.core.policy import Policy
-from carpool.plan.settings_file import Origin, policy_table, settings_text
+from carpool.plan.settings_file import Origin, settings_text
 from carpool.plan.setup import Setup
 from carpool.plan.workload_table import from_settings, to_table
 from carpool.signals.objective import Objective
