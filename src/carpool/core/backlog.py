@@ -28,7 +28,7 @@ class Backlog:
         self._num_workers = num_workers
         self._items_ratio = 1.0
         self._time_ratio = 1.0
-        self._any_promised = False
+        self.any_promised = False  # no item has had a deadline so far
 
     def batch(self, budget: Budget, mean_length: int) -> tuple[float, float]:
         """Return how many items a batch holds while more wait, and the seconds that it takes."""
@@ -51,7 +51,7 @@ class Backlog:
     def promise(self, item: Item, dispatched_at: float) -> None:
         """Take note of when an item that is accepted was predicted to leave."""
         item.promised_at = dispatched_at
-        self._any_promised = True
+        self.any_promised = True
 
     def left_behind(self, budget: Budget, mean_length: int, num_items: int, batch_s: float) -> None:
         """Take note of a batch that left while others had to stay, of a queue of a mean length."""
@@ -69,7 +69,7 @@ class Backlog:
 
         Source: a quantile by stochastic approximation, Robbins and Monro, Ann. Math. Statist. 22(3), 1951.
         """
-        if not self._any_promised:
+        if not self.any_promised:
             return
         promised = [item.promised_at for item in items if item.promised_at < math.inf]
         num_late = sum([promised_at + self.margin_s < now for promised_at in promised])

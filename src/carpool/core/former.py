@@ -124,11 +124,12 @@ class BatchFormer:
 
     def _check_deadline(self, item: Item, now: float) -> None:
         num_ahead = self._queue.num_ahead(item)
-        wait_s = self.predicted_wait_s(num_ahead, now)
+        batch = self._backlog.batch(self.budget, self._queue.mean_length)
+        wait_s = self._backlog.wait_s(num_ahead, self._free_in_s(now), batch)
         if not wait_s and now < item.deadline_at and self._learning is not None:
             return  # nobody is ahead: a model that has learned something too slow must be able to learn better
         margin_s = min(self._backlog.margin_s, wait_s)
-        finished_at = now + wait_s + margin_s + self._own_batch_s(item, num_ahead)
+        finished_at = now + wait_s + margin_s + self._own_batch_s(item, num_ahead, batch)
         if finished_at > item.deadline_at:
             raise DeadlineExceeded(
                 f"the deadline is {item.deadline_at - now:.3g} s away, and the queue is predicted to take "
@@ -137,10 +138,10 @@ class BatchFormer:
             )
         self._backlog.promise(item, now + wait_s)
 
-    def _own_batch_s(self, item: Item, num_ahead: int) -> float:
+    def _own_batch_s(self, item: Item, num_ahead: int, batch: tuple[float, float]) -> float:
         """Return how long the batch takes that an item joins: behind a full one, its own fills up meanwhile."""
         padded = self.budget.padded_length(item.length)
-        num_items, batch_s = self._backlog.batch(self.budget, self._queue.mean_length)
+        num_items, batch_s = batch
         if num_ahead >= num_items:
             return max(batch_s, self.budget.time_s(1, padded))
         most, _ = self.budget.most_items(padded)
@@ -151,10 +152,16 @@ class BatchFormer:
 
         Batches leave one after another as the workers come free; the item joins the first that is not full.
         """
-        free_in_s = sorted(max(0.0, b.dispatched_at + b.predicted_s - now) for b in self._running.values())
-        free_in_s = [0.0] * (self._num_workers - len(free_in_s)) + free_in_s
         batch = self._backlog.batch(self.budget, self._queue.mean_length)
-        return self._backlog.wait_s(num_ahead, free_in_s, batch)
+        return self._backlog.wait_s(num_ahead, self._free_in_s(now), batch)
+
+    def _free_in_s(self, now: float) -> list[float]:
+        """Return the seconds until each worker is free, rising."""
+        free_in_s = [max(0.0, b.dispatched_at + b.predicted_s - now) for b in self._running.values()]
+        if len(free_in_s) < self._num_workers:
+            free_in_s += [0.0] * (self._num_workers - len(free_in_s))
+        free_in_s.sort()
+        return free_in_s
 
     def full_batch(self, length: int) -> tuple[float, float]:
         """Return how many items of a length a batch holds while more wait, and the seconds that it is to take."""
@@ -241,8 +248,11 @@ class BatchFormer:
         return self._dispatch(choice, reason, now, None)
 
     def _note_pace(self, choice: Choice, now: float) -> None:
+        left_behind = choice.bound is not None and len(choice.items) < len(self._queue)
+        if not left_behind and not self._backlog.any_promised:
+            return
         batch_s = self.budget.time_s(len(choice.items), choice.length)
-        if choice.bound is not None and len(choice.items) < len(self._queue):
+        if left_behind:
             self._backlog.left_behind(self.budget, self._queue.mean_length, len(choice.items), batch_s)
         self._backlog.kept(choice.items, now, batch_s)
 
