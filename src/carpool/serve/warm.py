@@ -106,7 +106,8 @@ def ragged_totals(model: Model, policy: Policy) -> tuple[int, ...]:
     """Return how many tokens the rows of a model have that takes ragged batches, rising."""
     longest = model.info.max_length or 1
     most = policy.max_batch_size * longest
-    return tuple(_steps(model.rounded_total, min(most, policy.token_budget or max(longest, MAX_TOKENS))))
+    tokens = policy.token_budget or model.preferred_tokens or max(longest, MAX_TOKENS)
+    return tuple(_steps(model.rounded_total, min(most, tokens)))
 
 
 def _steps(rounded: Callable[[int], int], most: int) -> Iterator[int]:
