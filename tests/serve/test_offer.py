@@ -174,6 +174,25 @@ async def test_settings_that_are_broken_leave_the_old_one_serving(tmp_path: Path
         assert offer.index()[0].reason == ""
 
 
+async def test_what_can_not_be_loaded_is_tried_again_when_it_has_changed_or_is_asked_for(tmp_path: Path) -> None:
+    """And not at every look; what is wrong is logged once."""
+    tried = tmp_path / "tried"
+    bad = f"with open({str(tried)!r}, 'a') as file: file.write('x')\n        raise OSError('no weights')"
+    directory = write_entry(tmp_path, "bad")
+    write_entry(tmp_path, "good")
+    write_model(directory, 1, load=bad)
+    async with offering(tmp_path) as offer:
+        for _ in range(3):
+            await offer.reload(retry=False)
+        assert tried.read_text() == "x"
+        assert "no weights" in str(fault(offer, "bad"))
+        await offer.reload()
+        assert tried.read_text() == "xx"
+        write_model(directory, 6)
+        await offer.reload(retry=False)
+        assert await ask(offer, "bad") == 6
+
+
 async def test_what_has_not_changed_is_not_loaded_again(tmp_path: Path) -> None:
     """A load of it is answered at once."""
     write_entry(tmp_path, "m")

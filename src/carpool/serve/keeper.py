@@ -47,10 +47,16 @@ class Keeper:
         self._drain_timeout_s = drain_timeout_s
         self._sinks_of = sinks_of
         self._retiring: list[threading.Thread] = []
+        self._refused: dict[tuple[str, str], object] = {}  # the state of the files that could not be loaded
+        self._logged: dict[tuple[str, str], str] = {}  # what is wrong is told once
         self._is_closed = False
 
-    def bring_up(self, sheets: Mapping[str, Sheet]) -> dict[str, CarpoolError | None]:
+    def bring_up(self, sheets: Mapping[str, Sheet], *, retry: bool = True) -> dict[str, CarpoolError | None]:
         """Bring models up to what is told of them; what is so already is left alone.
+
+        Args:
+            sheets: what is told, by name.
+            retry: whether to load again what could not be loaded, although it has not changed.
 
         Returns:
             By name what went wrong first; what served before serves on there.
@@ -61,7 +67,7 @@ class Keeper:
         for blueprint in told:
             if self._shelf.is_current(blueprint):
                 errors[blueprint.name] = errors[blueprint.name] or self._retell(blueprint)
-            else:
+            elif retry or self._refused.get((blueprint.name, blueprint.version)) != blueprint.files:
                 self._shelf.announce(blueprint)
                 todo.append(blueprint)
         # What is made of others comes after them.
@@ -77,7 +83,7 @@ class Keeper:
     def _check(self, name: str, sheet: Sheet) -> CarpoolError | None:
         """Take note of what is wrong with what is told of a model as a whole."""
         if sheet.error is None:
-            self._shelf.mended(name, "")
+            self._mended(name, "")
         else:
             self._failed(name, "", sheet.error)
         return sheet.error
@@ -85,14 +91,13 @@ class Keeper:
     def _retell(self, blueprint: Blueprint) -> CarpoolError | None:
         """Put the policy of a file in force where that alone may have changed."""
         rollout = self.rollouts.get((blueprint.name, blueprint.version))
-        if rollout is None:
-            return None
         try:
-            rollout.told(blueprint.policy, blueprint.objectives_s)
+            if rollout is not None:
+                rollout.told(blueprint.policy, blueprint.objectives_s)
         except CarpoolError as error:
             self._failed(blueprint.name, blueprint.version, error)
             return error
-        self._shelf.mended(blueprint.name, blueprint.version)
+        self._mended(blueprint.name, blueprint.version)
         return None
 
     def _load_all(self, blueprints: list[Blueprint]) -> list[CarpoolError | None]:
@@ -123,8 +128,10 @@ class Keeper:
             served.start()
             self._equip(blueprint, served)
         except CarpoolError as error:
+            self._refused[name, version] = blueprint.files
             self._failed(name, version, error)
             return error
+        self._mended(name, version)
         old = self._shelf.put(blueprint, served)
         if old is not None and old is not served:
             self._retire(old)
@@ -160,7 +167,15 @@ class Keeper:
         if self._is_closed:  # it was stopped while it loaded
             return
         self._shelf.fail(name, version, str(error))
-        _logger.error("model %s%s: %s", name, f", version {version}" if version else "", error)
+        if self._logged.get((name, version)) != str(error):
+            self._logged[name, version] = str(error)
+            _logger.error("model %s%s: %s", name, f", version {version}" if version else "", error)
+
+    def _mended(self, name: str, version: str) -> None:
+        """Take note that nothing is wrong with a version, or, without one, with what is told of a model."""
+        self._shelf.mended(name, version)
+        self._refused.pop((name, version), None)
+        self._logged.pop((name, version), None)
 
     def take_out(self, name: str, version: str) -> None:
         """Let a version take no more requests, and finish what it has accepted aside."""

@@ -195,12 +195,15 @@ class Offer:
         """
         await asyncio.to_thread(self._unload, name)
 
-    async def reload(self) -> None:
+    async def reload(self, *, retry: bool = True) -> None:
         """Bring everything up to its files: changed models are loaded anew, new ones too, and those gone taken out.
 
         What can't be loaded is logged and shown in the index; what served before serves on.
+
+        Args:
+            retry: whether to load again what could not be loaded, although it has not changed.
         """
-        await asyncio.to_thread(self._reload)
+        await asyncio.to_thread(self._reload, retry)
 
     # ------------------------------------------------------------------------------------------------ policies
 
@@ -286,7 +289,7 @@ class Offer:
             self._shelf.set_aside(name)
         _logger.info("model %s: unloaded", name)
 
-    def _reload(self) -> None:
+    def _reload(self, retry: bool) -> None:  # noqa: FBT001 - private, one caller
         with self._changing:
             try:
                 sheets = self._sheets()
@@ -294,7 +297,8 @@ class Offer:
                 _logger.error("the models can't be looked through for changes: %s", error)  # noqa: TRY400 - as told
                 return
             unloaded = {state.name for state in self._shelf.index() if state.is_unloaded}
-            self._keeper.bring_up({name: sheet for name, sheet in sheets.items() if name not in unloaded})
+            wanted = {name: sheet for name, sheet in sheets.items() if name not in unloaded}
+            self._keeper.bring_up(wanted, retry=retry)
             for name in {state.name for state in self._shelf.index()} - set(sheets):
                 for version in self._shelf.versions(name):
                     self._keeper.take_out(name, version)

@@ -40,5 +40,6 @@ class Refresh:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), self._watch_s or None)
                 _logger.info("asked by SIGHUP to look for changed files")
+            is_asked = self._wanted.is_set()
             self._wanted.clear()
-            await self._offer.reload()
+            await self._offer.reload(retry=is_asked)

@@ -195,10 +195,10 @@ class Rollout:
             ConfigError: the policy can't be kept.
         """
         self.objectives_s = objectives_s
-        before, self._told = self._told, policy
-        if policy == before:
+        if policy == self._told:
             return
         self._batcher.set_policy(policy)
+        self._told = policy
         if self.on_trial is not None:
             self._interruption = "a file tells another policy"
         version = self._new_version(policy, {}, "file", share=1.0)

@@ -163,11 +163,9 @@ class Shelf:
                 self._say(name, version, "UNAVAILABLE", UNLOADED)
 
     def mended(self, name: str, version: str) -> None:
-        """Take note that what was wrong with what is told is so no longer."""
+        """Take note that nothing is wrong with a version, or, without one, with what is told of a model."""
         with self._changing:
-            self._troubles = {
-                key: why for key, why in self._troubles.items() if key[0] != name or version not in ("", key[1])
-            }
+            self._troubles.pop((name, version), None)
             self._states = {key: state for key, state in self._states.items() if key != (name, version)}
 
     def forget(self, name: str) -> None:
