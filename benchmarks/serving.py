@@ -12,7 +12,7 @@ medians shown.
 
 The peers run in environments of their own and serve the models as their users would write them, in bfloat16 as ours.
 Where the system allows it, each visit has a network namespace of its own. Limits are the models with nothing around
-them: full batches of 64 for the null model, and for MiniLM our own batcher in process, with 64 items waiting.
+them: full batches of 64 for the null model, and for MiniLM our own batcher in process, in windows of 64 items.
 
     python benchmarks/serving.py [--only carpool,mosec] [--workloads null] [--rounds 3] [--seconds 4] [--write]
 

@@ -74,7 +74,7 @@ class Carpool:
         carpool = str(Path(sys.executable).with_name("carpool"))
         limits = ["--max-batch-size", str(workload.max_batch_size), "--max-wait", f"{1e3 * workload.max_wait_s:g}ms"]
         given = limits if workload.name == "null" else []
-        return [carpool, "serve", f"demo:{workload.name}", "--port", str(port), *given]
+        return [carpool, "serve", f"demo:{workload.name}", "--name", workload.name, "--port", str(port), *given]
 
     def environment(self, workload: Workload, port: int, counts: Path) -> dict[str, str]:
         """Need no variables."""

@@ -6,7 +6,7 @@
 - *padded*: MiniLM as the peers' users write it, padded to the longest of a batch: batches of 1 and of 32 in the order
   of arrival.
 - *alone*: MiniLM as ours loads it, one item at a time.
-- *window*: the same behind its batcher, 64 items waiting, cut into batches as the server would.
+- *window*: the same behind its batcher, in windows of 64 items, cut into batches as the server would.
 
 With --expected it also writes the answers to the first items, which every server must give.
 """
@@ -97,15 +97,14 @@ def measure_alone(seconds: float) -> dict[str, dict[str, float]]:
 
 
 def measure_window(seconds: float) -> dict[str, dict[str, float]]:
-    """Run our MiniLM in process behind its batcher, where as many items wait as there are connections."""
+    """Run our MiniLM in process behind its batcher, given as many items at a time as there are connections."""
     from carpool import Batcher
-    from carpool.core import Policy
     from carpool.models.target import load_target
 
     texts = WORKLOADS["minilm"].items()
-    with Batcher(load_target("demo:minilm"), policy=Policy(max_queue=WINDOW)) as batcher:
-        pace(in_batches(batcher.map, texts, 8 * WINDOW), 2 * seconds)
-        return {"own_window": pace(in_batches(batcher.map, texts, 8 * WINDOW), 2 * seconds)}
+    with Batcher(load_target("demo:minilm")) as batcher:
+        pace(in_batches(batcher.map, texts, WINDOW), 2 * seconds)
+        return {"own_window": pace(in_batches(batcher.map, texts, WINDOW), 2 * seconds)}
 
 
 def write_expected(workload: str, path: Path) -> None:

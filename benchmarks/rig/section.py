@@ -46,7 +46,7 @@ _sentences = {
     "null_128_vs_limit": "the same over the limit (full batches of 64 in process)",
     "null_32_vs_mosec": "null model, 32 connections: rate over mosec's",
     "minilm_64_vs_best_peer": "MiniLM, 64 connections: rate over the best peer's",
-    "minilm_64_vs_limit": "the same over our own batcher's in process, 64 items waiting",
+    "minilm_64_vs_limit": "the same over our own rate in process, in windows of 64",
     "one_client_overhead_ms": "one client, null model: p50 less the model's own, ms",
     "minilm_one_client_overhead_ms": "one client, MiniLM: p50 less the model's own, ms",
 }

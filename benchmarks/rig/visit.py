@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import fcntl
 import json
 import socket
@@ -94,15 +93,19 @@ def wait_until_ready(subject: Subject, started_at: float, log: Path) -> float:
     Raises:
         RuntimeError: the server ended, or none came in time.
     """
+    error: Exception = TimeoutError("nothing was asked")
     while (waited_s := time.perf_counter() - started_at) < START_LIMIT_S:
-        with contextlib.suppress(OSError, TimeoutError):
+        try:
             asyncio.run(ask_first(subject))
+        except (OSError, TimeoutError) as raised:
+            error = raised
+        else:
             return time.perf_counter() - started_at
         if not subject.server.running():
             break
         time.sleep(LOOK_EVERY_S)
     last_words = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-    message = f"{subject.contender.label} gave no answer in {waited_s:.0f} s; the last that it said:\n{last_words}"
+    message = f"{subject.contender.label} gave no answer in {waited_s:.0f} s ({error}); its last words:\n{last_words}"
     raise RuntimeError(message)
 
 
