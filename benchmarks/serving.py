@@ -57,12 +57,15 @@ def isolation() -> list[str]:
 
 
 def run_module(module: str, *arguments: str, prefix: list[str]) -> dict[str, Any]:
-    """Run a module of the rig in a process of its own, and read the document that it prints."""
+    """Run a module of the rig in a process of its own, and read the document that it prints; a failure once more."""
     command = [*prefix, sys.executable, "-m", module, *arguments]
     environment = os.environ | {"PYTHONPATH": str(BENCHMARKS)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
-        sys.exit(f"{' '.join(arguments[:2])} failed:\n{done.stderr[-4000:]}")
+        print(f"{' '.join(arguments[:2])} failed, and is tried once more:\n{done.stderr[-1000:]}", flush=True)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(arguments[:2])} failed again:\n{done.stderr[-4000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
