@@ -14,6 +14,7 @@ from carpool.core.item import Item
 _SMOOTHING = 0.1  # weight of the newest batch
 _QUANTILE = 0.95  # share of the promises that are to be kept
 _STEP = 0.05  # how far one promise moves the margin, in batches' time
+_AMPLE = 2.0  # times what the fullest queue is predicted to take
 
 
 class Backlog:
@@ -47,6 +48,12 @@ class Backlog:
         num_items, batch_s = batch
         rounds, worker = divmod(int(num_ahead // num_items), self._num_workers)
         return free_in_s[worker] + rounds * batch_s
+
+    def ample_s(self, budget: Budget, longest: int) -> float:
+        """Return a time within which whatever may wait and run is sure to be done, of items up to a length."""
+        num_items, batch_s = self.batch(budget, longest)
+        num_rounds = budget.policy.max_queue / num_items / self._num_workers
+        return self.margin_s + _AMPLE * (num_rounds + 2) * batch_s
 
     def promise(self, item: Item, dispatched_at: float) -> None:
         """Take note of when an item that is accepted was predicted to leave."""

@@ -57,7 +57,8 @@ class BatchFormer:
         self._freed_at = -math.inf  # when a worker came free last while none was
         self._held_at = -math.inf  # when a poll last held back what then waited; none since the last dispatch
         self._held_until = -math.inf  # and until when
-        self._has_lengths = False  # whether an item ever had another length than 1
+        self._longest = 1  # of all the items so far
+        self._ample_s = math.inf  # a deadline farther away than this is kept however many wait
 
     @property
     def num_waiting(self) -> int:
@@ -115,11 +116,12 @@ class BatchFormer:
                 f"try again in {wait_s:.3g} s, or raise max_queue",
                 retry_after_s=wait_s,
             )
-        if item.deadline_at < math.inf:
+        if item.length > self._longest:
+            self._longest, self._ample_s = item.length, math.inf
+        if item.deadline_at - now < self._ample_s and item.deadline_at < math.inf:
             self._check_deadline(item, now)
         if self.policy.max_wait_s:
             self._forecast.arrived(now)
-        self._has_lengths = self._has_lengths or item.length != 1
         self._queue.push(item)
 
     def _check_deadline(self, item: Item, now: float) -> None:
@@ -213,7 +215,10 @@ class BatchFormer:
 
     def next_deadline_at(self) -> float:
         """Return the earliest deadline of an item that waits."""
-        return min([self._queue.next_deadline_at(), *(item.deadline_at for item in self._recovery.items())])
+        waiting_at = self._queue.next_deadline_at()
+        if not self._recovery:
+            return waiting_at
+        return min([waiting_at, *(item.deadline_at for item in self._recovery.items())])
 
     def drain(self) -> None:
         """From now on wait for nobody."""
@@ -274,6 +279,7 @@ class BatchFormer:
         self._num_dispatched += 1
         self._running[batch.batch_id] = batch
         self._held_at = -math.inf
+        self._ample_s = self._backlog.ample_s(self.budget, self._longest)
         return Dispatch(batch)
 
     def _hold_until(self, choice: Choice, now: float) -> tuple[float, Reason]:
@@ -301,7 +307,7 @@ class BatchFormer:
             item: the one that came last, which waits.
             now: the instant.
         """
-        if self._held_at == -math.inf or self._draining or item.priority or self._has_lengths:
+        if self._held_at == -math.inf or self._draining or item.priority or self._longest > 1:
             return False
         if self._recovery or self.policy.batch_size_buckets or item.deadline_at <= self._queue.next_deadline_at():
             return False

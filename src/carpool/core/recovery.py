@@ -23,6 +23,9 @@ class Recovery:
         self._pieces: deque[tuple[list[Item], Lineage]] = deque()
         self._suspects: OrderedDict[int, None] = OrderedDict()
 
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
     def __len__(self) -> int:
         return sum(len(items) for items, _ in self._pieces)
 

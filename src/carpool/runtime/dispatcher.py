@@ -71,6 +71,7 @@ class Dispatcher:
         self._deadlines = threading.Condition(self._lock)  # the earliest deadline may have changed
         self._room = threading.Condition(self._lock)  # the queue is shorter than it was
         self._num_idle = 0
+        self._awaited_at = math.inf  # the deadline that the timekeeper waits for
         self._closing = False
         self._abandoned = False
         self._failure: CarpoolError | None = None
@@ -138,7 +139,7 @@ class Dispatcher:
         except CarpoolError as error:
             self._sink.record(ItemRejected(at=item.arrived_at, reason=_why_rejected(error), tenant=item.tenant))
             raise
-        if item.deadline_at < math.inf and item.deadline_at <= self._former.next_deadline_at():
+        if item.deadline_at < self._awaited_at:
             self._deadlines.notify()
 
     def wait_for_room(self) -> None:
@@ -326,8 +327,8 @@ class Dispatcher:
         with self._lock:
             if self._failure or (self._closing and not self._former.num_waiting):
                 return False
-            deadline_at = self._former.next_deadline_at()
-            left_s = deadline_at - self._clock.now()
+            self._awaited_at = self._former.next_deadline_at()
+            left_s = self._awaited_at - self._clock.now()
             self._deadlines.wait(None if left_s == math.inf else max(0.0, left_s))
         return True
 
