@@ -238,6 +238,8 @@ class Batcher:
             CarpoolError: as `enqueue`, naming the first item that was refused where there are several.
         """
         create_future = running_loop("enqueue(item)").create_future
+        if not options.keys() <= _OPTIONS:
+            raise unknown_options("an item", options.keys() - _OPTIONS, _OPTIONS)
         entries = self.submit(items, [create_future() for _ in items], **options)
         for entry in entries:
             entry.handle.add_done_callback(functools.partial(self._withdraw_if_cancelled, entry))
@@ -252,7 +254,6 @@ class Batcher:
         priority: int = 0,
         tenant: str = "",
         request_id: str = "",
-        **unknown: Any,
     ) -> list[Item]:
         """Accept the items of one request together, or none of them, for handles of the caller's own.
 
@@ -263,15 +264,12 @@ class Batcher:
             priority: higher goes sooner.
             tenant: whose share of the capacity they use.
             request_id: what the request is called in traces.
-            unknown: is refused, by the nearest name.
 
         Raises:
             CarpoolError: as `enqueue_all`.
         """
-        if unknown:
-            raise unknown_options("an item", unknown, ("deadline_s", "priority", "tenant", "request_id"))
         dispatcher = self._running()  # a model that is not loaded can't admit
-        admitted = [item if isinstance(item, Admitted) else self.model.admit(item) for item in items]
+        rows = [item if type(item) is Admitted else self.model.admit(item) for item in items]
         now = self._clock.now()  # they came together
         deadline_at = math.inf if deadline_s is None else now + _seconds(deadline_s)
         entries = [
@@ -285,9 +283,12 @@ class Batcher:
                 request_id=request_id,
                 handle=handle,
             )
-            for row, handle in zip(admitted, handles, strict=True)
+            for row, handle in zip(rows, handles, strict=True)
         ]
-        dispatcher.submit_all(entries)
+        if len(entries) == 1:
+            dispatcher.submit(entries[0])
+        else:
+            dispatcher.submit_all(entries)
         self._keep_time(deadline_at)
         return entries
 
@@ -379,6 +380,9 @@ class Batcher:
             message = "the batcher is not running: use it in a `with` or `async with` block, or call start() first"
             raise self._pool.failure or BatcherClosed(message)
         return self._dispatcher
+
+
+_OPTIONS = frozenset({"deadline_s", "priority", "tenant", "request_id"})
 
 
 def _never_raising(cost_model: TimeModel) -> TimeModel:

@@ -93,6 +93,17 @@ class Dispatcher:
                 return count
             raise refusal
 
+    def submit(self, item: Item) -> None:
+        """Accept an item.
+
+        Raises:
+            CarpoolError: as `submit_all`.
+        """
+        with self._lock:
+            self._accept(item)
+            if self._num_idle and not self._former.holds_on(item, item.arrived_at):
+                self._work.notify()
+
     def submit_all(self, items: list[Item]) -> None:
         """Accept all the items, or none, so that those of one request may run together.
 
@@ -112,7 +123,7 @@ class Dispatcher:
                 if len(items) > 1:
                     refusal.args = (f"item {count} of {len(items)}: {refusal}",)
                 raise refusal
-            if self._num_idle and not (len(items) == 1 and self._former.holds_on(items[0], items[0].arrived_at)):
+            if self._num_idle:
                 self._work.notify(len(items))
 
     def _accept_in_turn(self, items: list[Item]) -> tuple[int, CarpoolError | None]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
 
 from carpool.serve.call import CallOptions
 from carpool.serve.faults import bad_request
@@ -26,8 +27,7 @@ _LONGEST_MS = 1e12
 _USUAL = CallOptions()
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A request that has been read.
 
     Args:

@@ -140,10 +140,11 @@ class Served:
         Raises:
             Fault: the model is still loading, or has failed.
         """
+        if self.batcher.accepts:
+            return
         if self.failure is not None:
             raise Fault(UNAVAILABLE, f"the model {self.name!r} has failed: {self.failure}")
-        if not self.batcher.accepts:
-            raise Fault(UNAVAILABLE, f"the model {self.name!r} is loading: come back soon", retry_after_s=_LOADING_S)
+        raise Fault(UNAVAILABLE, f"the model {self.name!r} is loading: come back soon", retry_after_s=_LOADING_S)
 
     @property
     def num_workers(self) -> int:
@@ -280,17 +281,27 @@ class Served:
         """
         ticket.lengths = tuple([row.length for row in rows])
         handles = ticket.handles(len(rows))
-        told: dict[str, Any] = {
-            "deadline_s": options.timeout_s or self._request_timeout_s,
+        deadline_s = options.timeout_s or self._request_timeout_s
+        entrance = self._entrance
+        if len(rows) <= self.batcher.policy.max_queue:
+            items = entrance.submit(
+                rows,
+                handles,
+                deadline_s=deadline_s,
+                priority=options.priority,
+                tenant=options.tenant,
+                request_id=options.request_id,
+            )
+            ticket.accepted(items, entrance.withdraw)
+            return
+        self._check_time(len(rows), deadline_s)
+        told = {
+            "deadline_s": deadline_s,
             "priority": options.priority,
             "tenant": options.tenant,
             "request_id": options.request_id,
         }
-        if len(rows) <= self.batcher.policy.max_queue:
-            ticket.accepted(self._entrance.submit(rows, handles, **told), self._entrance.withdraw)
-            return
-        self._check_time(len(rows), told["deadline_s"])
-        feeding = Feeding(self._entrance, rows, handles, window=self._window, options=told)
+        feeding = Feeding(entrance, rows, handles, window=self._window, options=told)
         ticket.accepted((), feeding.withdraw)
         feeding.start()
 
