@@ -17,7 +17,7 @@ from carpool.runtime.copies import WorkerKind, check_limits, count_workers, mode
 from carpool.runtime.delivery import Pile, deliver, unwrap
 from carpool.runtime.dispatcher import Dispatcher, Outlook
 from carpool.runtime.fit_policy import fit_policy, make_policy
-from carpool.runtime.misuse import naming_options, running_loop, unknown_options
+from carpool.runtime.misuse import check_item_options, naming_options, running_loop
 from carpool.runtime.pool import Pool
 from carpool.runtime.process.remote import RemoteModel
 from carpool.runtime.timekeeper import start_timekeeper
@@ -195,6 +195,7 @@ class Batcher:
             ConfigError: no event loop runs here: use `map` in ordinary code.
         """
         running_loop("batcher(item)")
+        check_item_options(options)
         return self._answer(item, options)
 
     async def _answer(self, item: Any, options: dict[str, Any]) -> Any:
@@ -238,8 +239,7 @@ class Batcher:
             CarpoolError: as `enqueue`, naming the first item that was refused where there are several.
         """
         create_future = running_loop("enqueue(item)").create_future
-        if not options.keys() <= _OPTIONS:
-            raise unknown_options("an item", options.keys() - _OPTIONS, _OPTIONS)
+        check_item_options(options)
         entries = self.submit(items, [create_future() for _ in items], **options)
         for entry in entries:
             entry.handle.add_done_callback(functools.partial(self._withdraw_if_cancelled, entry))
@@ -380,9 +380,6 @@ class Batcher:
             message = "the batcher is not running: use it in a `with` or `async with` block, or call start() first"
             raise self._pool.failure or BatcherClosed(message)
         return self._dispatcher
-
-
-_OPTIONS = frozenset({"deadline_s", "priority", "tenant", "request_id"})
 
 
 def _never_raising(cost_model: TimeModel) -> TimeModel:

@@ -11,6 +11,8 @@ from carpool.errors import ConfigError
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 
+_ITEM_OPTIONS = ("deadline_s", "priority", "tenant", "request_id")
+
 
 def running_loop(call: str) -> asyncio.AbstractEventLoop:
     """Return the event loop that runs on this thread.
@@ -40,6 +42,17 @@ def unknown_options(subject: str, unknown: Iterable[str], known: Iterable[str]) 
 
     names = list(known)
     return ConfigError("; ".join(f"{subject} has no option {name!r}: {nearest(name, names)}" for name in unknown))
+
+
+def check_item_options(options: Iterable[str]) -> None:
+    """Refuse what is no option of an item.
+
+    Raises:
+        ConfigError: an option is not known; the nearest one that is is named.
+    """
+    unknown = [name for name in options if name not in _ITEM_OPTIONS]
+    if unknown:
+        raise unknown_options("an item", unknown, _ITEM_OPTIONS)
 
 
 def naming_options(subject: str) -> Callable[[Callable[Parameters, Returned]], Callable[Parameters, Returned]]:
