@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from carpool.core import AffineCost, Item, Policy, Reason, TimeModel
 from carpool.core.budget import Budget
-from carpool.core.choose import choose
-from tests.core.strategies import costs, lengths
+from carpool.core.choose import choose, choose_unlike
+from tests.core.strategies import costs, items, lengths, policies
 
 COST = AffineCost(overhead_s=0.01, token_s=0.001)
 
@@ -239,3 +239,28 @@ def test_background_that_waited_long_enough_is_background_no_more() -> None:
     budget = budget_of(max_batch_size=1, ageing_s=1.0)
     assert payloads(choose(members, budget, 1.9).items) == [1]
     assert payloads(choose(members, budget, 2.0).items) == [0]
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(items(), min_size=1, max_size=30),
+    policies(),
+    costs,
+    st.sampled_from(["as they are", "alike", "alike and unhurried"]),
+    st.none() | st.integers(1, 400),
+)
+def test_candidates_that_are_alike_are_chosen_from_as_all_others_are(
+    candidates: list[Item], policy: Policy, cost: AffineCost, kind: str, ceiling: int | None
+) -> None:
+    """The way for items that nothing tells apart makes the same choices as the one for all."""
+    for item in candidates:
+        if kind != "as they are":
+            item.length, item.priority = candidates[0].length, 0
+        if kind == "alike and unhurried":
+            item.deadline_at = math.inf
+    budget = Budget(policy, cost)
+    if ceiling is not None:
+        budget.ceiling.ran_out(ceiling)
+    quick, general = choose(candidates, budget, 0.0), choose_unlike(candidates, budget, 0.0)
+    assert list(map(id, quick.items)) == list(map(id, general.items))
+    assert (quick.length, quick.bound) == (general.length, general.bound)

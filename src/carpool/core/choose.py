@@ -37,6 +37,29 @@ def choose(candidates: list[Item], budget: Budget, now: float) -> Choice:
 
     The first that is not background work is a member; the first of all, where all are background work.
     """
+    return _choose_alike(candidates, budget, now) or choose_unlike(candidates, budget, now)
+
+
+def _choose_alike(candidates: list[Item], budget: Budget, now: float) -> Choice | None:
+    """Choose the head of the queue, where nothing tells the candidates apart; None where something may.
+
+    Items of one padded length, none of them background work and all with time enough, are most of what there is to
+    choose from, and `choose_unlike` would choose the same with several times the work.
+    """
+    if budget.policy.ragged or min([item.priority for item in candidates]) < 0:
+        return None
+    lengths = {item.length for item in candidates}
+    if len(lengths) > 1 and len(set(map(budget.padded_length, lengths))) > 1:
+        return None
+    padded = budget.padded_length(lengths.pop())
+    most = budget.most_items(padded)
+    count = _cheapest_count(min(most[0], len(candidates)), padded, budget)
+    choice = Choice(candidates[:count], padded, _bound(count, len(candidates), most))
+    return None if _makes_late(choice, budget, now) else choice
+
+
+def choose_unlike(candidates: list[Item], budget: Budget, now: float) -> Choice:
+    """Choose among candidates that differ in length, in urgency, or in whether they are background work."""
     foreground = [item for item in candidates if not _is_background(item, budget.policy.ageing_s, now)]
     choice = _choose_by_length(foreground or candidates, budget)
     choice = _keep_deadlines(choice, foreground or candidates, budget, now)
@@ -59,7 +82,7 @@ def _choose_by_length(candidates: list[Item], budget: Budget) -> Choice:
     padded = budget.padded(members)
     count = _cheapest_count(len(members), padded, budget)
     others = islice((item for item in members if item is not anchor), count - 1)
-    return Choice([anchor, *others], padded, _bound(count, len(candidates), padded, budget))
+    return Choice([anchor, *others], padded, _bound(count, len(candidates), budget.most_items(padded)))
 
 
 def _choose_in_order(candidates: list[Item], budget: Budget) -> Choice:
@@ -101,14 +124,16 @@ def _by_padded_length(candidates: list[Item], budget: Budget) -> dict[int, list[
 
 def _cheapest_count(most: int, padded: int, budget: Budget) -> int:
     """Return `most`, or the largest allowed batch size below it where running fewer rows does more items a second."""
+    if not budget.policy.batch_size_buckets:
+        return most
     below = max((bucket for bucket in budget.policy.batch_size_buckets if bucket <= most), default=most)
     if below == most or most / budget.time_s(most, padded) >= below / budget.time_s(below, padded):
         return most
     return below
 
 
-def _bound(count: int, num_candidates: int, padded: int, budget: Budget) -> Reason | None:
-    most, reason = budget.most_items(padded)
+def _bound(count: int, num_candidates: int, limit: tuple[int, Reason]) -> Reason | None:
+    most, reason = limit
     if count >= most:
         return reason
     return Reason.BUDGET if count < num_candidates else None
@@ -140,7 +165,7 @@ def _keep_deadlines(choice: Choice, candidates: list[Item], budget: Budget, now:
 
 def _makes_late(choice: Choice, budget: Budget, now: float) -> bool:
     finished_at = now + budget.time_s(len(choice.items), choice.length)
-    return any(item.deadline_at < finished_at for item in choice.items)
+    return min([item.deadline_at for item in choice.items]) < finished_at
 
 
 def _shorten(choice: Choice, anchor: Item, limit_s: float, budget: Budget) -> Choice:

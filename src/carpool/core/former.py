@@ -237,6 +237,8 @@ class BatchFormer:
         piece = self._recovery.next_piece(self.budget)
         if piece is not None:
             items, lineage = piece
+            for item in items:
+                item.state = State.RUNNING
             return self._dispatch(Choice(items, self.budget.padded(items), None), Reason.BISECT, now, lineage)
         if not self._queue:
             return Wait(math.inf)
@@ -274,8 +276,6 @@ class BatchFormer:
             predicted_s=self.cost.time_s(size, choice.length),
             lineage=lineage,
         )
-        for item in batch.items:
-            item.state = State.RUNNING
         self._num_dispatched += 1
         self._running[batch.batch_id] = batch
         self._held_at = -math.inf
@@ -343,15 +343,24 @@ class BatchFormer:
 
     def succeeded(self, batch: Batch, now: float) -> None:
         """Take note that a batch ran and its items are answered."""
+        self.came_back(batch, now)
+        self.learn(batch, now)
+
+    def came_back(self, batch: Batch, now: float) -> None:
+        """Take note that a batch ran, whose items may now be answered: the part that those who arrive next rest on."""
+        self._recovery.succeeded(batch)
+        self._came_back(batch, len(batch.items), now)
+        done = State.DONE
+        for item in batch.items:
+            item.state = done
+
+    def learn(self, batch: Batch, now: float) -> None:
+        """Learn from a batch that came back at an instant; its items may have been answered already."""
         if self._learning is not None:
             self._learning.observe(batch.size, batch.length, now - batch.dispatched_at)
         self.budget.ran(batch.size, batch.length)
         if self.budget.cap is not None:
             self.budget.cap.review(self.budget, now)
-        self._recovery.succeeded(batch)
-        self._came_back(batch, len(batch.items), now)
-        for item in batch.items:
-            item.state = State.DONE
 
     def failed(self, batch: Batch, now: float, fault: Fault = Fault.ITEM) -> list[Item]:
         """Take note that a batch failed; return the items that failed for good. The others run again."""

@@ -9,7 +9,7 @@ with no deadline of its own is due later.
 import heapq
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
 from carpool.core.fairness import FairShares
@@ -17,6 +17,7 @@ from carpool.core.item import Item, State
 from carpool.core.lane_heights import LaneHeights
 from carpool.core.policy import Policy
 
+_WAITING, _RUNNING = State.WAITING, State.RUNNING  # looked up once: they are asked for with every item
 _Entry = tuple[float, int, Item]  # (due_at, sequence, item): ties never reach the item
 
 
@@ -26,7 +27,7 @@ class ItemQueue:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._lanes: dict[str, list[_Entry]] = {}  # never holds an empty lane
-        self._deadlines: list[_Entry] = []  # a heap of (deadline_at, sequence, item), some of which have left
+        self._deadlines: list[_Entry] = []  # (deadline_at, sequence, item), rising; some of them have left
         self._shares = FairShares(policy.tenant_weights)
         self._heights: dict[float, LaneHeights] = {}  # by weight; empty until somebody asks
         self._num_items = self._num_tokens = 0
@@ -54,7 +55,7 @@ class ItemQueue:
         self._num_pushed += 1
         item.sequence = self._num_pushed
         item.due_at = self._due_at(item)
-        item.state = State.WAITING
+        item.state = _WAITING
         lane = self._lanes.get(item.tenant)
         if lane is None:
             if not self._lanes:
@@ -72,10 +73,16 @@ class ItemQueue:
         self._num_items += 1
         self._num_tokens += item.length
         if item.deadline_at < math.inf:
-            heapq.heappush(self._deadlines, (item.deadline_at, item.sequence, item))
-            if len(self._deadlines) > 2 * self._num_items + 64:  # far deadlines must not keep departed items alive
-                self._deadlines = [entry for entry in self._deadlines if entry[2].state is State.WAITING]
-                heapq.heapify(self._deadlines)
+            self._watch_deadline((item.deadline_at, item.sequence, item))
+
+    def _watch_deadline(self, entry: _Entry) -> None:
+        deadlines = self._deadlines
+        if not deadlines or deadlines[-1] < entry:
+            deadlines.append(entry)
+        else:
+            insort(deadlines, entry)
+        if len(deadlines) > 2 * self._num_items + 64:  # far deadlines must not keep departed items alive
+            self._deadlines = [entry for entry in deadlines if entry[2].state is _WAITING]
 
     def _due_at(self, item: Item) -> float:
         patience_ends_at = item.arrived_at + self._policy.patience_s
@@ -119,12 +126,28 @@ class ItemQueue:
         self._shrank(item.tenant, len(lane) + 1)
         self._drop_if_empty(item.tenant)
 
-    def take(self, items: Iterable[Item]) -> None:
-        """Take out items that go into a batch, and charge their tenants for them."""
+    def take(self, items: list[Item]) -> None:
+        """Take out items that go into a batch, which run from now on, and charge their tenants for them."""
+        for item in items:
+            item.state = _RUNNING
+        num_tokens = sum([item.length for item in items])
+        self._num_items -= len(items)
+        self._num_tokens -= num_tokens
+        if len(self._lanes) != 1 or self.head(len(items)) != items:
+            self._pick(items)
+            return
+        ((tenant, lane),) = self._lanes.items()
+        self._shares.charge(tenant, num_tokens)
+        before = len(lane)
+        del lane[: len(items)]
+        self._shrank(tenant, before)
+        self._drop_if_empty(tenant)
+
+    def _pick(self, items: list[Item]) -> None:
+        """Take items that run out of the middle of their lanes."""
         tokens: dict[str, int] = {}
         last: dict[str, tuple[float, int]] = {}
         for item in items:
-            self._left(item)
             tenant, key = item.tenant, (item.due_at, item.sequence)
             tokens[tenant] = tokens.get(tenant, 0) + item.length
             if tenant not in last or key > last[tenant]:
@@ -134,7 +157,7 @@ class ItemQueue:
             lane = self._lanes[tenant]
             end = bisect_left(lane, key) + 1
             before = len(lane)
-            lane[:end] = [entry for entry in lane[:end] if entry[2].state is State.WAITING]
+            lane[:end] = [entry for entry in lane[:end] if entry[2].state is _WAITING]
             self._shrank(tenant, before)
             self._drop_if_empty(tenant)
 
@@ -175,8 +198,13 @@ class ItemQueue:
         return expired
 
     def _forget_departed(self) -> None:
-        while self._deadlines and self._deadlines[0][2].state is not State.WAITING:
-            heapq.heappop(self._deadlines)
+        num_departed = 0
+        for entry in self._deadlines:
+            if entry[2].state is _WAITING:
+                break
+            num_departed += 1
+        if num_departed:
+            del self._deadlines[:num_departed]
 
     def _left(self, item: Item) -> None:
         item.state = State.DONE
@@ -191,6 +219,7 @@ class ItemQueue:
         """Assert the invariants: lanes are sorted and not empty, counts agree, every item waits."""
         assert self._num_items == sum(map(len, self._lanes.values()))
         assert self._num_tokens == sum(item.length for item in self)
+        assert all(a < b for a, b in pairwise(self._deadlines))
         assert not self._heights or self._num_items == sum(
             h.num_in_first(self._num_items) for h in self._heights.values()
         )

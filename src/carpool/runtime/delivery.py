@@ -89,12 +89,17 @@ def deliver(outcomes: list[tuple[Any, Any]]) -> None:
     """
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Any, Any]]] = {}
     by_pile: dict[Pile, list[tuple[Place, Any]]] = {}
+    last_loop: asyncio.AbstractEventLoop | None = None
+    pairs: list[tuple[Any, Any]] = []
     for pair in outcomes:
         handle = pair[0]
         if type(handle) is Place:
             by_pile.setdefault(handle.pile, []).append(pair)
-        else:
-            by_loop.setdefault(handle.get_loop(), []).append(pair)
+            continue
+        loop = handle.get_loop()
+        if loop is not last_loop:  # mostly there is but one
+            last_loop, pairs = loop, by_loop.setdefault(loop, [])
+        pairs.append(pair)
     for pile, places in by_pile.items():
         pile.put(places)
     for loop, pairs in by_loop.items():

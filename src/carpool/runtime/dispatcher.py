@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carpool.core import Batch, BatchFormer, Clock, Dispatch, Fault, Item, Policy
+from carpool.core.item import State
 from carpool.errors import (
     BatcherClosed,
     CarpoolError,
@@ -262,9 +263,11 @@ class Dispatcher:
         """Answer the items of a batch that ran; a result that is a `CarpoolError` fails its own item only."""
         now = self._clock.now()
         with self._lock:
-            self._former.succeeded(batch, now)
+            self._former.came_back(batch, now)
             depth = self._former.num_waiting
-        self._deliver([(item.handle, result) for item, result in zip(batch.items, results, strict=True)])
+        self._deliver(list(zip([item.handle for item in batch.items], results, strict=True)))
+        with self._lock:  # after the answers: nobody waits for what is learned
+            self._former.learn(batch, now)
         self._record_run(batch, results, worker, started_at, now, depth=depth)
 
     def _record_run(
@@ -285,7 +288,7 @@ class Dispatcher:
                 dispatched_at=batch.dispatched_at,
                 started_at=started_at,
                 finished_at=now,
-                num_failed=sum([isinstance(result, CarpoolError) for result in results]),
+                num_failed=_num_failed(results),
                 predicted_s=batch.predicted_s or None,
                 queue_depth=depth,
                 drift=drift,
@@ -308,14 +311,15 @@ class Dispatcher:
             guilty = self._former.failed(batch, now, Fault.MODEL if self._abandoned else fault or _fault(error))
             gone = [item for item in batch.items if item.handle.cancelled()]
             withdrawn = [item for item in gone if self._former.cancel(item)]
-        for item in withdrawn:
-            self._sink.record(ItemDropped(at=now, arrived_at=item.arrived_at, cause="cancelled"))
-        self._sink.record(
-            BatchFailed(
-                at=now, started_at=started_at, batch_id=batch.batch_id, num_items=len(batch.items), error=str(error)
-            )
+        failure = BatchFailed(
+            at=now, started_at=started_at, batch_id=batch.batch_id, num_items=len(batch.items), error=str(error)
         )
-        self._deliver([(item.handle, error) for item in guilty])
+        try:
+            for item in withdrawn:
+                self._sink.record(ItemDropped(at=now, arrived_at=item.arrived_at, cause="cancelled"))
+            self._sink.record(failure)
+        finally:
+            self._deliver([(item.handle, error) for item in guilty])
 
     # ------------------------------------------------------------------------------------------ for deadlines
 
@@ -361,11 +365,12 @@ class Dispatcher:
         self._deliver([(item.handle, error) for item in items])
 
     def die(self, cause: BaseException, batch: Batch | None) -> None:
-        """Fail everything, waiting or in `batch`, because of a fault of the batcher itself."""
+        """Fail everything, waiting or in `batch` and not answered yet, because of a fault of the batcher itself."""
         message = f"the dispatcher stopped: {type(cause).__name__}: {cause}; restart the batcher and report this"
         failure = DispatcherDied(message)
         failure.__cause__ = cause
-        self._deliver([(item.handle, failure) for item in (batch.items if batch else [])])
+        left = [item for item in batch.items if item.state is not State.DONE] if batch else []
+        self._deliver([(item.handle, failure) for item in left])
         self.fail(failure)
 
     def fail(self, failure: CarpoolError) -> None:
@@ -377,6 +382,12 @@ class Dispatcher:
         self._work.notify_all()
         self._deadlines.notify_all()
         self._room.notify_all()
+
+
+def _num_failed(results: list[Any]) -> int:
+    if not any(issubclass(kind, CarpoolError) for kind in set(map(type, results))):
+        return 0
+    return sum([isinstance(result, CarpoolError) for result in results])
 
 
 def _request_ids(items: list[Item]) -> tuple[str, ...]:

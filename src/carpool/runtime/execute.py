@@ -69,7 +69,10 @@ def _checked(results: Any, rows: list[Any]) -> list[Any]:
         )
     if hasattr(results, "dtype") and not _has_nan(results):
         return list(results)
-    return [result if type(result) in _NEVER_NAN else _check_one(result) for result in results]
+    return [
+        result if type(result) in _NEVER_NAN or (type(result) is float and result == result) else _check_one(result)  # noqa: PLR0124
+        for result in results
+    ]
 
 
 def _count(results: Any) -> int | None:

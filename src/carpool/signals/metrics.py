@@ -105,7 +105,7 @@ class Metrics:
         )
 
     def _window(self, recent: Stretch, now: float | None, objective_s: float | None) -> WindowFigures | None:
-        if not recent.records:
+        if not recent.num_records:
             return None
         to_at = recent.to_at if now is None else now
         from_at = max(recent.from_at, to_at - self._window_s)

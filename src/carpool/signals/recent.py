@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from carpool.signals.events import BatchFailed, BatchRan, CacheAsked, Event, ItemRejected, Passage
@@ -11,6 +10,7 @@ __all__ = ["MAX_WINDOW_ITEMS", "MAX_WINDOW_RECORDS", "Recent", "Stretch"]
 
 MAX_WINDOW_RECORDS = 4096
 MAX_WINDOW_ITEMS = 32_768
+_MOST_DEPARTED = 512  # records that are let go of together, since each time the others are copied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +20,26 @@ class Stretch:
     Args:
         from_at: nothing that ended after this instant and before `to_at` is missing.
         to_at: the latest event seen.
-        records: what ended in between, in order of recording.
+        shared: records in order of recording, which grow at their end and change nowhere else.
+        start: the first of them that ended in between.
+        stop: one past the last.
     """
 
     from_at: float
     to_at: float
-    records: tuple[Passage, ...]
+    shared: list[Passage]
+    start: int
+    stop: int
+
+    @property
+    def num_records(self) -> int:
+        """How many ended in between."""
+        return self.stop - self.start
+
+    @property
+    def records(self) -> list[Passage]:
+        """What ended in between, in order of recording."""
+        return self.shared[self.start : self.stop]
 
 
 class Recent:
@@ -37,7 +51,8 @@ class Recent:
 
     def __init__(self, window_s: float) -> None:
         self._window_s = window_s
-        self._records: deque[Passage] = deque()
+        self._records: list[Passage] = []  # shared with those who read: appended to, and replaced, never changed
+        self._start = 0  # the first that is still kept
         self._num_items = 0
         self._from_at = self._to_at = 0.0
 
@@ -45,24 +60,34 @@ class Recent:
         """Keep what took time, and let go of what is too old or too much."""
         if isinstance(event, ItemRejected | CacheAsked):
             return
-        if not self._records:
+        if self._start == len(self._records):
             self._from_at = _began_at(event)
         self._records.append(event)
         self._num_items += _num_items(event)
         self._to_at = max(self._to_at, event.at)
         while self._has_too_many():
-            gone = self._records.popleft()
+            gone = self._records[self._start]
+            self._start += 1
             self._num_items -= _num_items(gone)
             self._from_at = max(self._from_at, gone.at)
+        if self._start >= _MOST_DEPARTED:
+            self._records, self._start = self._records[self._start :], 0
 
     def freeze(self) -> Stretch:
-        """Copy what is kept."""
-        return Stretch(from_at=self._from_at, to_at=self._to_at, records=tuple(self._records))
+        """Return what is kept, without copying it."""
+        return Stretch(
+            from_at=self._from_at,
+            to_at=self._to_at,
+            shared=self._records,
+            start=self._start,
+            stop=len(self._records),
+        )
 
     def _has_too_many(self) -> bool:
-        return len(self._records) > 1 and (
-            self._records[0].at < self._to_at - self._window_s
-            or len(self._records) > MAX_WINDOW_RECORDS
+        num_records = len(self._records) - self._start
+        return num_records > 1 and (
+            self._records[self._start].at < self._to_at - self._window_s
+            or num_records > MAX_WINDOW_RECORDS
             or self._num_items > MAX_WINDOW_ITEMS
         )
 
