@@ -11,7 +11,10 @@ Each way runs in a process of its own and they take turns, so that a machine tha
 items a second stand items a second of processor time, which other programs on the machine disturb less. Vectors are
 held against those of sentence-transformers in float32: the least cosine is in the table.
 
-    python benchmarks/encoder.py [--items 2048] [--rounds 3]
+A round of a way lasts for some seconds, and is then finished with the window that it is at: 8 ways, 2 sizes of window
+and 3 rounds of 6 seconds, with what is loaded and finished, are seven to eight minutes.
+
+    python benchmarks/encoder.py [--seconds 6] [--rounds 3]
 """
 
 import argparse
@@ -43,6 +46,7 @@ Encode = Callable[[list[str]], Vectors]
 WINDOWS = (64, 256)
 BATCH = 32
 COMPARED = 64
+NUM_SENTENCES = 2048
 REFERENCE, PLAIN, OURS = "sentence-transformers, float32", "padded, sorted, 32", "packed, prepacked, a worker a core"
 
 
@@ -116,23 +120,32 @@ WAYS: dict[str, Callable[[], Any]] = {
 }
 
 
-def work(name: str, num_items: int, reference: Path) -> None:
-    """Be one way: run all sentences once for each window size that stands on a line, and say how fast that was."""
-    texts = sentences(num_items, min_words=5, max_words=60)
+def work(name: str, seconds: float, reference: Path) -> None:
+    """Be one way: run a round for each window size that stands on a line, and say how fast that was."""
+    texts = list(sentences(NUM_SENTENCES, min_words=5, max_words=60))
     with WAYS[name]() as encode:
         np.save(reference, encode(texts[:COMPARED]))
         print(json.dumps("ready"), flush=True)
         for line in sys.stdin:
-            print(json.dumps(one_round(encode, texts, int(line))), flush=True)
+            print(json.dumps(one_round(encode, texts, int(line), seconds)), flush=True)
 
 
-def one_round(encode: Encode, texts: list[str], window: int) -> dict[str, float]:
-    """Return items a second, of wall-clock time and of processor time."""
-    began, cpu_began = time.perf_counter(), time.process_time()
-    for start in range(0, len(texts), window):
+def one_round(encode: Encode, texts: list[str], window: int, seconds: float) -> dict[str, float]:
+    """Return items a second, of wall-clock time and of processor time.
+
+    Args:
+        encode: the way.
+        texts: what it is given, from the first on in every round.
+        window: sentences at a time.
+        seconds: no window begins after so long.
+    """
+    num_items, wall_s, began, cpu_began = 0, 0.0, time.perf_counter(), time.process_time()
+    while wall_s < seconds:
+        start = num_items % len(texts)
         encode(texts[start : start + window])
-    wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
-    return {"items_per_s": len(texts) / wall_s, "items_per_cpu_s": len(texts) / cpu_s}
+        num_items += window
+        wall_s = time.perf_counter() - began
+    return {"items_per_s": num_items / wall_s, "items_per_cpu_s": num_items / (time.process_time() - cpu_began)}
 
 
 def ask(process: "subprocess.Popen[str]", window: int | None = None) -> Any:
@@ -148,14 +161,14 @@ def ask(process: "subprocess.Popen[str]", window: int | None = None) -> Any:
     return json.loads(line)
 
 
-def measure(num_items: int, num_rounds: int) -> tuple[dict[str, dict[int, dict[str, float]]], dict[str, float]]:
+def measure(seconds: float, num_rounds: int) -> tuple[dict[str, dict[int, dict[str, float]]], dict[str, float]]:
     """Return the medians of every way by window size, and the least cosine of each to the reference."""
     runs: dict[str, dict[int, list[dict[str, float]]]] = {name: {window: [] for window in WINDOWS} for name in WAYS}
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         files = {name: Path(scratch, f"{number}.npy") for number, name in enumerate(WAYS)}
         processes = {}
         for name, file in files.items():
-            command = [sys.executable, __file__, "--items", str(num_items), "--way", name, "--vectors", str(file)]
+            command = [sys.executable, __file__, "--seconds", str(seconds), "--way", name, "--vectors", str(file)]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             processes[name] = stack.enter_context(process)
             ask(process)
@@ -181,15 +194,15 @@ def measure(num_items: int, num_rounds: int) -> tuple[dict[str, dict[int, dict[s
 def main() -> None:
     """Measure every way, print a table and one line of JSON."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--items", type=int, default=2048)
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each round of each way")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--way", choices=WAYS, help="be one way, for the process that measures")
     parser.add_argument("--vectors", type=Path, default=Path(os.devnull))
     given = parser.parse_args()
     if given.way:
-        work(given.way, given.items, given.vectors)
+        work(given.way, given.seconds, given.vectors)
         return
-    medians, cosines = measure(given.items, given.rounds)
+    medians, cosines = measure(given.seconds, given.rounds)
     print(f"{'':46}{'window 64':>18}{'window 256':>18}{'least':>9}")
     print(f"{'items/s (of processor time)':46}{'':36}{'cosine':>9}")
     for name, found in medians.items():
@@ -204,7 +217,8 @@ def main() -> None:
         summary[f"items_per_s_{window}"] = round(ours_found[window]["items_per_s"])
     summary |= {
         "least_cosine": round(cosines[f"carpool: {OURS}"], 5),
-        "num_items": given.items,
+        "seconds": given.seconds,
+        "num_rounds": given.rounds,
         "cores": num_cores(),
         "machine": platform.machine(),
         "python": platform.python_version(),

@@ -10,7 +10,7 @@ import numpy as np
 from carpool.core import Policy
 from carpool.errors import ConfigError
 from carpool.models.model import Admitted, Model, ModelInfo
-from carpool.serve.warm import MAX_TOKENS, Shape, ragged_totals, warm_batches, warm_shapes
+from carpool.serve.warm import MAX_TOKENS, Shape, WarmUps, ragged_totals, warm_batches, warm_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,10 +21,18 @@ if TYPE_CHECKING:
 class Padding(Model):
     """A model of texts, padded to multiples of 16, or packed into rows of multiples of 64 tokens."""
 
-    def __init__(self, *, longest: int | None = 64, ragged: bool = False, examples: bool = True) -> None:
+    def __init__(
+        self, *, longest: int | None = 64, ragged: bool = False, examples: bool = True, concurrent: bool = False
+    ) -> None:
         self._longest = longest
         self._ragged = ragged
         self._examples = examples
+        self._concurrent = concurrent
+
+    @property
+    def concurrent(self) -> bool:
+        """Tell whether workers may share it."""
+        return self._concurrent
 
     @property
     def info(self) -> ModelInfo:
@@ -69,10 +77,11 @@ class Padding(Model):
         return -(-num_tokens // 64) * 64
 
 
-def test_every_length_is_run_alone_and_then_in_full_batches() -> None:
+def test_every_length_is_run_alone_and_full_batches_of_lengths_that_double() -> None:
     """A client that is alone meets no shape for the first time."""
     shapes = warm_shapes(Padding(), Policy(max_batch_size=8))
-    assert shapes == [Shape(size, length) for size in (1, 8) for length in (16, 32, 48, 64)]
+    assert shapes[:4] == [Shape(1, length) for length in (16, 32, 48, 64)]
+    assert shapes[4:] == [Shape(8, length) for length in (16, 32, 64)]
 
 
 def test_every_bucket_of_batch_sizes_is_run_at_every_length() -> None:
@@ -89,7 +98,7 @@ def test_a_full_batch_of_long_items_is_run_as_far_as_it_is_cheap() -> None:
     """Where nobody says which sizes there are."""
     shapes = warm_shapes(Padding(longest=1024), Policy(max_batch_size=64))
     assert max(shape.size * shape.length for shape in shapes) <= MAX_TOKENS
-    assert Shape(4, 1024) in shapes
+    assert Shape(MAX_TOKENS // 1024, 1024) in shapes
 
 
 def test_items_without_length_have_two_shapes() -> None:
@@ -98,7 +107,7 @@ def test_items_without_length_have_two_shapes() -> None:
     assert warm_shapes(Padding(longest=None), Policy(max_batch_size=1)) == [Shape(1, 0)]
 
 
-def test_packed_rows_are_run_at_every_total() -> None:
+def test_packed_rows_are_run_at_totals_up_to_the_most() -> None:
     """Up to the token budget, or what a full batch can hold."""
     model = Padding(ragged=True)
     policy = Policy(max_batch_size=32, token_budget=256)
@@ -109,13 +118,38 @@ def test_packed_rows_are_run_at_every_total() -> None:
     assert ragged_totals(model, Policy(max_batch_size=2)) == (64, 128)
 
 
+def test_of_many_totals_few_are_run() -> None:
+    """Each by so much longer than the one before, the longest among them."""
+    model, policy = Padding(ragged=True), Policy(max_batch_size=256, token_budget=8192)
+    totals = [shape.size * shape.length for shape in warm_shapes(model, policy)]
+    assert len(ragged_totals(model, policy)) == 128
+    assert len(totals) < 32
+    assert model.rounded_total(totals[-1]) == 8192
+
+
+def test_workers_that_share_a_model_share_its_warming_up() -> None:
+    """Each batch is run by one of them, whoever asks next; one that comes later finds nothing left."""
+    model, policy, warm_ups = Padding(concurrent=True), Policy(max_batch_size=8), WarmUps()
+    one, other = warm_ups.batches(model, policy), warm_ups.batches(model, policy)
+    found = [next(one), next(other), next(one)]
+    assert len([*found, *other, *one]) == len(warm_shapes(model, policy))
+    assert list(warm_ups.batches(model, policy)) == []
+
+
+def test_workers_with_models_of_their_own_warm_up_each() -> None:
+    """And so does one whose model is loaded anew."""
+    policy, warm_ups = Policy(max_batch_size=8), WarmUps()
+    for model in (first := Padding(), Padding(), first):
+        assert len(list(warm_ups.batches(model, policy))) == len(warm_shapes(model, policy))
+
+
 def test_warming_up_ends_when_its_time_is_up_and_says_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
     """And tells how far it is now and then."""
     clock = iter(np.arange(0, 100, 1.5))
     with caplog.at_level(logging.INFO, "carpool.serve"):
         batches = list(warm_batches(Padding(), Policy(max_batch_size=8), limit_s=6.0, now=lambda: float(next(clock))))
-    assert 1 <= len(batches) < 8
-    assert f"{8 - len(batches)} of 8 shapes are not warmed up after 6 s" in caplog.text
+    assert 1 <= len(batches) < 7
+    assert f"{7 - len(batches)} of 7 shapes are not warmed up after 6 s" in caplog.text
     assert "warming up, " in caplog.text
 
 

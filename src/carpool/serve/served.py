@@ -17,7 +17,7 @@ from carpool.serve.feeding import Feeding
 from carpool.serve.sharing import Sharing
 from carpool.serve.signature import Signature, describe
 from carpool.serve.statistics import Statistics
-from carpool.serve.warm import warm_batches
+from carpool.serve.warm import WarmUps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -100,6 +100,7 @@ class Served:
         self.num_admitting = 0  # requests whose rows are being checked on a thread, and do not wait yet
         self._request_timeout_s = request_timeout_s or None
         self._warm_up_s = warm_up_s
+        self._warm_ups = WarmUps()
         self._entrance: Entrance = self.batcher
         if sharing is not None and sharing.is_on:
             self._entrance = Sharing(self.batcher, sharing)
@@ -117,7 +118,7 @@ class Served:
         info = model.info
         self.machine = describe_machine(info.device, info.dtype, info.num_threads)
         self.signature = learn_signature(model)
-        yield from warm_batches(model, self.batcher.policy, limit_s=self._warm_up_s)
+        yield from self._warm_ups.batches(model, self.batcher.policy, limit_s=self._warm_up_s)
 
     @property
     def ready(self) -> bool:
