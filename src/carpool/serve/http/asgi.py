@@ -82,16 +82,8 @@ class _Request:
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             headers[name] = value if name not in headers else headers[name] + b", " + value
-        exchange = Exchange(
-            self,
-            scope["method"],
-            match.path,
-            match.query,
-            headers,
-            params=match.params,
-            client=(scope.get("client") or ("",))[0],
-            write_error=match.route.write_error,
-        )
+        client = (scope.get("client") or ("",))[0]
+        exchange = Exchange(self, match.head(scope["method"], headers), client)
         try:
             exchange.tenant = access.tenant_of(headers, match.route.audience)
             exchange.body = await self._read(headers, match.route.max_body_bytes or limits.max_body_bytes)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from itertools import count
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from carpool.errors import CarpoolError
 from carpool.serve.faults import FAILED, Fault, to_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     Headers = Sequence[tuple[bytes, bytes]]
 
@@ -29,8 +31,7 @@ def request_ids() -> Iterator[str]:
     return (f"{server}-{number:x}" for number in count(1))
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):  # one is made a request, which a frozen dataclass makes dear
     """A whole answer.
 
     Args:
@@ -44,6 +45,38 @@ class Reply:
     status: int = OK
     headers: Headers = ()
     content_type: bytes = JSON
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What the head of a request says: the same for all requests whose heads are of the same bytes.
+
+    Args:
+        method: such as `POST`.
+        path: decoded, without the query.
+        query: as it came, without the question mark.
+        params: what the route's pattern found in the path, decoded.
+        headers: by their names in lower case.
+        write_error: writes a fault in the way of the protocol that the path belongs to.
+        given_id: the client's own X-Request-Id, if it is fit to be written into a header and a log; else empty.
+    """
+
+    method: str
+    path: str
+    query: str
+    params: dict[str, str]
+    headers: Mapping[bytes, bytes]
+    write_error: Callable[[Fault], Reply]
+    given_id: str
+
+
+def given_id(headers: Mapping[bytes, bytes]) -> str:
+    """Return a client's own X-Request-Id, if it is fit to be written into a header and a log; else empty.
+
+    Args:
+        headers: by their names in lower case.
+    """
+    given = headers.get(b"x-request-id")
+    return given.decode("ascii") if given and _SANE_ID.fullmatch(given) else ""
 
 
 class Stream(Protocol):
@@ -85,26 +118,21 @@ class Exchange:
 
     Args:
         channel: what carries it.
-        method: such as `POST`.
-        path: decoded, without the query.
-        query: as it came, without the question mark.
-        headers: by their names in lower case.
-        params: what the route's pattern found in the path, decoded.
+        head: what its head says.
         client: the address of the other side.
-        write_error: writes a fault in the way of the protocol that the path belongs to.
     """
 
     __slots__ = (
         "_answered",
         "_channel",
         "_headers",
-        "_id",
         "_on_gone",
         "_unended",
         "_write_error",
         "body",
         "client",
         "gone",
+        "known_id",
         "method",
         "params",
         "path",
@@ -113,33 +141,22 @@ class Exchange:
         "watched",
     )
 
-    def __init__(
-        self,
-        channel: Channel,
-        method: str,
-        path: str,
-        query: str,
-        headers: Mapping[bytes, bytes],
-        *,
-        params: dict[str, str],
-        client: str,
-        write_error: Callable[[Fault], Reply],
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.query = query
-        self.params = params
+    def __init__(self, channel: Channel, head: Head, client: str) -> None:
+        self.method = head.method
+        self.path = head.path
+        self.query = head.query
+        self.params = head.params
+        self.known_id = head.given_id  # what it is called, where the client said so or somebody has asked; else empty
         self.client = client
         self.body = b""
         self.tenant = ""
         self.gone = False
         self.watched: Any = None  # what whoever watches over requests keeps of this one
         self._channel = channel
-        self._headers = headers
-        self._write_error = write_error
+        self._headers = head.headers
+        self._write_error = head.write_error
         self._answered = False
         self._unended = False  # a stream has begun, and not ended
-        self._id = ""
         self._on_gone: list[Callable[[], object]] | None = None
 
     def header(self, name: bytes) -> str:
@@ -165,19 +182,9 @@ class Exchange:
     @property
     def id(self) -> str:
         """What the request is called in logs, traces and the answer: by the client's X-Request-Id, or by us."""
-        if not self._id:
-            self._id = self._given_id() or self._channel.new_id()
-        return self._id
-
-    @property
-    def known_id(self) -> str:
-        """What the request is called, where the client said so or somebody has asked; else empty."""
-        return self._id or self._given_id()
-
-    def _given_id(self) -> str:
-        """Return the client's own X-Request-Id, if it is fit to be written into a header and a log; else empty."""
-        given = self._headers.get(b"x-request-id")
-        return given.decode("ascii") if given and _SANE_ID.fullmatch(given) else ""
+        if not self.known_id:
+            self.known_id = self._channel.new_id()
+        return self.known_id
 
     @property
     def draining(self) -> bool:

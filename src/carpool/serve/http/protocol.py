@@ -6,18 +6,20 @@ There is no task, future or timer a request: what is slow is found by the sweep 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from msgspec.structs import replace
+
 from carpool.errors import CarpoolError
 from carpool.serve.faults import UNAVAILABLE, Fault
-from carpool.serve.http.coding import compress, inflate, is_coded, wanted_coding
+from carpool.serve.http.coding import compress, inflate, wanted_coding
 from carpool.serve.http.reader import Reader, Reading, Turn
 from carpool.serve.http.routing import let_answer
 from carpool.serve.http.shared import CLIENT_GONE
-from carpool.serve.http.wire import CONTINUE, LAST_CHUNK, has_no_body
+from carpool.serve.http.wire import CONTINUE, LAST_CHUNK, NO_BODY
 
 if TYPE_CHECKING:
     from carpool.serve.http.exchange import Exchange, Headers, Reply
@@ -37,6 +39,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_compress_from_bytes",
         "_current",
         "_is_pumping",
         "_progress_at",
@@ -54,6 +57,8 @@ class Connection(asyncio.Protocol):
         self._shared = shared
         self._transport: asyncio.Transport
         self.client = ""
+        least_bytes = shared.limits.compress_from_bytes
+        self._compress_from_bytes = math.inf if least_bytes is None else least_bytes
         self._reader = Reader(shared, self)
         self._current: Turn | None = None  # it is being answered
         self._turns: deque[Turn] = deque()  # they wait for that
@@ -77,8 +82,8 @@ class Connection(asyncio.Protocol):
         """Let go of everything; what is being done for the client is withdrawn."""
         self._shared.left(self)
         turns = [self._current, *self._turns]
-        if self._current is not None:
-            self._ended(self._current, CLIENT_GONE, 0)
+        if self._current is not None and self._shared.watcher is not None:
+            self._shared.watcher.ended(self._current.exchange, self._current.route, CLIENT_GONE, 0)
         self._reader.close()
         self._current = None
         self._turns.clear()
@@ -125,16 +130,15 @@ class Connection(asyncio.Protocol):
         watcher = self._shared.watcher
         if watcher is not None:
             watcher.began(turn.exchange, turn.route)
-        coding = turn.exchange.raw_header(b"content-encoding")
-        if coding and is_coded(coding):
-            self._begin_inflated(turn, coding)
+        if turn.coding:
+            self._begin_inflated(turn)
         else:
             let_answer(turn.route, turn.exchange)
 
-    def _begin_inflated(self, turn: Turn, coding: bytes) -> None:
+    def _begin_inflated(self, turn: Turn) -> None:
         """Inflate a body, and have it answered."""
         exchange = turn.exchange
-        inflating = partial(inflate, exchange.body, coding, turn.route.max_body_bytes or self._max_body_bytes)
+        inflating = partial(inflate, exchange.body, turn.coding, turn.route.max_body_bytes or self._max_body_bytes)
         if len(exchange.body) <= _QUICKLY_INFLATED_BYTES:
             try:
                 exchange.body = inflating()
@@ -175,13 +179,11 @@ class Connection(asyncio.Protocol):
         if may_read and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def _ended(self, turn: Turn, status: int, num_bytes: int) -> None:
+    def _finish(self, turn: Turn, status: int, num_bytes: int, *, close: bool) -> None:
+        """Take note that the current request has been answered in full."""
         watcher = self._shared.watcher
         if watcher is not None:
             watcher.ended(turn.exchange, turn.route, status, num_bytes)
-
-    def _finish(self, *, close: bool) -> None:
-        """Take note that the current request has been answered in full."""
         self._current = None
         if close:
             self._close()
@@ -189,9 +191,9 @@ class Connection(asyncio.Protocol):
             self._pump()
 
     def _closes_after(self, turn: Turn) -> bool:
-        if not turn.keep_alive:
-            return True
-        return self._shared.draining and not self._turns and self._reader.reading is Reading.NOTHING
+        if not turn.keep_alive or not self._shared.draining:
+            return not turn.keep_alive
+        return not self._turns and self._reader.reading is Reading.NOTHING
 
     def _close(self) -> None:
         """Close once everything is sent, and a client that still sends has had the time to see its answer."""
@@ -215,8 +217,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, exchange: Exchange, reply: Reply) -> None:
         """Send a whole answer, compressed if it is large and the client asks for that."""
-        least = self._shared.limits.compress_from_bytes
-        if least is not None and len(reply.body) >= least:
+        if len(reply.body) >= self._compress_from_bytes:
             coding = wanted_coding(exchange.raw_header(b"accept-encoding"))
             if coding and not any(name == b"content-encoding" for name, _ in reply.headers):
                 self._send_compressed(exchange, reply, coding)
@@ -236,32 +237,19 @@ class Connection(asyncio.Protocol):
         if turn is None or turn.exchange is not exchange or self._transport.is_closing():
             return  # the connection was lost meanwhile
         close = self._closes_after(turn)
-        more = self._headers_of(turn, close=close)
-        heads, body = self._shared.heads, reply.body
-        if more or reply.headers:
-            head = heads.with_headers(reply.status, reply.content_type, [*reply.headers, *more], len(body))
+        heads, body, status = self._shared.heads, reply.body, reply.status
+        if close or turn.old or reply.headers or exchange.known_id:
+            more = [*reply.headers, *_headers_of(turn, close=close)]
+            head = heads.with_headers(status, reply.content_type, more, len(body))
         else:
-            head = heads.plain(reply.status, reply.content_type, len(body))
-        if exchange.method == "HEAD" or has_no_body(reply.status):
+            head = heads.plain(status, reply.content_type, len(body))
+        if status in NO_BODY or exchange.method == "HEAD":
             body = b""
         if len(body) <= _COPIED_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
-        self._ended(turn, reply.status, len(body))
-        self._finish(close=close)
-
-    def _headers_of(self, turn: Turn, *, close: bool) -> Headers:
-        """Return the headers that every answer to this request has."""
-        known_id = turn.exchange.known_id
-        if not known_id and not close and not turn.old:
-            return ()
-        headers = [(b"x-request-id", known_id.encode())] if known_id else []
-        if close:
-            headers.append((b"connection", b"close"))
-        elif turn.old:
-            headers.append((b"connection", b"keep-alive"))
-        return headers
+        self._finish(turn, status, len(body), close=close)
 
     async def stream(self, exchange: Exchange, status: int, headers: Headers, content_type: bytes) -> BodyStream:
         """Begin an answer that is sent while it is made."""
@@ -269,7 +257,7 @@ class Connection(asyncio.Protocol):
         if turn is None or turn.exchange is not exchange:
             raise ConnectionError("the client has gone")
         turn.keep_alive = turn.keep_alive and not turn.old
-        more = [*headers, *self._headers_of(turn, close=not turn.keep_alive)]
+        more = [*headers, *_headers_of(turn, close=not turn.keep_alive)]
         if not turn.old:
             more.append((b"transfer-encoding", b"chunked"))
         self._transport.write(self._shared.heads.with_headers(status, content_type, more, None))
@@ -295,8 +283,7 @@ class Connection(asyncio.Protocol):
         if self._current is turn and not self._transport.is_closing():
             if not turn.old and turn.exchange.method != "HEAD":
                 self._transport.write(LAST_CHUNK)
-            self._ended(turn, turn.status, turn.num_sent_bytes)
-            self._finish(close=self._closes_after(turn))
+            self._finish(turn, turn.status, turn.num_sent_bytes, close=self._closes_after(turn))
 
     def break_off(self, exchange: Exchange) -> None:
         """Break off an answer that has begun."""
@@ -388,6 +375,17 @@ class BodyStream:
         """Say that this was all."""
         self._turn.exchange.ended()
         self._connection.end_stream(self._turn)
+
+
+def _headers_of(turn: Turn, *, close: bool) -> Headers:
+    """Return the headers that every answer to a request has."""
+    known_id = turn.exchange.known_id
+    headers = [(b"x-request-id", known_id.encode())] if known_id else []
+    if close:
+        headers.append((b"connection", b"close"))
+    elif turn.old:
+        headers.append((b"connection", b"keep-alive"))
+    return headers
 
 
 def _timed_out(what: str, limit_s: float) -> Fault:

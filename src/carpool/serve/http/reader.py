@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 import httptools
 
 from carpool.serve.faults import BAD_REQUEST, Fault
-from carpool.serve.http.exchange import Channel, Exchange, Reply
+from carpool.serve.http.coding import is_coded
+from carpool.serve.http.exchange import Channel, Exchange, Head, Reply
+from carpool.serve.http.known import MOST_HEAD_BYTES, KnownHead, is_plain
 from carpool.serve.http.limits import too_large
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from carpool.serve.http.shared import Shared
 
 EXPECTATION_FAILED, HEADERS_TOO_LARGE, NOT_IMPLEMENTED = 417, 431, 501
+_END_OF_HEAD = b"\r\n\r\n"
 _QUIET_BYTES = 512 * 1024  # of trailers and chunk headers between two parts of a body
 
 
@@ -37,11 +40,12 @@ class Turn:
         exchange: the request.
     """
 
-    __slots__ = ("exchange", "keep_alive", "num_sent_bytes", "old", "route", "status")
+    __slots__ = ("coding", "exchange", "keep_alive", "num_sent_bytes", "old", "route", "status")
 
     def __init__(self, route: Route, exchange: Exchange) -> None:
         self.route = route
         self.exchange = exchange
+        self.coding = b""  # how the body must be inflated
         self.keep_alive = True  # whether the connection stays open after it
         self.old = False  # HTTP/1.0: knows no chunks, and must be told that the connection stays open
         self.status = 0  # of an answer that is sent while it is made
@@ -71,12 +75,14 @@ class Reader:
     __slots__ = (
         "_body",
         "_body_bytes",
+        "_head",
         "_head_bytes",
         "_headers",
         "_limit_bytes",
         "_num_headers",
         "_parser",
         "_quiet_bytes",
+        "_raw_head",
         "_shared",
         "_taker",
         "_target",
@@ -98,22 +104,60 @@ class Reader:
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = self._num_headers = self._body_bytes = self._limit_bytes = self._quiet_bytes = 0
         self._body: bytes | bytearray = b""
+        self._head: Head  # of the request that is read
+        self._raw_head = b""  # its bytes, where they are to be known from now on
 
     def feed(self, data: bytes) -> None:
-        """Take what came."""
-        reading = self.reading
-        if reading is Reading.NOTHING:
-            self.reading = Reading.HEAD
+        """Take what came: whole requests whose heads are known at once; whatever else there is, is parsed."""
+        if self.reading is not Reading.NOTHING:
+            self._read_on(data)
+            return
+        taker, start, end = self._taker, 0, len(data)
+        while True:
+            body_at = data.find(_END_OF_HEAD, start, start + MOST_HEAD_BYTES) + len(_END_OF_HEAD)
+            known = self._shared.known_heads.find(data[start:body_at])
+            if known is None or (stop := body_at + known.num_body_bytes) > end:
+                break
+            exchange = Exchange(taker, known.head, taker.client)
+            exchange.tenant = known.tenant
+            exchange.body = data[body_at:stop]
             self.since = self._shared.now
-            self._head_bytes = len(data)
-        elif reading is Reading.HEAD:
+            taker.take(Turn(known.route, exchange))
+            if stop == end or self.reading is not Reading.NOTHING:  # an answer may close the connection
+                return
+            start = stop
+        if start:
+            self._parse(data[start:])
+            return
+        self.reading = Reading.HEAD
+        self.since = self._shared.now
+        self._head_bytes = end
+        is_new_head = known is None and body_at >= len(_END_OF_HEAD)
+        self._parse(data, body_at if is_new_head else 0)
+
+    def _read_on(self, data: bytes) -> None:
+        """Take more of a request that is being read, or drop it."""
+        if self.reading is Reading.HEAD:
             self._head_bytes += len(data)
-        elif reading is Reading.BODY:
+        elif self.reading is Reading.BODY:
             self._quiet_bytes += len(data)
         else:
             return
+        self._parse(data)
+
+    def _parse(self, data: bytes, body_at: int = 0) -> None:
+        """Have bytes parsed, of which those before a place may be a head that is to be known from now on."""
+        parser = self._parser
         try:
-            self._parser.feed_data(data)
+            if body_at:
+                # The last byte goes alone: if it is the one by which the parser has a head, the bytes are that head's.
+                parser.feed_data(data[: body_at - 1])
+                self._raw_head = data[:body_at] if self._head_bytes else b""
+                parser.feed_data(data[body_at - 1 : body_at])
+                if self._head_bytes:
+                    self._raw_head = b""
+            if body_at < len(data):
+                parser.feed_data(data[body_at:] if body_at else data)
         except httptools.HttpParserUpgrade:
             self.stop()  # nothing else is spoken here: the request, if whole, is answered as if it had not asked
         except httptools.HttpParserError as error:
@@ -174,18 +218,8 @@ class Reader:
 
     def _turn(self, method: str) -> Turn:
         match = self._shared.router.match(method, _origin_form(self._target))
-        route = match.route
-        exchange = Exchange(
-            self._taker,
-            method,
-            match.path,
-            match.query,
-            self._headers,
-            params=match.params,
-            client=self._taker.client,
-            write_error=route.write_error,
-        )
-        return Turn(route, exchange)
+        self._head = match.head(method, self._headers)
+        return Turn(match.route, Exchange(self._taker, self._head, self._taker.client))
 
     def _check_head(self, headers: dict[bytes, bytes], num_headers: int, num_bytes: int) -> None:
         """Refuse what can be refused before the body has come."""
@@ -248,13 +282,25 @@ class Reader:
         self.turn = None
         self.reading = Reading.NOTHING
         self.since = self._shared.now
+        coding = exchange.raw_header(b"content-encoding")
+        if coding and is_coded(coding):
+            turn.coding = coding
         turn.keep_alive = self._parser.should_keep_alive()
         if not turn.keep_alive:
             self.stop()
             turn.old = not self._is_current
-        elif exchange.header(b"connection"):
+        elif exchange.raw_header(b"connection"):
             turn.old = not self._is_current
+        if self._raw_head:
+            self._learn(turn)
         self._taker.take(turn)
+
+    def _learn(self, turn: Turn) -> None:
+        """Know the head of a request from now on, if there is nothing unusual about it."""
+        raw, self._raw_head = self._raw_head, b""
+        head, exchange = self._head, turn.exchange
+        if turn.keep_alive and self._is_current and is_plain(head.method, head.headers):
+            self._shared.known_heads.add(raw, KnownHead(turn.route, head, exchange.tenant, len(exchange.body)))
 
     # ------------------------------------------------------------------------------------------- what goes wrong
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 from urllib.parse import unquote
 
+import msgspec
+
 from carpool.serve.faults import NOT_FOUND, Fault
-from carpool.serve.http.exchange import Exchange, Reply
+from carpool.serve.http.exchange import Exchange, Head, Reply, given_id
 
 METHOD_NOT_ALLOWED = 405
 _MOST_KNOWN = 1024
@@ -61,6 +63,16 @@ class Match:
     path: str
     query: str
     params: dict[str, str]
+
+    def head(self, method: str, headers: Mapping[bytes, bytes]) -> Head:
+        """Return what the whole head says, of which this is the first line.
+
+        Args:
+            method: in capitals.
+            headers: by their names in lower case.
+        """
+        write_error = self.route.write_error
+        return Head(method, self.path, self.query, self.params, headers, write_error, given_id(headers))
 
 
 @dataclass(slots=True)
@@ -155,7 +167,7 @@ def _not_allowed(node: _Node, method: str, path: str) -> Route:
     def refuse(_exchange: Exchange) -> Reply:
         message = f"{method[:_SHOWN]} is not for {path[:_SHOWN]}: use {' or '.join(allowed)}"
         reply = kin.write_error(Fault(METHOD_NOT_ALLOWED, message))
-        return replace(reply, headers=(*reply.headers, (b"allow", ", ".join(allowed).encode())))
+        return msgspec.structs.replace(reply, headers=(*reply.headers, (b"allow", ", ".join(allowed).encode())))
 
     return replace(kin, endpoint=refuse, audience="clients")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from carpool.serve.faults import UNAVAILABLE, Fault
 from carpool.serve.http.exchange import request_ids
+from carpool.serve.http.known import KnownHeads
 from carpool.serve.http.wire import Heads
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Shared:
         self.limits = limits
         self.access = access
         self.heads = Heads()
+        self.known_heads = KnownHeads()
         self.connections: set[Member] = set()
         self.draining = False
         self.now = time.monotonic()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 NO_CONTENT, NOT_MODIFIED = 204, 304
+NO_BODY = frozenset({NO_CONTENT, NOT_MODIFIED})
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -68,7 +69,7 @@ class Heads:
 
 def has_no_body(status: int) -> bool:
     """Tell whether answers of a status never have a body."""
-    return status in {NO_CONTENT, NOT_MODIFIED}
+    return status in NO_BODY
 
 
 def _on_one_line(value: bytes) -> bytes:
