@@ -103,6 +103,14 @@ def test_the_settings_are_what_a_server_needs(planned: Planned) -> None:
     assert from_settings(settings.workload, lengths=EXAMPLES).describe().startswith("Poisson arrivals at 60/s")
 
 
+def test_as_many_workers_may_be_used_as_serve_the_model_best(tmp_path: Path) -> None:
+    """Where nothing else is said: one that was measured alone can't carry this load."""
+    path = tmp_path / "profile.json"
+    save_profile(path, profile(preferred_workers=2))
+    assert main(["plan", str(path), "--rate", "900", "--max-batch-size", "4", *SHORT]) == 0
+    assert load_settings(tmp_path / "carpool.toml").model.num_workers == 2
+
+
 def test_a_load_of_another_kind_is_kept_in_the_settings_beside_the_profile(file: Path, tmp_path: Path) -> None:
     """Arrivals, lengths and deadline as they were told; a trace by its path from there."""
     trace = tmp_path / "trace.csv"

@@ -13,6 +13,7 @@ from carpool.errors import ConfigError
 from carpool.plan.analytic import largest_rate
 from carpool.plan.candidates import Candidates
 from carpool.plan.predict import fitted
+from carpool.signals.objective import Objective
 from tests.plan.scenes import MODEL_BYTES, TOKEN_BYTES, affine, candidates
 
 if TYPE_CHECKING:
@@ -69,9 +70,18 @@ def test_a_model_that_does_not_fit_is_refused() -> None:
 
 def test_waits_are_those_that_could_keep_the_objective() -> None:
     """A single item takes 5 ms: a fifth of it and all of it are tried."""
-    free, tight = candidates(affine()), Candidates(subject=affine(), lengths=[1], longest_wait_s=0.002)
+    free, tight = candidates(affine()), Candidates(subject=affine(), lengths=[1], objectives=[Objective(0.99, 0.002)])
     assert [one.policy.max_wait_s for one in free.variants(free.of_size(8, 1))] == [0.001, 0.005]
     assert [one.policy.max_wait_s for one in tight.variants(tight.of_size(8, 1))] == [0.001]
+
+
+def test_every_setup_has_the_objectives_in_its_policy() -> None:
+    """As a server has them, whose batches they hold to a time."""
+    found = Candidates(subject=MIXED, lengths=LENGTHS, objectives=[Objective(0.5, 0.1), Objective(0.99, 0.3)])
+    setups = [*found.plain(2), *found.variants(found.of_size(4, 1))]
+    assert len(setups) > 6
+    assert all(one.policy.objectives_s == {"p50": 0.1, "p99": 0.3} for one in setups)
+    assert candidates(MIXED, LENGTHS).of_size(4, 1).policy.objectives_s == {}
 
 
 def test_token_budgets_and_padding_are_for_mixed_lengths() -> None:

@@ -11,7 +11,7 @@ import pytest
 from carpool.core import Policy
 from carpool.cost.model import CostModel, Measurement, fit_cost_model
 from carpool.errors import ConfigError
-from carpool.plan.predict import interval, predict, replicate
+from carpool.plan.predict import fitted, interval, predict, replicate
 from carpool.plan.setup import Setup
 from carpool.plan.stream import Stream
 from carpool.plan.subject import Subject
@@ -113,6 +113,14 @@ def test_the_models_own_buckets_are_used_where_the_policy_names_none() -> None:
     """As the live server does."""
     run = replicate(subject(length_buckets=(16, 32)), PoissonItems(5.0), UNBATCHED, window_s=5.0, seed=0, number=0)
     assert set(run.padded_lengths) == {16}
+
+
+def test_ragged_batches_are_held_to_the_tokens_that_the_model_prefers() -> None:
+    """As in the live server, unless the policy says otherwise."""
+    ragged = subject(ragged=True, preferred_tokens=512)
+    assert fitted(Policy(), ragged).token_budget == 512
+    assert fitted(Policy(token_budget=64), ragged).token_budget == 64
+    assert fitted(Policy(), subject(preferred_tokens=512)).token_budget is None
 
 
 def test_no_windows_are_refused() -> None:

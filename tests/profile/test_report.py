@@ -74,6 +74,15 @@ def test_sentences_hold_the_numbers(profile: Profile) -> None:
         assert part in said
 
 
+def test_of_a_model_that_does_not_pad_nothing_is_said_of_padding() -> None:
+    """What is wasted is what rounding adds."""
+    found = findings()
+    found.ragged = True
+    (said,) = (one for one in found.profile().sentences if one.startswith("Items as they come"))
+    assert "rounding up the tokens of a batch, which is not padded, then wastes 50% of the tokens" in said
+    assert not any("padding takes" in one for one in found.profile().sentences)
+
+
 @pytest.mark.parametrize(
     ("fails_at", "said"),
     [

@@ -45,12 +45,13 @@ def demo(  # noqa: PLR0917 - click passes options by name
 
     Exits 0 when all was measured, 1 when the model or a server failed, 2 on wrong use, 130 when stopped, results kept.
     """
+    from carpool.models.threads import num_cores
     from carpool.profile.options import ProfileOptions
     from carpool.report.progress import progress
     from carpool.verify.demo import DemoOptions, profile_and_report
 
     require_room(out)
-    options = DemoOptions(target=target, window_s=window, num_threads=threads)
+    options = DemoOptions(target=target, window_s=window, num_threads=threads or num_cores())
     with progress(f"1/4  Profiling {target}", budget, unit="s") as bar:
         profile = profile_and_report(target, ProfileOptions(budget_s=budget, num_threads=options.num_threads), out, bar)
     if not profile.complete or profile.failed:

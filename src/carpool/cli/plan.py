@@ -44,7 +44,9 @@ def parse_price(text: str) -> float:
     help="A latency to keep: p50, p95 or p99. May be repeated.",
 )
 @click.option(
-    "--max-workers", type=click.IntRange(1, 4096), default=1, show_default=True, help="Most workers that may be used."
+    "--max-workers",
+    type=click.IntRange(1, 4096),
+    help="Most workers that may be used.  [default: as many as serve the model best on the measured machine]",
 )
 @click.option("--max-batch-size", type=click.IntRange(min=1), help="Most items in a batch.  [default: as measured]")
 @click.option(
@@ -75,8 +77,8 @@ def plan(
 
     out = profile.parent / "carpool.toml" if out is None else out
     require_file(out)
-    objectives, options = read_objectives(slo), _options(given)
-    source = read_source(profile)
+    objectives, source = read_objectives(slo), read_source(profile)
+    options = _options(given | {"max_workers": given["max_workers"] or source.profile.preferred_workers})
     load = _load(workload, source.subject)
     made = make(source, load, objectives, options)
     say(made, output)

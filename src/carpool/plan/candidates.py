@@ -18,6 +18,7 @@ from carpool.plan.scatter import Scatter
 from carpool.plan.setup import Setup
 from carpool.plan.subject import Subject
 from carpool.plan.what_if import coarse_buckets
+from carpool.signals.objective import Objective
 from carpool.units import format_bytes
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Candidates:
         lengths: Lengths that arrive, ascending, as often as they do; at least one.
         max_batch_size: Most items in a batch that the user allows; None for no limit.
         memory_limit_bytes: Most memory that the user allows a batch; None for what the profile says.
-        longest_wait_s: A wait this long can't keep the objective.
+        objectives: Latencies that are promised: every setup's policy has them, as a server's has.
 
     Raises:
         ConfigError: Memory was limited but not measured, or not even one item fits.
@@ -52,7 +53,7 @@ class Candidates:
     lengths: Sequence[int]
     max_batch_size: int | None = None
     memory_limit_bytes: int | None = None
-    longest_wait_s: float = float("inf")
+    objectives: Sequence[Objective] = ()
 
     def __post_init__(self) -> None:
         if self.memory_limit_bytes is not None and self.subject.cost.memory is None:
@@ -150,7 +151,8 @@ class Candidates:
 
     def of_size(self, size: int, num_workers: int) -> Setup:
         """Return the setup that takes what is there, up to so many items."""
-        return Setup(policy=self._limited(Policy(max_batch_size=size)), num_workers=num_workers)
+        policy = Policy(max_batch_size=size, objectives_s={one.name: one.latency_s for one in self.objectives})
+        return Setup(policy=self._limited(policy), num_workers=num_workers)
 
     def variants(self, setup: Setup) -> list[Setup]:
         """Return the setup with one knob turned that it leaves alone."""
@@ -165,7 +167,7 @@ class Candidates:
         single_s = self.subject.cost.clipped().time_s(1, self.typical)
         for share in _WAITS:
             wait_s = float(f"{share * single_s:.2g}")
-            if wait_s < self.longest_wait_s:
+            if all(wait_s < one.latency_s for one in self.objectives):
                 yield replace(policy, max_wait_s=wait_s)
 
     def _token_budgets(self, policy: Policy) -> Iterator[Policy]:

@@ -213,7 +213,7 @@ def _candidates(scene: Scene, workload: Workload, options: PlanOptions) -> Candi
         lengths=sorted([*drawn.tolist(), longest]),
         max_batch_size=options.max_batch_size,
         memory_limit_bytes=options.memory_limit_bytes,
-        longest_wait_s=min((one.latency_s for one in scene.objectives), default=float("inf")),
+        objectives=scene.objectives,
     )
 
 

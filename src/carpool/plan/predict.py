@@ -190,9 +190,10 @@ def _place(seed: int, number: int) -> float:
 
 
 def fitted(policy: Policy, subject: Subject) -> Policy:
-    """Return the policy with the model's own length buckets where it names none, as a live server takes it."""
+    """Return the policy with the model's own buckets and limit where it names none, as a live server takes it."""
     if subject.ragged:
-        return replace(policy, ragged=True, token_buckets=subject.token_buckets)
+        tokens = policy.token_budget or subject.preferred_tokens
+        return replace(policy, ragged=True, token_buckets=subject.token_buckets, token_budget=tokens)
     return policy if policy.length_buckets else replace(policy, length_buckets=subject.length_buckets)
 
 

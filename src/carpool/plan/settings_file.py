@@ -65,7 +65,7 @@ def settings_text(plan: Plan, origin: Origin) -> str:
 
 
 def _objectives(plan: Plan) -> dict[str, object]:
-    return {f"p{one.quantile * 100:g}": write_duration(one.latency_s) for one in plan.objectives}
+    return {one.name: write_duration(one.latency_s) for one in plan.objectives}
 
 
 def _comment(plan: Plan) -> str:

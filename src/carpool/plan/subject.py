@@ -78,6 +78,10 @@ class MeasuredProfile(Protocol):
         """What it then rounds a batch's tokens up to."""
 
     @property
+    def preferred_tokens(self) -> int | None:
+        """What it holds a ragged batch to where nobody says how much."""
+
+    @property
     def example_lengths(self) -> tuple[int, ...]:
         """Lengths of typical items."""
 
@@ -106,6 +110,7 @@ class Subject:
         length_buckets: Lengths that the model pads to, ascending; empty where it pads to the longest member.
         ragged: Whether it runs items side by side without padding.
         token_buckets: What it then rounds a batch's tokens up to, ascending.
+        preferred_tokens: What it holds a ragged batch to where nobody says how much; None for no limit.
         example_lengths: Lengths of typical items in no order, at least one: what a workload draws from if told nothing.
         max_length: Longest item that the model takes; longer ones are cut. None for no limit.
         memory_limit_bytes: Most memory that a batch may need; None where it was not learned.
@@ -121,6 +126,7 @@ class Subject:
     length_buckets: tuple[int, ...] = ()
     ragged: bool = False
     token_buckets: tuple[int, ...] = ()
+    preferred_tokens: int | None = None
     example_lengths: tuple[int, ...] = (1,)
     max_length: int | None = None
     memory_limit_bytes: int | None = None
@@ -148,6 +154,7 @@ class Subject:
             length_buckets=profile.length_buckets,
             ragged=profile.ragged,
             token_buckets=profile.token_buckets,
+            preferred_tokens=profile.preferred_tokens,
             example_lengths=profile.example_lengths or profile.cost_model.lengths,
             max_length=profile.max_length,
             memory_limit_bytes=profile.memory.limit_bytes,

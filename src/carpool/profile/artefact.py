@@ -177,6 +177,8 @@ class Profile:
         length_buckets: Lengths that batches are padded to, ascending; empty where items have no length.
         ragged: Whether items of different lengths run side by side without padding.
         token_buckets: What a ragged batch's tokens are rounded up to in all, ascending.
+        preferred_tokens: Tokens that a ragged batch is held to where nobody says how many; None for no limit.
+        preferred_workers: Workers that the model is served with where nobody says how many; one of them was measured.
         example_lengths: Tokens of the model's own examples, in no order.
         max_length: The most tokens that an item may have; None where there is no limit.
         call_spread: How single calls scatter: quantiles, evenly spaced from 0 to 1, of a call's time over its shape's
@@ -231,6 +233,8 @@ class Profile:
     length_buckets: tuple[int, ...] = ()
     ragged: bool = False
     token_buckets: tuple[int, ...] = ()
+    preferred_tokens: int | None = None
+    preferred_workers: int = 1
     example_lengths: tuple[int, ...] = ()
     max_length: int | None = None
     call_spread: tuple[float, ...] = ()

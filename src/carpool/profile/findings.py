@@ -47,6 +47,8 @@ class Findings:
         length_buckets: What batches are padded to.
         ragged: Whether they are not padded.
         token_buckets: What their tokens are then rounded up to in all.
+        preferred_tokens: What a ragged batch is held to where nobody says how much.
+        preferred_workers: How many workers it is served with where nobody says how many.
         example_lengths: Of the mix, in no order.
         idle_penalties: What pauses add to calls.
         work: Work of a shape; none is known at first.
@@ -72,6 +74,8 @@ class Findings:
     length_buckets: tuple[int, ...] = ()
     ragged: bool = False
     token_buckets: tuple[int, ...] = ()
+    preferred_tokens: int | None = None
+    preferred_workers: int = 1
     example_lengths: tuple[int, ...] = ()
     sweep: Sweep = field(default_factory=Sweep)
     memory: MemoryFound = field(default_factory=MemoryFound)
@@ -144,6 +148,8 @@ class Findings:
             length_buckets=self.length_buckets,
             ragged=self.ragged,
             token_buckets=self.token_buckets,
+            preferred_tokens=self.preferred_tokens,
+            preferred_workers=self.preferred_workers,
             example_lengths=self.example_lengths,
             max_length=self.info.max_length,
             call_spread=self.sweep.call_spread(),

@@ -45,6 +45,7 @@ def profile_target(target: object, options: ProfileOptions | None = None, progre
         stack.enter_context(chdir("."))  # a model that goes elsewhere does not take the results along
         thread = stack.enter_context(OneThread())
         model = wrap(target, **_model_options(target, options))
+        model.share_cores(model.preferred_workers)  # so that one worker is measured as a server would run it
         prober, unavailable = _start_prober(target, model.info.device, options, stack)
         thread.call(model.load)
         stack.callback(lambda: thread.call_last(model.close) if not isinstance(target, Model) else None)

@@ -105,8 +105,9 @@ def _mix(profile: Profile) -> Iterator[str]:
     if not batched:
         return
     best = max(batched, key=lambda point: point.sorted_items_per_s)
+    cause = "rounding up the tokens of a batch, which is not padded," if profile.ragged else "padding"
     wasted = (
-        f"Items as they come differ in length, and padding then wastes {best.arrival_padding_waste:.0%} of the tokens "
+        f"Items as they come differ in length, and {cause} then wastes {best.arrival_padding_waste:.0%} of the tokens "
         f"in batches of {best.batch_size}"
     )
     if not profile.trust.times_sure:
@@ -117,7 +118,8 @@ def _mix(profile: Profile) -> Iterator[str]:
         f"{format_count(best.sorted_items_per_s)} sorted by length ({times(best.gain)} times, waste "
         f"{best.sorted_padding_waste:.0%})."
     )
-    yield from _against_single(profile.mix, best)
+    if not profile.ragged:
+        yield from _against_single(profile.mix, best)
 
 
 def _against_single(mix: tuple[MixPoint, ...], best: MixPoint) -> Iterator[str]:

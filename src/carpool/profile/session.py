@@ -111,6 +111,8 @@ class Session:
             length_buckets=policy.length_buckets,
             ragged=policy.ragged,
             token_buckets=policy.token_buckets,
+            preferred_tokens=policy.token_budget,
+            preferred_workers=model.preferred_workers,
             example_lengths=tuple(one.length for one in items.mix),
             energy=EnergyFound(source=meter.source)
             if not isinstance(meter, Unreadable)

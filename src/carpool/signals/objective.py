@@ -40,5 +40,10 @@ class Objective:
             raise ConfigError(f"{text!r} allows no time at all: give a latency above 0, such as p99=50ms")
         return cls(round(float(match[1]) / 100, 12), latency_s)
 
+    @property
+    def name(self) -> str:
+        """Its percentile, such as `p99`."""
+        return f"p{self.quantile * 100:g}"
+
     def __str__(self) -> str:
-        return f"p{self.quantile * 100:g} within {format_duration(self.latency_s)}"
+        return f"{self.name} within {format_duration(self.latency_s)}"
