@@ -109,13 +109,15 @@ def deliver(outcomes: list[tuple[Any, Any]]) -> None:
             continue
 
 
-def _settle_all(pairs: "list[tuple[Landing | asyncio.Future[Any], Any]]") -> None:
+def _settle_all(pairs: "list[tuple[Any, Any]]") -> None:
+    """Settle what landings and futures of this loop wait for."""
     for handle, outcome in pairs:
-        if not isinstance(handle, Landing):
+        settle = getattr(handle, "settle", None)  # asking an abstract class whether it is a landing takes longer
+        if settle is None:
             _settle_future(handle, outcome)
             continue
         try:
-            handle.settle(outcome)
+            settle(outcome)
         except Exception:  # the others of the batch are answered all the same
             _logger.exception("unexpected failure, a fault in carpool, in handing over a result")
 

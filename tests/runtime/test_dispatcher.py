@@ -1,0 +1,110 @@
+"""The order in which a batch's outcomes are handed over, learned from and recorded."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from carpool.core import AffineCost, Batch, BatchFormer, Item, Policy, VirtualClock
+from carpool.errors import CarpoolError, ModelError
+from carpool.runtime.dispatcher import Dispatcher, Outcome
+from carpool.signals.events import Event
+
+
+class Diary:
+    """A cost model, a sink and a way of delivery that note what they were asked for, in order."""
+
+    def __init__(self, *, is_full: bool = False) -> None:
+        self.entries: list[str] = []
+        self.outcomes: list[Outcome] = []
+        self._is_full = is_full
+
+    def time_s(self, batch_size: int, length: int) -> float:
+        """A batch takes a second."""
+        return 1.0
+
+    def observe(self, batch_size: int, length: int, service_s: float) -> None:
+        """Learn."""
+        self.entries.append("learned")
+
+    def record(self, event: Event) -> None:
+        """Take an event, where there is room."""
+        self.entries.append("recorded")
+        if self._is_full:
+            raise OSError("no space left on the device")
+
+    def deliver(self, outcomes: list[Outcome]) -> None:
+        """Hand outcomes over."""
+        self.entries += ["answered"] * bool(outcomes)
+        self.outcomes += outcomes
+
+
+def running(diary: Diary, num_items: int = 2) -> tuple[Dispatcher, Batch]:
+    """Return a dispatcher and a batch that runs; each handle is the number of its item."""
+    dispatcher = Dispatcher(BatchFormer(Policy(), diary), VirtualClock(), diary, diary.deliver)
+    dispatcher.submit_all([Item(handle=Number(number)) for number in range(num_items)])
+    batch = dispatcher.step()
+    assert isinstance(batch, Batch)
+    return dispatcher, batch
+
+
+class Number(int):
+    """A handle that nobody has cancelled."""
+
+    def cancelled(self) -> bool:
+        """Tell that somebody waits."""
+        return False
+
+
+def test_answers_come_before_what_nobody_waits_for() -> None:
+    """A batch is learned from and recorded when its outcomes are on their way."""
+    diary = Diary()
+    dispatcher, batch = running(diary)
+    dispatcher.succeeded(batch, ["a", "b"], worker=0, started_at=0.0)
+    assert diary.entries == ["answered", "learned", "recorded"]
+    assert diary.outcomes == [(0, "a"), (1, "b")]
+    assert dispatcher.is_idle
+
+
+@pytest.mark.parametrize("ending", ["succeeded", "failed"])
+def test_fault_while_recording_leaves_everyone_answered_once(ending: str) -> None:
+    """A sink that raises ends the dispatcher, and what was answered before is not answered again."""
+    diary = Diary(is_full=True)
+    dispatcher, batch = running(diary, num_items=1)
+    error = ModelError("no")
+    expected: Any = error if ending == "failed" else "a"
+    endings: dict[str, Callable[[], None]] = {
+        "succeeded": lambda: dispatcher.succeeded(batch, ["a"], worker=0, started_at=0.0),
+        "failed": lambda: dispatcher.failed(batch, error, started_at=0.0),
+    }
+    with pytest.raises(OSError, match="no space") as caught:
+        endings[ending]()
+    dispatcher.die(caught.value, batch)
+    assert diary.outcomes == [(0, expected)]
+
+
+def test_fault_while_a_batch_runs_answers_all_that_are_left() -> None:
+    """Those that run and those that wait are told, once."""
+    diary = Diary()
+    dispatcher, batch = running(diary)
+    dispatcher.submit_all([Item(handle=Number(2))])
+    dispatcher.die(RuntimeError("a fault"), batch)
+    assert [handle for handle, _ in diary.outcomes] == [0, 1, 2]
+    assert all(isinstance(outcome, CarpoolError) for _, outcome in diary.outcomes)
+
+
+def test_failed_results_are_counted_in_the_record() -> None:
+    """Results that are errors, of whatever kind, fail their own item only."""
+    events: list[Event] = []
+
+    class Keeper:
+        def record(self, event: Event) -> None:
+            events.append(event)
+
+    former = BatchFormer(Policy(), AffineCost(overhead_s=1.0, token_s=0.0))
+    dispatcher = Dispatcher(former, VirtualClock(), Keeper(), lambda _: None)
+    dispatcher.submit_all([Item(handle=Number(number)) for number in range(3)])
+    batch = dispatcher.step()
+    assert isinstance(batch, Batch)
+    dispatcher.succeeded(batch, [1, ModelError("one"), CarpoolError("two")], worker=0, started_at=0.0)
+    assert [getattr(event, "num_failed", None) for event in events] == [2]
