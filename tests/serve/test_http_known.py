@@ -149,7 +149,7 @@ def packets(draw: st.DrawFn) -> list[bytes]:
     return [packet for packet in cut(b"".join(sent), sorted(cuts)) if packet]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(packets(), min_size=1, max_size=4))
 def test_what_is_read_is_the_same_whether_heads_are_known_or_not(clients: list[list[bytes]]) -> None:
     """Of plain and odd requests, cut anywhere, on connections that share what they know."""
@@ -192,6 +192,16 @@ def test_an_unusual_head_is_not_kept(head: str) -> None:
     shared = server()
     Client(shared).send(head.format(1).encode() + b"x")
     assert not len(shared.known_heads)
+
+
+def test_the_rest_of_a_request_is_no_head_of_its_own() -> None:
+    """A single byte of it came in the packet of the request before."""
+    shared, request = server(), written("POST", "/echo/a", b"abcd")
+    for _ in range(2):
+        client = Client(shared)
+        client.send(request + request[:1], request[1:])
+        assert [turn.exchange.method for turn in client.turns] == ["POST", "POST"]
+    assert len(shared.known_heads) == 1
 
 
 def test_a_head_that_is_too_long_is_not_kept() -> None:

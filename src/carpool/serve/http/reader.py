@@ -180,10 +180,14 @@ class Reader:
 
     # -------------------------------------------------------------------------------------- what the parser says
 
+    def on_message_begin(self) -> None:
+        """Take note that a request has begun, which may be all that there is of it so far."""
+        if self.reading is not Reading.WASTE:
+            self.reading = Reading.HEAD
+
     def on_url(self, url: bytes) -> None:
         """Take the target of a request line, or a part of it."""
         if self.reading is not Reading.WASTE:
-            self.reading = Reading.HEAD
             self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
