@@ -120,7 +120,7 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
         output.note(f"warning: {warning}")
     with listening.socket, telemetry(settings.telemetry) as telling:
         offer = _offer(settings, source, telling)
-        grpc = _grpc(settings, offer, front)
+        grpc = _grpc(settings, offer, front, telling)
         output.note(
             f"loading {', '.join(source.names()) if settings.model.target is None else settings.model.target} "
             f"for {listening.url}"
@@ -193,7 +193,7 @@ def _offer(settings: ServeSettings, source: Source, telling: Telemetry) -> Offer
     )
 
 
-def _grpc(settings: ServeSettings, offer: Offer, front: Front) -> GrpcServer | None:
+def _grpc(settings: ServeSettings, offer: Offer, front: Front, telling: Telemetry) -> GrpcServer | None:
     """Take the address for gRPC, if it is to be spoken."""
     server = settings.server
     if server.grpc_port is None:
@@ -213,6 +213,7 @@ def _grpc(settings: ServeSettings, offer: Offer, front: Front) -> GrpcServer | N
         certificate=None
         if front.certificate is None
         else Certificate(chain=front.certificate[0], key=front.certificate[1]),
+        watch=telling.watch,
     )
 
 

@@ -53,6 +53,7 @@ def operations(offer: Offer, watch: RequestWatch | None = None) -> list[Operatio
             {key: batcher.metrics for key, batcher in offer.batchers().items()},
             policies=offer.policy_counts(),
             answered=None if watch is None else watch.num_answered,
+            called=None if watch is None else watch.num_called,
             num_connections=None if watch is None else watch.num_connections,
         )
         return Reply(page, content_type=_PROMETHEUS.encode())

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from carpool.signals.histogram import Histogram
     from carpool.signals.metrics import Metrics, Totals
 
-__all__ = ["CONTENT_TYPE", "ModelKey", "RequestKey", "prometheus_page"]
+__all__ = ["CONTENT_TYPE", "CallKey", "ModelKey", "RequestKey", "prometheus_page"]
 
 ModelKey = tuple[str, str]
 """A model's name and version."""
 RequestKey = tuple[str, str, int]
 """A method, a path's pattern and the status of the answer."""
+
+CallKey = tuple[str, int]
+"""A gRPC method and the status code that a call of it ended with."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -60,6 +63,7 @@ def prometheus_page(
     metrics: Mapping[ModelKey, Metrics],
     *,
     answered: Mapping[RequestKey, int] | None = None,
+    called: Mapping[CallKey, int] | None = None,
     num_connections: int | None = None,
     policies: Mapping[ModelKey, PolicyCount] | None = None,
 ) -> bytes:
@@ -68,12 +72,13 @@ def prometheus_page(
     Args:
         metrics: the metrics of each model by its name and version, which become the labels `model` and `version`.
         answered: how many requests were answered how.
+        called: how many gRPC calls ended how.
         num_connections: open connections.
         policies: what became of each model's policies.
     """
     registry = CollectorRegistry()
     registry.register(_Models(metrics))
-    registry.register(_Server(answered or {}, num_connections))
+    registry.register(_Server(answered or {}, called or {}, num_connections))
     registry.register(_Policies(policies or {}))
     return generate_latest(registry)
 
@@ -121,8 +126,11 @@ class _Policies(Collector):
 class _Server(Collector):
     """Turns what a server counts of its own into families; of what was not counted there is none."""
 
-    def __init__(self, answered: Mapping[RequestKey, int], num_connections: int | None) -> None:
+    def __init__(
+        self, answered: Mapping[RequestKey, int], called: Mapping[CallKey, int], num_connections: int | None
+    ) -> None:
         self._answered = answered
+        self._called = called
         self._num_connections = num_connections
 
     def describe(self) -> Iterator[Metric]:
@@ -140,6 +148,11 @@ class _Server(Collector):
             for (method, path, status), num in sorted(self._answered.items()):
                 requests.add_metric([method, path, str(status)], num)
             yield requests
+        if self._called:
+            calls = CounterMetricFamily("carpool_grpc_calls", "gRPC calls ended.", labels=["method", "code"])
+            for (name, code), num in sorted(self._called.items()):
+                calls.add_metric([name, str(code)], num)
+            yield calls
         if self._num_connections is not None:
             yield GaugeMetricFamily("carpool_http_connections", "Open connections.", value=self._num_connections)
 

@@ -40,6 +40,7 @@ __all__ = ["Traces", "exporting_to"]
 # A batch is reported after its answers are on their way, so requests are known for a while after their end.
 _MOST_KNOWN = 16_384
 _FIRST_SERVER_ERROR = 500
+_SERVER_FAULTS = frozenset({2, 4, 12, 13, 14, 15})  # what OpenTelemetry counts as a server's error among gRPC's codes
 
 
 class Traces:
@@ -85,6 +86,14 @@ class Traces:
         """End the span of a request that was answered with an HTTP status."""
         span.set_attribute("http.response.status_code", status)
         if status >= _FIRST_SERVER_ERROR:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end()
+
+    @staticmethod
+    def end_call(span: Span, code: int) -> None:
+        """End the span of a gRPC call that ended with a status code."""
+        span.set_attribute("rpc.grpc.status_code", code)
+        if code in _SERVER_FAULTS:
             span.set_status(Status(StatusCode.ERROR))
         span.end()
 

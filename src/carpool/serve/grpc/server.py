@@ -11,6 +11,7 @@ import grpc.aio
 
 from carpool.serve.grpc.calls import Inference
 from carpool.serve.grpc.service import handlers
+from carpool.serve.grpc.watching import Watching
 from carpool.serve.server import CannotListen
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from carpool.serve.access import Access
     from carpool.serve.offer import Offer
+    from carpool.serve.watch import RequestWatch
 
 _OVERHEAD_BYTES = 64 * 1024  # names, shapes and parameters, around as many bytes of tensors as a body may have
 
@@ -46,6 +48,7 @@ class GrpcServer:
         max_message_bytes: the largest message that is read.
         max_calls: calls and streams under way at once; one more is refused.
         certificate: None to speak in the clear.
+        watch: is told of every call.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class GrpcServer:
         max_message_bytes: int,
         max_calls: int,
         certificate: Certificate | None = None,
+        watch: RequestWatch | None = None,
     ) -> None:
         host, port = taken.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -66,6 +70,7 @@ class GrpcServer:
         self._options = _options(max_message_bytes)
         self._max_calls = max_calls
         self._certificate = certificate
+        self._watch = watch
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -77,6 +82,7 @@ class GrpcServer:
         self._inference = Inference(self._offer, self._access)
         server = grpc.aio.server(
             handlers=[handlers(self._offer, self._inference, self._access)],
+            interceptors=() if self._watch is None else (Watching(self._watch),),
             options=self._options,
             maximum_concurrent_rpcs=self._max_calls,
         )
