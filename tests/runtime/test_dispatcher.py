@@ -1,7 +1,6 @@
 """The order in which a batch's outcomes are handed over, learned from and recorded."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -9,6 +8,9 @@ from carpool.core import AffineCost, Batch, BatchFormer, Item, Policy, VirtualCl
 from carpool.errors import CarpoolError, ModelError
 from carpool.runtime.dispatcher import Dispatcher, Outcome
 from carpool.signals.events import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Diary:
