@@ -1,8 +1,9 @@
 """How many threads a model computes with: a setting of the thread that calls PyTorch."""
 
 import os
-import sys
 import threading
+
+from carpool.models.loaded_torch import loaded_torch
 
 _MOST_WORKERS = 8  # Python's own part of a call runs on one thread at a time: beyond these they wait for each other
 
@@ -40,7 +41,7 @@ class ThreadCount:
 
     def apply(self) -> None:
         """Set the number on the calling thread, unless that is done or PyTorch is not in use."""
-        torch = sys.modules.get("torch")
+        torch = loaded_torch()
         if self._num_threads is None or torch is None or getattr(self._done, "is_set", False):
             return
         torch.set_num_threads(self._num_threads)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from carpool.models.loaded_torch import loaded_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +99,7 @@ def open_device(name: str) -> Device:
     Args:
         name: What the model says of itself.
     """
-    torch = sys.modules.get("torch")
+    torch = loaded_torch()
     if torch is None or not hasattr(torch, "accelerator") or not torch.accelerator.is_available():
         return Host(name)
     here = torch.accelerator.current_accelerator()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from carpool import __version__
+from carpool.models.loaded_torch import loaded_torch
 
 PACKAGES = ("numpy", "torch", "transformers", "tokenizers", "onnxruntime")
 
@@ -73,12 +74,12 @@ def _num_cores() -> int:
 
 
 def _torch_threads() -> int | None:
-    torch = sys.modules.get("torch")
+    torch = loaded_torch()
     return None if torch is None else int(torch.get_num_threads())
 
 
 def _device_name(device: str) -> str:
-    torch = sys.modules.get("torch")
+    torch = loaded_torch()
     if device.startswith("cuda") and torch is not None and torch.cuda.is_available():
         return str(torch.cuda.get_device_name(device))
     return processor_name(Path("/proc/cpuinfo")) if device == "cpu" else device

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carpool.errors import CarpoolError
+from carpool.models.loaded_torch import loaded_torch
 from carpool.models.target import load_target, wrap
 from carpool.profile.items import of_length
 from carpool.profile.memory import Answer
@@ -153,7 +154,7 @@ class DevicePeak:
 
 def open_peak(device: str) -> HostPeak | DevicePeak:
     """Begin to measure the peak of the memory that a model of this device computes in."""
-    torch = sys.modules.get("torch")
+    torch = loaded_torch()
     if torch is None or device == "cpu" or not hasattr(torch.accelerator, "max_memory_reserved"):
         return HostPeak()
     here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carpool.core import Batch, Fault
 from carpool.errors import CarpoolError, ModelHung
+from carpool.models.loaded_torch import loaded_torch
 from carpool.runtime.execute import run_checked, translate
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class Overlap:
 
 def _copying(device: str) -> Callable[[Callable[[], Any]], Any]:
     """Return what runs a copy to a device beside what it computes, and waits until the copy is there."""
-    torch = sys.modules.get("torch")
+    torch = loaded_torch()
     if torch is None or not torch.cuda.is_available():
         return lambda copy: copy()
     stream = torch.cuda.Stream(device)
