@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
+import time
+import types
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,3 +68,34 @@ def test_what_traces_need_is_named_where_it_is_missing(monkeypatch: pytest.Monke
         telemetry(settings(traces="http://127.0.0.1:4318")),
     ):
         pass
+
+
+def test_a_directory_of_events_that_is_none_is_refused_before_anything_is_served(tmp_path: Path) -> None:
+    """With its name and the remedy."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ConfigError, match="name a directory"), telemetry(settings(events=tmp_path / "file")):
+        pass
+
+
+def test_events_that_do_not_fit_on_the_disk_are_told_at_the_end(tmp_path: Path) -> None:
+    """Serving and stopping go on as if nothing were."""
+    (tmp_path / "m.jsonl").symlink_to("/dev/full")
+    with telemetry(settings(events=tmp_path, log_file=tmp_path / "serve.log")) as telling:
+        (sink,) = telling.sinks_of("m")
+        sink.record(batch((1.0,), start=2.0, end=3.0))
+    assert "events of m were lost" in (tmp_path / "serve.log").read_text(encoding="utf-8")
+
+
+def test_a_dead_collector_holds_up_no_stop(tmp_path: Path) -> None:
+    """What is left unsent is given up, and what its exporter says goes into the log."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes connections, and never answers
+        address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        began_at = time.monotonic()
+        with telemetry(settings(traces=address, log_file=tmp_path / "serve.log")) as telling:
+            for number in range(3):
+                exchange = types.SimpleNamespace(id=str(number), header=lambda _name: "", method="GET", path="/")
+                route = types.SimpleNamespace(method="GET", pattern="/")
+                telling.watch.began(exchange, route)  # type: ignore[arg-type]
+                exchange.tenant = exchange.client = ""
+                telling.watch.ended(exchange, route, 200, 0)  # type: ignore[arg-type]
+        assert time.monotonic() - began_at < 10

@@ -133,23 +133,38 @@ def logging_to(path: Path | None, *, form: LogFormat = "text", access: bool = Fa
     handler = _handler(path)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     records: queue.Queue[logging.LogRecord] = queue.Queue(_MOST_WAITING)
-    package, to_queue = logging.getLogger("carpool"), _Queue(records)
     listener = QueueListener(records, handler)
-    before = package.level, package.propagate, logging.getLogger(ACCESS).level
-    package.addHandler(to_queue)
-    package.setLevel(logging.INFO)
-    package.propagate = False
-    logging.getLogger(ACCESS).setLevel(logging.INFO if access else logging.CRITICAL)
     listener.start()
     try:
-        yield
+        with _heard(_Queue(records), access=access):
+            yield
     finally:
-        package.removeHandler(to_queue)
-        package.level, package.propagate = before[:2]
-        logging.getLogger(ACCESS).setLevel(before[2])
         listener.stop()
         with suppress(OSError):  # what is left does not fit on the disk
             handler.close()
+
+
+@contextmanager
+def _heard(to_queue: _Queue, *, access: bool) -> Iterator[None]:
+    """Have the loggers of the package, and those of what it exports traces by, heard here and nowhere else."""
+    levels = {"carpool": logging.INFO, "opentelemetry": logging.ERROR}
+    loggers = {logging.getLogger(name): level for name, level in levels.items()}
+    before = {logger: (logger.level, logger.propagate) for logger in loggers}
+    of_requests = logging.getLogger(ACCESS)
+    level_of_requests = of_requests.level
+    for logger, level in loggers.items():
+        logger.addHandler(to_queue)
+        logger.setLevel(level)
+        logger.propagate = False
+    of_requests.setLevel(logging.INFO if access else logging.CRITICAL)
+    try:
+        yield
+    finally:
+        of_requests.setLevel(level_of_requests)
+        for logger, (level, propagate) in before.items():
+            logger.removeHandler(to_queue)
+            logger.setLevel(level)
+            logger.propagate = propagate
 
 
 def _handler(path: Path | None) -> _ToStream | _ToFile:

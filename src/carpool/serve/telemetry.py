@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from carpool.config.settings import TelemetrySettings
     from carpool.signals.events import Sink
     from carpool.signals.tracing import Traces
+
+
+_logger = logging.getLogger("carpool.serve")
 
 
 class Telemetry:
@@ -48,9 +53,11 @@ class Telemetry:
         return tuple(found)
 
     def close(self) -> None:
-        """Write what is left."""
-        for writer in self._writers.values():
+        """Write what is left; say which events could not be."""
+        for model, writer in self._writers.items():
             writer.close()
+            if writer.failure is not None:
+                _logger.error("events of %s were lost: %s", model, writer.failure)
 
 
 @contextmanager
@@ -62,11 +69,24 @@ def telemetry(settings: TelemetrySettings) -> Iterator[Telemetry]:
     """
     with ExitStack() as stack:
         stack.enter_context(logging_to(settings.log_file, form=settings.log_format, access=settings.access_log))
+        _require_directory(settings.events)
         traces = None if settings.traces is None else stack.enter_context(_exporting(settings))
         watch = RequestWatch(access=settings.access_log, traces=traces)
         telling = Telemetry(watch, traces=traces, events=settings.events)
         stack.callback(telling.close)
         yield telling
+
+
+def _require_directory(events: Path | None) -> None:
+    """Make the directory of events, before anything is served."""
+    if events is None:
+        return
+    try:
+        events.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"can't write events to {str(events)!r}: {error}; name a directory") from None
+    if not os.access(events, os.W_OK):
+        raise ConfigError(f"can't write events to {str(events)!r}: it may not be written to; name another directory")
 
 
 def _exporting(settings: TelemetrySettings) -> AbstractContextManager[Traces]:

@@ -76,7 +76,10 @@ class EventWriter:
     def close(self) -> None:
         """Write what is left and close the file; events that come later are ignored."""
         with self._lock:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as error:  # what is left does not fit on the disk
+                self.failure = self.failure or error
 
     def __enter__(self) -> Self:
         return self

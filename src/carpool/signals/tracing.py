@@ -145,9 +145,11 @@ class Traces:
         """Turn an instant of the events' monotonic clock into time since 1970, in nanoseconds."""
         return self._epoch_ns + int(at * 1e9)
 
-    def close(self) -> None:
-        """Export what is left."""
-        self._provider.shutdown()
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Export what is left, for so long: a collector that is away must not hold up a stop."""
+        leaving = threading.Thread(target=self._provider.shutdown, name="carpool-traces", daemon=True)
+        leaving.start()
+        leaving.join(timeout_s)
 
 
 class BatchSpans:
