@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carpool.core import AffineCost, Batch, BatchFormer, Item, Policy, VirtualClock
-from carpool.errors import CarpoolError, ModelError
+from carpool.core import AffineCost, Batch, BatchFormer, Fault, Item, Policy, VirtualClock
+from carpool.errors import CarpoolError, ModelError, ModelHung
 from carpool.runtime.dispatcher import Dispatcher, Outcome
+from carpool.signals.counts import Counts, Totals
 from carpool.signals.events import Event
+from tests.runtime.fakes import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,18 +97,51 @@ def test_fault_while_a_batch_runs_answers_all_that_are_left() -> None:
     assert all(isinstance(outcome, CarpoolError) for _, outcome in diary.outcomes)
 
 
-def test_failed_results_are_counted_in_the_record() -> None:
-    """Results that are errors, of whatever kind, fail their own item only."""
-    events: list[Event] = []
-
-    class Keeper:
-        def record(self, event: Event) -> None:
-            events.append(event)
-
+def recorded(num_items: int) -> tuple[Dispatcher, Batch, list[Event]]:
+    """Return a dispatcher, a batch that runs, and the list that its events go to."""
+    sink = Recorder()
     former = BatchFormer(Policy(), AffineCost(overhead_s=1.0, token_s=0.0))
-    dispatcher = Dispatcher(former, VirtualClock(), Keeper(), lambda _: None)
-    dispatcher.submit_all([Item(handle=Number(number)) for number in range(3)])
+    dispatcher = Dispatcher(former, VirtualClock(), sink, lambda _: None)
+    dispatcher.submit_all([Item(handle=Number(number)) for number in range(num_items)])
     batch = dispatcher.step()
     assert isinstance(batch, Batch)
+    return dispatcher, batch, sink.events
+
+
+def totals_of(events: list[Event]) -> Totals:
+    """Count events."""
+    counts = Counts(8)
+    for event in events:
+        counts.add(event)
+    return counts.freeze()
+
+
+def test_failed_results_are_counted_in_the_record() -> None:
+    """Results that are errors, of whatever kind, fail their own item only."""
+    dispatcher, batch, events = recorded(3)
     dispatcher.succeeded(batch, [1, ModelError("one"), CarpoolError("two")], worker=0, started_at=0.0)
     assert [getattr(event, "num_failed", None) for event in events] == [2]
+
+
+def test_items_that_a_failed_run_answers_are_counted() -> None:
+    """All of a batch that hung; none of one whose items run again, but each that then fails alone."""
+    dispatcher, batch, events = recorded(3)
+    dispatcher.failed(batch, ModelHung("no end"), started_at=0.0, fault=Fault.MODEL)
+    assert (totals_of(events).num_items, totals_of(events).num_failed) == (3, 3)
+
+    dispatcher, batch, events = recorded(2)
+    dispatcher.failed(batch, ModelError("no"), started_at=0.0)
+    assert totals_of(events).num_failed == 0
+    for alone in (dispatcher.step(), dispatcher.step()):
+        assert isinstance(alone, Batch)
+        dispatcher.failed(alone, ModelError("no"), started_at=0.0)
+    assert (totals_of(events).num_failed, totals_of(events).num_batch_failures) == (2, 3)
+
+
+def test_items_that_a_stop_leaves_over_are_counted() -> None:
+    """What waits is abandoned; what a fault of the batcher itself caught in mid-run has failed."""
+    dispatcher, batch, events = recorded(2)
+    dispatcher.submit(Item(handle=Number(2)))
+    dispatcher.die(RuntimeError("a fault"), batch)
+    assert totals_of(events).drops == {"abandoned": 1}
+    assert (totals_of(events).num_failed, totals_of(events).num_batch_failures) == (2, 1)

@@ -42,6 +42,7 @@ def test_only_the_poisonous_item_fails() -> None:
         outcomes = batcher.map_outcomes(range(64))
         assert batcher.metrics.totals().num_batch_failures > 0
     assert [outcome for outcome in outcomes if isinstance(outcome, int)] == [2 * n for n in range(64) if n != 13]
+    assert (batcher.metrics.totals().num_items, batcher.metrics.totals().num_failed) == (64, 1)
     assert isinstance(outcomes[13], ModelError)
     assert "the model raised ValueError: thirteen is not a number here" in str(outcomes[13])
 

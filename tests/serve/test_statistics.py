@@ -65,10 +65,10 @@ def test_what_brought_no_result_is_a_failure() -> None:
     model = counted(
         ItemRejected(at=1.0, reason="queue_full"),
         ItemDropped(at=3.0, arrived_at=1.0, cause="deadline"),
-        BatchFailed(at=2.0, started_at=1.0, batch_id=1, num_items=2, error="no"),
+        BatchFailed(at=2.0, started_at=1.0, batch_id=1, num_items=2, error="no", arrived_at=(0.5,)),
         batch(1.0, 1.0, num_failed=1),
     ).freeze("m", "1")
-    assert model.inference_stats.fail == Duration(3, (2000 + 2500) * MS)
+    assert model.inference_stats.fail == Duration(4, (2000 + 1500 + 2500) * MS)
     assert model.inference_stats.success == Duration(1, 2500 * MS)
     assert (model.inference_count, model.execution_count) == (1, 2)
 

@@ -19,6 +19,7 @@ EVENTS: tuple[Event, ...] = (
     ItemRejected(at=1.0, reason="queue_full", tenant='a "b"\n'),
     ItemDropped(at=1.5, arrived_at=1.0, cause="cancelled"),
     BatchFailed(at=2.0, started_at=1.75, batch_id=3, num_items=2, error="ValueError: no"),
+    BatchFailed(at=2.0, started_at=1.75, batch_id=3, num_items=2, error="ValueError: no", arrived_at=(1.5,)),
 )
 
 

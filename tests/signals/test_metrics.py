@@ -24,12 +24,12 @@ def test_totals_count_each_kind_of_event() -> None:
         batch((0.0, 0.1), start=0.2, end=0.3, reason="full", num_failed=1, queue_depth=3, predicted_s=0.05),
         ItemRejected(at=0.3, reason="queue_full"),
         ItemDropped(at=0.4, arrived_at=0.1, cause="deadline"),
-        BatchFailed(at=0.5, started_at=0.3, batch_id=7, num_items=2, error="ValueError: no"),
+        BatchFailed(at=0.5, started_at=0.3, batch_id=7, num_items=2, error="ValueError: no", arrived_at=(0.2,)),
     ]
     for event in events:
         metrics.record(event)
     totals = metrics.totals()
-    assert (totals.num_batches, totals.num_items, totals.num_failed, totals.num_batch_failures) == (1, 2, 1, 1)
+    assert (totals.num_batches, totals.num_items, totals.num_failed, totals.num_batch_failures) == (1, 3, 2, 1)
     assert (totals.reasons, totals.rejections, totals.drops) == ({"full": 1}, {"queue_full": 1}, {"deadline": 1})
     assert (totals.real_tokens, totals.padded_tokens, totals.queue_depth) == (20, 32, 3)
     assert totals.busy_s == pytest.approx(0.1 + 0.2)

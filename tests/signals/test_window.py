@@ -81,6 +81,19 @@ def test_failed_runs_use_the_worker_and_answer_nobody() -> None:
     assert replace(with_it, utilisation=without.utilisation) == without
 
 
+def test_items_that_a_failed_run_answers_leave_the_system_by_it() -> None:
+    """A model that raises all the time has no throughput, and obeys Little's law all the same."""
+    failed = [
+        BatchFailed(at=i + 1.0, started_at=float(i), batch_id=i, num_items=2, error="no", arrived_at=(i - 0.5,) * 2)
+        for i in range(40)
+    ]
+    figures = figures_of([*failed], to_at=40.0, objective_s=10.0)
+    assert (figures.num_items, figures.items_per_s, figures.goodput_per_s) == (0, 0.0, 0.0)
+    assert figures.littles_law is not None
+    assert figures.littles_law.num_in_system == pytest.approx(2 * 1.5, rel=0.02)
+    assert figures.littles_law.steady
+
+
 def test_growing_backlog_breaks_littles_law() -> None:
     """Items come twice as fast as they are served: the unserved ones show in the queue depth alone."""
     records = [

@@ -3,6 +3,7 @@
 It starts no thread and waits for nothing itself, so that a test can drive it step by step.
 """
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable
@@ -19,11 +20,11 @@ from carpool.errors import (
     ModelHung,
     OutOfMemory,
     QueueFull,
-    Rejected,
     WorkerDied,
     WrongResultCount,
 )
-from carpool.signals.events import BatchFailed, BatchRan, ItemDropped, ItemRejected, Sink
+from carpool.runtime.told import num_failed, request_ids, run_failed, why_rejected
+from carpool.signals.events import BatchRan, ItemDropped, ItemRejected, Sink
 
 Outcome = tuple[Any, Any]
 """An item's handle, and its result or the `CarpoolError` that takes its place."""
@@ -149,7 +150,7 @@ class Dispatcher:
         try:
             self._former.add(item, item.arrived_at)
         except CarpoolError as error:
-            self._sink.record(ItemRejected(at=item.arrived_at, reason=_why_rejected(error), tenant=item.tenant))
+            self._sink.record(ItemRejected(at=item.arrived_at, reason=why_rejected(error), tenant=item.tenant))
             raise
         if item.deadline_at < self._awaited_at:
             self._deadlines.notify()
@@ -288,12 +289,12 @@ class Dispatcher:
                 dispatched_at=batch.dispatched_at,
                 started_at=started_at,
                 finished_at=now,
-                num_failed=_num_failed(results),
+                num_failed=num_failed(results),
                 predicted_s=batch.predicted_s or None,
                 queue_depth=depth,
                 drift=drift,
                 num_drift_batches=num_drift_batches,
-                request_ids=_request_ids(items),
+                request_ids=request_ids(items),
             )
         )
 
@@ -311,9 +312,7 @@ class Dispatcher:
             guilty = self._former.failed(batch, now, Fault.MODEL if self._abandoned else fault or _fault(error))
             gone = [item for item in batch.items if item.handle.cancelled()]
             withdrawn = [item for item in gone if self._former.cancel(item)]
-        failure = BatchFailed(
-            at=now, started_at=started_at, batch_id=batch.batch_id, num_items=len(batch.items), error=str(error)
-        )
+        failure = run_failed(batch, guilty, error, started_at=started_at, at=now)
         try:
             for item in withdrawn:
                 self._sink.record(ItemDropped(at=now, arrived_at=item.arrived_at, cause="cancelled"))
@@ -363,6 +362,9 @@ class Dispatcher:
             items = self._former.abandon()
             self._wake_all()
         self._deliver([(item.handle, error) for item in items])
+        now = self._clock.now()
+        for item in items:
+            self._sink.record(ItemDropped(at=now, arrived_at=item.arrived_at, cause="abandoned"))
 
     def die(self, cause: BaseException, batch: Batch | None) -> None:
         """Fail everything, waiting or in `batch` and not answered yet, because of a fault of the batcher itself."""
@@ -371,7 +373,12 @@ class Dispatcher:
         failure.__cause__ = cause
         left = [item for item in batch.items if item.state is not State.DONE] if batch else []
         self._deliver([(item.handle, failure) for item in left])
-        self.fail(failure)
+        with contextlib.suppress(Exception):  # the fault may be the sink's own, and everyone has been answered
+            lost = [item for item in left if item.state is State.RUNNING]
+            self.fail(failure)
+            if batch and lost:
+                at = self._clock.now()
+                self._sink.record(run_failed(batch, lost, failure, started_at=batch.dispatched_at, at=at))
 
     def fail(self, failure: CarpoolError) -> None:
         """Fail everything that waits, and take nothing more."""
@@ -384,26 +391,9 @@ class Dispatcher:
         self._room.notify_all()
 
 
-def _num_failed(results: list[Any]) -> int:
-    if not any(issubclass(kind, CarpoolError) for kind in set(map(type, results))):
-        return 0
-    return sum([isinstance(result, CarpoolError) for result in results])
-
-
-def _request_ids(items: list[Item]) -> tuple[str, ...]:
-    ids = tuple([item.request_id for item in items])
-    return ids if any(ids) else ()
-
-
 def _fault(error: CarpoolError) -> Fault:
     if isinstance(error, OutOfMemory):
         return Fault.MEMORY
     if isinstance(error, WorkerDied | ModelHung):
         return Fault.WORKER
     return Fault.MODEL if isinstance(error, WrongResultCount) else Fault.ITEM
-
-
-def _why_rejected(error: CarpoolError) -> str:
-    if isinstance(error, QueueFull):
-        return "queue_full"
-    return "deadline" if isinstance(error, Rejected) else "invalid"

@@ -152,6 +152,7 @@ class Statistics:
                 self._fail.add(1, event.at - event.arrived_at)
             elif isinstance(event, BatchFailed):
                 self._num_batches += 1
+                self._fail.add(event.num_failed, event.num_failed * event.at - sum(event.arrived_at))
             elif isinstance(event, CacheAsked):
                 self._add_cached(event)
 

@@ -25,8 +25,8 @@ class Totals:
 
     Args:
         num_batches: batches that were run.
-        num_items: items in them.
-        num_failed: items of them that were answered with an error.
+        num_items: items that were answered, with a result or with an error; the mean batch follows from `batch_size`.
+        num_failed: items of them that were answered with an error, of a run that raised too.
         num_batch_failures: runs that raised; their items may have succeeded later in smaller batches.
         reasons: batches by the reason they left for.
         rejections: items refused at arrival, by reason.
@@ -105,6 +105,8 @@ class Counts:
             self._cache[event.answer] += 1
         elif isinstance(event, BatchFailed):
             self._num_batch_failures += 1
+            self._num_items += event.num_failed
+            self._num_failed += event.num_failed
             self._busy_s += event.at - event.started_at
 
     def freeze(self) -> Totals:

@@ -22,7 +22,7 @@ __all__ = [
     "Sink",
 ]
 
-DropCause: TypeAlias = Literal["deadline", "cancelled"]
+DropCause: TypeAlias = Literal["deadline", "cancelled", "abandoned"]
 CacheAnswer: TypeAlias = Literal["hit", "joined", "miss"]
 
 
@@ -101,7 +101,8 @@ class ItemDropped:
     Args:
         at: when it left.
         arrived_at: when it arrived.
-        cause: `deadline` (it passed while the item waited) or `cancelled` (its client went away).
+        cause: `deadline` (it passed while the item waited), `cancelled` (its client went away) or `abandoned` (the
+            batcher stopped, or failed, before its turn came).
     """
 
     at: float
@@ -119,6 +120,7 @@ class BatchFailed:
         batch_id: number of the batch.
         num_items: items that were in it.
         error: one line saying what was raised.
+        arrived_at: arrival instant of each item that was answered with the error; the others run again.
     """
 
     at: float
@@ -126,6 +128,12 @@ class BatchFailed:
     batch_id: int
     num_items: int
     error: str
+    arrived_at: tuple[float, ...] = ()
+
+    @property
+    def num_failed(self) -> int:
+        """Items that were answered with the error."""
+        return len(self.arrived_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,8 +42,8 @@ _HISTOGRAMS = {
     "prediction": ("carpool_prediction_ratio", "Measured over predicted time, of each batch with a prediction."),
 }
 _COUNTERS = {
-    "num_items": ("carpool_items", "Items that were in a batch."),
-    "num_failed": ("carpool_failed_items", "Items answered with an error."),
+    "num_items": ("carpool_items", "Items answered, with a result or an error."),
+    "num_failed": ("carpool_failed_items", "Items of them answered with an error."),
     "num_batch_failures": ("carpool_batch_failures", "Runs of a batch that raised."),
     "real_tokens": ("carpool_tokens", "Tokens of the items."),
     "padded_tokens": ("carpool_padded_tokens", "Tokens computed, padding included."),

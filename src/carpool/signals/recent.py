@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from carpool.signals.events import BatchFailed, BatchRan, CacheAsked, Event, ItemRejected, Passage
+from carpool.signals.events import CacheAsked, Event, ItemDropped, ItemRejected, Passage
 
 __all__ = ["MAX_WINDOW_ITEMS", "MAX_WINDOW_RECORDS", "Recent", "Stretch"]
 
@@ -93,10 +93,10 @@ class Recent:
 
 
 def _began_at(record: Passage) -> float:
-    if isinstance(record, BatchRan):
-        return min(record.arrived_at)
-    return record.started_at if isinstance(record, BatchFailed) else record.arrived_at
+    if isinstance(record, ItemDropped):
+        return record.arrived_at
+    return min(record.arrived_at, default=record.started_at)
 
 
 def _num_items(record: Passage) -> int:
-    return record.num_items if isinstance(record, BatchRan) else 1
+    return 1 if isinstance(record, ItemDropped) else max(1, len(record.arrived_at))

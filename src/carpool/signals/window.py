@@ -163,7 +163,7 @@ def littles_law(records: Sequence[Passage], *, from_at: float, to_at: float) -> 
     (`queue_depth`) beyond those that are known to have left later, held from one batch's end to the next.
 
     Args:
-        records: what ended in the stretch; items of a failed run stay in the system.
+        records: what ended in the stretch; of a failed run, the items that run again stay in the system.
         from_at: its start.
         to_at: its end.
     """
@@ -183,7 +183,9 @@ def _stays(records: Sequence[Passage]) -> list[tuple[float, float, float]]:
     for record in records:
         if isinstance(record, BatchRan):
             stays += [(arrived_at, record.dispatched_at, record.finished_at) for arrived_at in record.arrived_at]
-        elif isinstance(record, ItemDropped):
+        elif isinstance(record, BatchFailed):
+            stays += [(arrived_at, record.started_at, record.at) for arrived_at in record.arrived_at]
+        else:
             stays.append((record.arrived_at, record.at, record.at))
     return stays
 

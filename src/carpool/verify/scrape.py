@@ -42,7 +42,7 @@ class Counts:
     Args:
         num_batches: batches that ran.
         num_items: items in them.
-        num_failed: items of them that were answered with an error.
+        num_failed: items that were answered with an error, of runs that raised too.
         num_refused: items that were not accepted.
         num_expired: items whose deadline passed while they waited.
         real_tokens: tokens of the items.

@@ -1,0 +1,47 @@
+"""What a dispatcher tells its sink of what became of items."""
+
+from typing import Any
+
+from carpool.core import Batch, Item
+from carpool.errors import CarpoolError, QueueFull, Rejected
+from carpool.signals.events import BatchFailed
+
+
+def run_failed(batch: Batch, guilty: list[Item], error: CarpoolError, *, started_at: float, at: float) -> BatchFailed:
+    """Tell of a run that raised.
+
+    Args:
+        batch: what ran.
+        guilty: the items of it that were answered with the error.
+        error: what it failed of.
+        started_at: when the model began.
+        at: when it failed.
+    """
+    return BatchFailed(
+        at=at,
+        started_at=started_at,
+        batch_id=batch.batch_id,
+        num_items=len(batch.items),
+        error=str(error),
+        arrived_at=tuple([item.arrived_at for item in guilty]),
+    )
+
+
+def num_failed(results: list[Any]) -> int:
+    """Count the results that are errors."""
+    if not any(issubclass(kind, CarpoolError) for kind in set(map(type, results))):
+        return 0
+    return sum([isinstance(result, CarpoolError) for result in results])
+
+
+def request_ids(items: list[Item]) -> tuple[str, ...]:
+    """Name the request of each item; empty where none has a name."""
+    ids = tuple([item.request_id for item in items])
+    return ids if any(ids) else ()
+
+
+def why_rejected(error: CarpoolError) -> str:
+    """Say in a word why an item was refused."""
+    if isinstance(error, QueueFull):
+        return "queue_full"
+    return "deadline" if isinstance(error, Rejected) else "invalid"
