@@ -41,7 +41,7 @@ def test_only_what_is_named_changes() -> None:
     ("changes", "message"),
     [
         ({"max_batchsize": 3}, "unknown key 'max_batchsize': did you mean 'max_batch_size'?"),
-        ({"max_batch_size": 0}, "max_batch_size is 0; it must be a whole number of at least 1 (most items"),
+        ({"max_batch_size": 0}, "max_batch_size is 0; it must be a whole number from 1 to 1048576 (most items"),
         ({"max_batch_size": "16"}, "max_batch_size is '16'; it must be a whole number"),
         ({"max_wait": "soon"}, "max_wait: 'soon' is not a duration"),
         ({"tenants": {"a": 0.0}}, "tenant_weights has 0.0 for 'a'"),

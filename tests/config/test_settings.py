@@ -142,7 +142,7 @@ def test_a_batch_size_of_zero_names_value_limit_and_remedy(tmp_path: Path) -> No
     """Wherever it was set."""
     path = written(tmp_path, "[policy]\nmax_batch_size = 0\n")
     rest = (
-        "policy.max_batch_size is 0; it must be a whole number of at least 1 "
+        "policy.max_batch_size is 0; it must be a whole number from 1 to 1048576 "
         "(most items in a batch; 1 turns batching off). Correct it, or leave it out for the default, 32"
     )
     assert refusal(path=path) == f"{path}: {rest}"
@@ -302,7 +302,9 @@ def test_a_stronger_layer_displaces_what_has_no_meaning_beside_it(
     ("text", "message"),
     [
         ("profile_sha256 = 'abc'\n", "profile_sha256 is 'abc'; it must be text"),
-        ("[model]\nnum_workers = 0\n", "model.num_workers is 0; it must be a whole number of at least 1"),
+        ("[model]\nnum_workers = 0\n", "model.num_workers is 0; it must be a whole number from 1 to 1024"),
+        ("[model]\nnum_workers = 1000000000\n", "num_workers is 1000000000; it must be a whole number from 1 to 1024"),
+        ("[policy]\nmax_queue = 2000000\n", "max_queue is 2000000; it must be a whole number from 1 to 1048576"),
         ("[workload]\nrate = 0\n", "workload.rate is 0; it must be a number above 0"),
         ("[workload]\narrivals = 'often'\n", "workload.arrivals is 'often'; it must be one of"),
         ("[workload]\npeak_to_mean = 3\n", "workload.peak_to_mean is 3; it must be a number from 1 to 2"),

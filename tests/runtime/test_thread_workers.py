@@ -57,6 +57,12 @@ def test_a_worker_that_can_not_be_loaded_ends_the_start_for_all() -> None:
     assert len(made) == 3
 
 
+def test_more_workers_than_any_machine_runs_are_refused() -> None:
+    """Before anything is made for each of them."""
+    with pytest.raises(ConfigError, match="num_workers is 1000000000; it must be at most 1024: run more servers"):
+        Batcher(lambda batch: batch, num_workers=1_000_000_000)
+
+
 def test_every_worker_is_warmed_up_on_its_own_thread() -> None:
     """Before the first item: a library may prepare for each thread anew."""
     threads: list[int] = []

@@ -130,8 +130,10 @@ async def test_an_earlier_version_can_be_put_in_force_again() -> None:
     [
         ({"max_batchsize": 3}, {}, "unknown key 'max_batchsize': did you mean 'max_batch_size'"),
         ({"memory_limit": 1}, {}, "does not predict memory"),
-        ({"max_batch_size": 3}, {"share": 0.7}, "share is 0.7; it must be above 0 and up to 0.5"),
-        ({"max_batch_size": 3}, {"share": 0.0}, "share is 0.0; it must be above 0"),
+        ({"max_batch_size": 3}, {"share": 0.7}, "share is 0.7; it must be from 0.01 to 0.5"),
+        ({"max_batch_size": 3}, {"share": 0.0}, "share is 0.0; it must be from 0.01"),
+        ({"max_batch_size": 3}, {"share": 1e-300, "watch_s": 10.0}, "share is 1e-300; it must be from 0.01"),
+        ({"max_batch_size": 3}, {"share": 0.5, "watch_s": 1e300}, "watch is 1e\\+300 s; .* at most a week"),
         ({"max_batch_size": 3}, {"watch_s": 0.5}, "watch is 0.5 s; it must be at least 1 s"),
     ],
 )

@@ -28,7 +28,7 @@ _REFUSED = 400
 @click.argument("url")
 @click.argument("model")
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--share", type=float, help="Try it for this share of the time, up to 0.5.  [default: 1, at once]")
+@click.option("--share", type=float, help="Try it for this share of the time, 0.01 to 0.5.  [default: 1, at once]")
 @click.option("--watch", help="How long to try it, such as 60s.  [default: 60s]")
 @click.option("--to", "version", type=int, help="Put an earlier version in force again, instead of KEY=VALUE.")
 @click.option("--api-key", help="A key that the server knows.")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, TypeAlias, get_args, get_origin, get_t
 
 from msgspec import Meta
 
+from carpool.core.policy import MOST_ITEMS, MOST_WORKERS
 from carpool.errors import ConfigError
 from carpool.units import parse_duration_s
 
@@ -15,6 +16,8 @@ Parse: TypeAlias = Callable[[Any], Any]
 """What turns the text of a duration or a size into a number; it stands in a key's annotation."""
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Items: TypeAlias = Annotated[int, Meta(ge=1, le=MOST_ITEMS)]
+Workers: TypeAlias = Annotated[int, Meta(ge=1, le=MOST_WORKERS)]
 Buckets: TypeAlias = tuple[Count, ...]
 Name: TypeAlias = Annotated[str, Meta(min_length=1)]
 Positive: TypeAlias = Annotated[float, Meta(gt=0)]

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from carpool.config.cache_keys import CacheTable
 from carpool.config.http_keys import HttpTable
-from carpool.config.leaf import BESIDE, Buckets, Count, Leaf, Name, Sha256, leaves_of, some
+from carpool.config.leaf import BESIDE, Buckets, Count, Items, Leaf, Name, Sha256, Workers, leaves_of, some
 from carpool.config.ray_keys import RayTable
 from carpool.config.telemetry_keys import TelemetryTable
 from carpool.config.workload_keys import WorkloadTable
@@ -43,7 +43,7 @@ class ModelTable:
         Count | None, Meta(description="threads of one operation on a CPU; by default one for each core")
     ] = None
     num_workers: Annotated[
-        Count | None,
+        Workers | None,
         Meta(
             description="batches that run beside each other, each with a worker; by default as many as the model runs "
             "best with (an encoder on the CPU: one a core, of one thread each), and 1 with a profile, as was measured"
@@ -85,7 +85,7 @@ class ModelTable:
 class PolicyTable:
     """`[policy]`: how batches are formed."""
 
-    max_batch_size: Annotated[Count, Meta(description="most items in a batch; 1 turns batching off")] = (
+    max_batch_size: Annotated[Items, Meta(description="most items in a batch; 1 turns batching off")] = (
         _DEFAULTS.max_batch_size
     )
     max_wait: Annotated[
@@ -103,9 +103,9 @@ class PolicyTable:
         Buckets, Meta(description="batch sizes that smaller batches are padded up to, rising; empty: every size is run")
     ] = _DEFAULTS.batch_size_buckets
     look_ahead: Annotated[
-        Count, Meta(description="how many waiting items are looked through for ones of similar length")
+        Items, Meta(description="how many waiting items are looked through for ones of similar length")
     ] = _DEFAULTS.look_ahead
-    max_queue: Annotated[Count, Meta(description="most items waiting; one more is refused")] = _DEFAULTS.max_queue
+    max_queue: Annotated[Items, Meta(description="most items waiting; one more is refused")] = _DEFAULTS.max_queue
     patience: Annotated[
         str | float,
         Meta(description="deadline that an item without one is ordered by"),
@@ -190,7 +190,7 @@ class StepTable:
     device: Annotated[str | None, Meta(description="as `model.device`")] = None
     dtype: Annotated[str | None, Meta(description="as `model.dtype`")] = None
     num_threads: Annotated[Count | None, Meta(description="as `model.num_threads`")] = None
-    num_workers: Annotated[Count | None, Meta(description="as `model.num_workers`")] = None
+    num_workers: Annotated[Workers | None, Meta(description="as `model.num_workers`")] = None
     policy: PolicyTable = field(default_factory=PolicyTable)
 
     def model_keys(self) -> dict[str, Any]:

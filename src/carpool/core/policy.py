@@ -8,13 +8,18 @@ from typing import SupportsIndex
 from carpool.core.objective_cap import check_objectives
 from carpool.errors import ConfigError
 
+MOST_ITEMS = 1 << 20
+"""More than this no batch and no queue holds: beyond it arrays and waits grow past all use."""
+MOST_WORKERS = 1024
+"""Each worker is a thread, or a process, of its own: far more than any machine runs beside each other."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How batches are formed.
 
     Args:
-        max_batch_size: most items in a batch.
+        max_batch_size: most items in a batch; like `look_ahead` and `max_queue`, up to `MOST_ITEMS`.
         max_wait_s: the longest that an item may wait for company, from its arrival or, if a worker was busy then, from
             when one came free; 0 never waits. Within it, a batch waits only while the cost model and the
             arrivals say that it pays.
@@ -79,6 +84,11 @@ def _whole(name: str, value: object) -> None:
 
 
 def _seconds(name: str, value: object) -> None:
+def _at_most(name: str, value: int) -> None:
+    if value > MOST_ITEMS:
+        raise ConfigError(f"{name} is {value}; it must be at most {MOST_ITEMS}: run more servers for more")
+
+
     if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
         raise ConfigError(f"{name} is {value!r}; it must be at least 0, in seconds")
 

@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from carpool.core.policy import MOST_WORKERS
 from carpool.errors import ConfigError
 from carpool.models.model import Model, Recipe
 from carpool.models.target import remake
@@ -28,12 +29,16 @@ def count_workers(num_workers: object, devices: Sequence[str] | None, model: Mod
         kind: "thread" or "process".
 
     Raises:
-        ConfigError: it is no whole number from 1, or the two contradict each other.
+        ConfigError: it is no whole number from 1 to 1024, or the two contradict each other.
     """
     if num_workers is None:
         num_workers = model.preferred_workers if kind == "thread" and devices is None else 1
     if type(num_workers) is not int or num_workers < 1:
         raise ConfigError(f"num_workers is {num_workers!r}; it must be at least 1, a whole number")
+    if num_workers > MOST_WORKERS:
+        raise ConfigError(
+            f"num_workers is {num_workers}; it must be at most {MOST_WORKERS}: run more servers for more workers"
+        )
     if devices is None:
         return num_workers
     if isinstance(devices, str) or not devices:

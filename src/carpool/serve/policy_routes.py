@@ -31,8 +31,8 @@ class PolicyChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     Args:
         policy: values by key of `[policy]`, and `tenants`, as a carpool.toml would have them.
         version: an earlier version to put in force again, instead of keys.
-        share: of the time that the new policy is in force while it is tried, up to 0.5; 1: at once, untried.
-        watch: how long it is tried, such as "60s".
+        share: of the time that the new policy is in force while it is tried, from 0.01 to 0.5; 1: at once, untried.
+        watch: how long it is tried, such as "60s"; up to a week.
     """
 
     policy: dict[str, Any] = msgspec.field(default_factory=dict)

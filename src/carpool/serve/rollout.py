@@ -16,7 +16,7 @@ from carpool.core.policy import Policy
 from carpool.errors import BatcherClosed, ConfigError
 from carpool.runtime.clock import SystemClock
 from carpool.serve.ear import Ear
-from carpool.serve.switchback import MOST_SHARE, Decision, Switchback, Trial, Verdict, slice_length_s
+from carpool.serve.switchback import LEAST_SHARE, MOST_SHARE, Decision, Switchback, Trial, Verdict, slice_length_s
 from carpool.signals.export import PolicyCount
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Standing: TypeAlias = Literal["in force", "on trial", "replaced", "rolled back"]
 _MOST_REMEMBERED = 100
-_LEAST_WATCH_S = 1.0
+_LEAST_WATCH_S, _MOST_WATCH_S = 1.0, 7 * 24 * 3600.0
 _logger = logging.getLogger("carpool.serve")
 
 
@@ -312,10 +312,10 @@ class Rollout:
 
 
 def _check(share: float, watch_s: float) -> None:
-    if not (0 < share <= MOST_SHARE or share == 1):
+    if not (LEAST_SHARE <= share <= MOST_SHARE or share == 1):
         raise ConfigError(
-            f"share is {share!r}; it must be above 0 and up to {MOST_SHARE}, as what is tried is compared with as "
+            f"share is {share!r}; it must be from {LEAST_SHARE} to {MOST_SHARE}, as what is tried is compared with as "
             "much of what is in force, or 1 to put the policy in force at once"
         )
-    if not _LEAST_WATCH_S <= watch_s < float("inf"):
-        raise ConfigError(f"watch is {watch_s!r} s; it must be at least {_LEAST_WATCH_S:g} s")
+    if not _LEAST_WATCH_S <= watch_s <= _MOST_WATCH_S:
+        raise ConfigError(f"watch is {watch_s!r} s; it must be at least {_LEAST_WATCH_S:g} s, and at most a week")

@@ -36,7 +36,7 @@ MIN_PAIRS = 8
 """Pairs below which nothing is decided for want of evidence, until time is up."""
 MOST_EXTENSION = 4.0
 """A trial that can't be decided goes on for so many times as long as it was meant to."""
-MOST_SHARE = 0.5
+LEAST_SHARE, MOST_SHARE = 0.01, 0.5
 
 Instants: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float64]]
 _SHARES_BET = np.arange(0.1, 0.95, 0.1)
@@ -63,7 +63,7 @@ class Trial:
 
     Args:
         began_at: when.
-        share: of the time that it is in force, up to a half.
+        share: of the time that it is in force, from 0.01 to a half.
         watch_s: how long it is meant to be tried.
         slice_s: how long it is in force at a time.
         objectives_s: promised latency in seconds by percentile; empty: the 95th percentile, with no promise.
