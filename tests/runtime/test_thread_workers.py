@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from carpool import Batcher
-from carpool.errors import ModelError, ModelHung
+from carpool.errors import ConfigError, ModelError, ModelHung
 from tests.runtime.fakes import Gate, double
 
 POISON = 13

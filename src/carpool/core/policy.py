@@ -62,6 +62,7 @@ class Policy:
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "look_ahead", "max_queue"):
             _whole(name, getattr(self, name))
+            _at_most(name, getattr(self, name))
         for name in ("max_wait_s", "patience_s", "ageing_s"):
             _seconds(name, getattr(self, name))
         for name in ("token_budget", "memory_limit_bytes"):
@@ -83,12 +84,12 @@ def _whole(name: str, value: object) -> None:
         raise ConfigError(f"{name} is {value!r}; it must be at least 1, a whole number")
 
 
-def _seconds(name: str, value: object) -> None:
 def _at_most(name: str, value: int) -> None:
     if value > MOST_ITEMS:
         raise ConfigError(f"{name} is {value}; it must be at most {MOST_ITEMS}: run more servers for more")
 
 
+def _seconds(name: str, value: object) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
         raise ConfigError(f"{name} is {value!r}; it must be at least 0, in seconds")
 
