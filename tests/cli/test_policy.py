@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from carpool.cli.main import main
+from carpool.config.environment import settings_in
+from carpool.config.tables import leaves
+from carpool.serve.access import Access, Holder
+from carpool.serve.control import Control
+from carpool.serve.front import Front
+from carpool.serve.http.limits import Limits
+from carpool.serve.http.tls import load_tls
 from tests.serve.fakes import Doubler, offer
-from tests.serve.live import visit
+from tests.serve.live import visit, visit_to_the_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+KEY = "a-key-of-operators-1"
 
 
 def told(client: Callable[[str], int], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -40,6 +51,81 @@ def test_a_policy_is_shown_changed_and_put_back(capsys: pytest.CaptureFixture[st
     assert "m: version 4 is in force" in said
     assert 'by 127.0.0.1: max_batch_size=16, max_wait="2ms", length_buckets=[8, 16]; replaced' in said
     assert "max_queue=9; rolled back: given up, as another change came" in said
+    assert "replaced: replaced" not in said
+    assert "on trial: on trial" not in said
+
+
+def test_every_version_is_a_result(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also the last one where it was rolled back, with the reason; none of it is a mere note."""
+
+    def client(url: str) -> int:
+        main(["policy", url, "m", "max_queue=9", "--share", "0.5", "--watch", "60s"])
+        main(["policy", url, "m", "max_queue=8"])
+        capsys.readouterr()
+        return main(["policy", url, "m"])
+
+    visit(offer(Doubler(), max_batch_size=4), client)
+    said = capsys.readouterr().out
+    assert [line.partition(",")[0] for line in said.splitlines() if line.startswith("version")] == [
+        "version 3",
+        "version 2",
+        "version 1",
+    ]
+    assert "max_queue=9; rolled back: given up, as another change came" in said
+    assert "a whole policy; replaced by version 3" in said
+
+
+def test_where_control_is_off_the_remedy_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """The policy is shown, and a change is refused."""
+
+    def client(url: str) -> tuple[int, int]:
+        return main(["policy", url, "m"]), main(["policy", url, "m", "max_queue=9"])
+
+    codes, _ = visit_to_the_end(offer(Doubler()), client, control=Control())
+    assert codes == (0, 2)
+    assert "start the server with --control, or set `control = true` in [server]" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_the_key_may_come_from_the_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it does not stand among the processes; `carpool serve` lets the variable be."""
+    front = Front(limits=Limits(), access=Access({KEY: Holder("ops", controls=True)}))
+
+    def client(url: str) -> tuple[int, int]:
+        without = main(["policy", url, "m", "max_queue=9"])
+        monkeypatch.setenv("CARPOOL_API_KEY", KEY)
+        return without, main(["policy", url, "m", "max_queue=9"])
+
+    codes, _ = visit_to_the_end(offer(Doubler()), client, front=front)
+    assert codes == (1, 0)
+    assert "by ops: max_queue=9; in force" in capsys.readouterr().out
+    assert settings_in({"CARPOOL_API_KEY": KEY}, leaves()) == {}
+
+
+def test_a_certificate_of_ones_own_is_trusted_where_it_is_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And else the message says how to."""
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    names = "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out certificate.pem"
+    subprocess.run(["openssl", *options.split(), *names.split()], cwd=tmp_path, check=True, capture_output=True)
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    front = Front(limits=Limits(), access=Access(), tls=load_tls(certificate, key))
+
+    def client(url: str) -> tuple[int, ...]:
+        files = [None, certificate, key, tmp_path / "none"]
+        return tuple(main(["policy", url, "m", *(["--ca", str(file)] if file else [])]) for file in files)
+
+    codes, _ = visit_to_the_end(offer(Doubler()), client, front=front)
+    assert codes == (1, 0, 2, 2)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "has a certificate that is not trusted (self-signed certificate)" in said
+    assert "by --ca FILE" in said
+    assert "key.pem can't be read (it holds no certificate in PEM)" in said
+    assert "none can't be read (No such file or directory)" in said
 
 
 def test_with_json_it_prints_what_the_server_said(capsys: pytest.CaptureFixture[str]) -> None:

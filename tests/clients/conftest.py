@@ -17,5 +17,5 @@ if TYPE_CHECKING:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Serve a repository of four models over HTTP and gRPC."""
     repository = write_repository(tmp_path_factory.mktemp("repository"))
-    with serving(str(repository), "--grpc-port", "0") as running:
+    with serving(str(repository), "--grpc-port", "0", "--control") as running:
         yield running

@@ -13,7 +13,9 @@ import numpy as np
 
 from carpool.core import Policy
 from carpool.models.target import wrap
+from carpool.serve.access import Access
 from carpool.serve.app import create_router
+from carpool.serve.control import Control
 from carpool.serve.http.asgi import as_asgi
 from carpool.serve.http.limits import Limits
 from carpool.serve.offer import Offer
@@ -84,7 +86,9 @@ class Client:
 
     def __init__(self, served: Served, *, max_body_bytes: int = 1 << 20) -> None:
         self.served = served
-        self.app = as_asgi(create_router(Offer.of(served)), limits=Limits(max_body_bytes=max_body_bytes))
+        self.app = as_asgi(
+            create_router(Offer.of(served), control=Control(Access())), limits=Limits(max_body_bytes=max_body_bytes)
+        )
 
     async def get(self, path: str) -> Answer:
         """Send a GET."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from carpool.serve.control import Control
     from carpool.serve.grpc.server import Certificate
     from tests.serve.fakes import Doubler
 
@@ -116,6 +117,7 @@ async def grpc_serving(
     model: object,
     *,
     access: Access | None = None,
+    control: Control | None = None,
     certificate: Certificate | None = None,
     max_message_bytes: int = 1 << 20,
     max_calls: int = 1000,
@@ -136,6 +138,7 @@ async def grpc_serving(
         max_message_bytes=max_message_bytes,
         max_calls=max_calls,
         certificate=certificate,
+        control=control,
     )
     await server.start()
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]

@@ -8,7 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from carpool.serve.access import Access
 from carpool.serve.app import create_router
+from carpool.serve.control import Control
+from carpool.serve.front import Front
+from carpool.serve.http.limits import Limits
 from carpool.serve.offer import Offer
 from carpool.serve.server import Ending, listen, run_server
 
@@ -36,9 +40,17 @@ def visit(served: Served, client: Callable[[str], T], *, drain_timeout_s: float 
     return visit_to_the_end(served, client, drain_timeout_s=drain_timeout_s)[0]
 
 
-def visit_to_the_end(served: Served, client: Callable[[str], T], *, drain_timeout_s: float = 30.0) -> tuple[T, Ending]:
+def visit_to_the_end(
+    served: Served,
+    client: Callable[[str], T],
+    *,
+    drain_timeout_s: float = 30.0,
+    front: Front | None = None,
+    control: Control | None = None,
+) -> tuple[T, Ending]:
     """Do as `visit` does; return also how the server ended."""
-    listening, offer = listen("127.0.0.1", 0), Offer.of(served)
+    before = front or Front(limits=Limits(), access=Access())
+    listening, offer = listen("127.0.0.1", 0, scheme=before.scheme), Offer.of(served)
     visits: list[Future[T]] = []
 
     def use(url: str) -> T:
@@ -49,10 +61,12 @@ def visit_to_the_end(served: Served, client: Callable[[str], T], *, drain_timeou
 
     with _signals_ignored(), ThreadPoolExecutor(1) as pool:
         ending = run_server(
-            create_router(offer),
+            create_router(offer, control=control or Control(before.access)),
             offer,
             listening,
             drain_timeout_s=drain_timeout_s,
+            access=before.access,
+            tls=before.tls,
             on_ready=lambda: visits.append(pool.submit(use, listening.url)),
         )
     return visits[0].result(60), ending

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carpool.errors import ConfigError
-from carpool.serve.access import Access, parse_keys, read_keys
+from carpool.serve.access import Access, Holder, parse_keys, read_keys
 from carpool.serve.faults import Fault
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def test_keys_stand_in_a_file_with_their_tenants(tmp_path: Path) -> None:
     """One a line; comments and empty lines are passed over."""
     file = tmp_path / "keys"
     file.write_text(f"# ours\n\n{ONE} team-a\n{TWO}\n")
-    assert read_keys(file) == {ONE: "team-a", TWO: ""}
+    assert read_keys(file) == {ONE: Holder("team-a"), TWO: Holder("")}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,9 @@ def test_keys_stand_in_a_file_with_their_tenants(tmp_path: Path) -> None:
         ("", "holds no API key: give one a line"),
         ("short", "line 1: the key has 5 characters, of 16 at least: make one by `openssl rand"),
         (f"{ONE} a b", "line 1: it must hold a key of printable characters, and after a space its tenant"),
+        (f"{ONE} a contrl", "after another `control` where it may change models"),
+        (f"{ONE} a control b", "line 1: it must hold a key"),
+        (f"{ONE} control", "line 1: no tenant may be called 'control': write `KEY TENANT control`"),
         (f"{ONE}\n{ONE}", "line 2: the key stands there twice"),
         (f"{ONE} {'t' * 65}", "line 1: the tenant .* is none: give 1 to 64 printable characters"),
         ("k\u00e9y-of-sixteen-chars", "line 1: it must hold a key of printable characters"),
@@ -82,3 +85,14 @@ def test_where_there_are_no_keys_everybody_is_let_in() -> None:
     """And names their own tenant."""
     assert Access().is_open
     assert Access().tenant_of({b"x-tenant": b"team-c"}, "clients") == "team-c"
+
+
+def test_a_key_is_marked_by_a_third_word() -> None:
+    """It is the key that may change things, and not all keys of its tenant."""
+    keys = parse_keys([f"{ONE} team", f"{TWO} team control"], source="the file")
+    assert keys == {ONE: Holder("team"), TWO: Holder("team", controls=True)}
+    access = Access(keys)
+    assert [access.may_control({b"x-api-key": key.encode()}) for key in (ONE, TWO)] == [False, True]
+    assert not access.may_control({})
+    assert not access.may_control({b"x-tenant": b"team"})
+    assert Access().may_control({})

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from carpool.serve.access import Access
 from carpool.serve.app import create_router
+from carpool.serve.control import Control
 from carpool.serve.http.asgi import as_asgi
 from carpool.serve.offer import Offer
 from tests.serve.fakes import Client, Doubler, embed, offer, request, serving
@@ -97,7 +99,7 @@ async def test_the_repository_is_told_and_changed() -> None:
     served = offer(embed)
     models = Offer.of(served)
     client = Client(served)
-    client.app = as_asgi(create_router(models))
+    client.app = as_asgi(create_router(models, control=Control(Access())))
     loading = (await client.post("/v2/repository/index", b"")).json
     only_ready = (await client.post("/v2/repository/index", {"ready": True})).json
     models.start()

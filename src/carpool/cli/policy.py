@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import ssl
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from carpool.cli.output import Output
 
 _TIMEOUT_S = 30.0
-_REFUSED = 400
+_REFUSED = frozenset({400, 403})
 
 
 @click.command(
@@ -31,17 +33,27 @@ _REFUSED = 400
 @click.option("--share", type=float, help="Try it for this share of the time, 0.01 to 0.5.  [default: 1, at once]")
 @click.option("--watch", help="How long to try it, such as 60s.  [default: 60s]")
 @click.option("--to", "version", type=int, help="Put an earlier version in force again, instead of KEY=VALUE.")
-@click.option("--api-key", help="A key that the server knows.")
+@click.option(
+    "--api-key",
+    envvar="CARPOOL_API_KEY",
+    help="A key that the server knows, marked `control` to change.  [default: CARPOOL_API_KEY]",
+)
+@click.option(
+    "--ca",
+    type=click.Path(path_type=Path),
+    help="Certificates in PEM, one of which vouches for the server's.  [default: those that this machine trusts]",
+)
 @json_option
 def policy(url: str, model: str, changes: Sequence[str], output: Output, **given: Any) -> int:
     """Show how MODEL on the server at URL forms its batches, or change it while it serves.
 
-    KEY is a key of [policy] in carpool.toml, such as max_batch_size, max_wait or max_queue. Nothing that waits is
-    dropped. With --share, the new policy takes turns with the one in force and rolls itself back where it is worse.
+    KEY is a key of [policy] in carpool.toml, such as max_batch_size, max_wait or max_queue. A server lets its policies
+    be changed only where it was started with --control. Nothing that waits is dropped. With --share, the new policy
+    takes turns with the one in force and rolls itself back where it is worse.
     Exits 0 when shown or changed, 1 when the server could not be asked, 2 when it refused the change.
     """
     document = _document(changes, given)
-    answer = _ask(_address(url, model), document, given["api_key"])
+    answer = _ask(_address(url, model), document, given["api_key"], given["ca"])
     if output.json:
         output.result(answer)
     else:
@@ -78,20 +90,35 @@ def _address(url: str, model: str) -> str:
     return f"{url.rstrip('/')}/v2/models/{quote(model, safe='')}/policy"
 
 
-def _ask(address: str, document: dict[str, Any] | None, api_key: str | None) -> dict[str, Any]:
+def _ask(address: str, document: dict[str, Any] | None, api_key: str | None, ca: Path | None) -> dict[str, Any]:
     body = None if document is None else json.dumps(document).encode()
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
     method = "GET" if body is None else "PATCH"
     request = urllib.request.Request(address, data=body, headers=headers, method=method)  # noqa: S310 - http(s), checked
+    trusted = None if ca is None else _trusting(ca)
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=trusted) as response:  # noqa: S310
             answer: dict[str, Any] = json.load(response)
     except urllib.error.HTTPError as error:
         said = _said(error)
-        raise (ConfigError if error.code == _REFUSED else ConnectionFailed)(f"{address} answered {said}") from None
+        raise (ConfigError if error.code in _REFUSED else ConnectionFailed)(f"{address} answered {said}") from None
     except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise ConnectionFailed(
+                f"{address} has a certificate that is not trusted ({reason.verify_message}): give the one that "
+                "vouches for it, in PEM, by --ca FILE"
+            ) from None
         raise ConnectionFailed(f"{address} can't be asked: {error}; is the server there?") from None
     return answer
+
+
+def _trusting(ca: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        reason = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"--ca {ca} can't be read ({reason}): name a file of certificates in PEM") from None
 
 
 def _said(error: urllib.error.HTTPError) -> str:
@@ -109,10 +136,11 @@ def _show(output: Output, answer: dict[str, Any]) -> None:
         output.say(f"  {key} = {json.dumps(value)}")
     if on_trial is not None:
         output.say(f"version {on_trial['number']} is {on_trial['result']}: {_changed(on_trial)}")
-    for version in reversed(answer["history"][:-1] if on_trial is None else answer["history"]):
+    for version in reversed(answer["history"]):
         who = f" by {version['who']}" if version["who"] else ""
-        said = f"version {version['number']}, {version['at']}{who}: {_changed(version)}"
-        output.note(f"{said}; {version['standing']}: {version['result']}")
+        standing, result = version["standing"], version["result"]
+        become = result if result.startswith(standing) else f"{standing}: {result}"
+        output.say(f"version {version['number']}, {version['at']}{who}: {_changed(version)}; {become}")
 
 
 def _changed(version: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from carpool.errors import ConfigError
 if TYPE_CHECKING:
     from carpool.cli.output import Output
     from carpool.config.settings import ServeSettings
+    from carpool.serve.control import Control
     from carpool.serve.front import Front
     from carpool.serve.grpc.server import GrpcServer
     from carpool.serve.offer import Offer
@@ -42,6 +43,7 @@ _SETTINGS = {
     "tls_key": "http.tls_key",
     "max_connections": "http.max_connections",
     "strict": "server.strict",
+    "control": "server.control",
     "watch": "server.watch",
     "max_batch_size": "policy.max_batch_size",
     "max_wait": "policy.max_wait",
@@ -88,6 +90,12 @@ _SETTINGS = {
 @click.option(
     "--on", type=click.Choice(["ray"]), help="Run replicas on Ray Serve, as [ray] says, in place of one process."
 )
+@click.option(
+    "--control",
+    is_flag=True,
+    default=None,
+    help="Let clients load and unload models and change policies: anybody, or keys marked `control`.",
+)
 @click.option("--strict", is_flag=True, default=None, help="End if one of several models can't be loaded.")
 @json_option
 def serve(target: str | None, output: Output, **given: Any) -> int:
@@ -105,6 +113,7 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
     """
     flags = _flags(given)
     from carpool.serve.app import create_router
+    from carpool.serve.control import Control
     from carpool.serve.front import open_front, warning_of
     from carpool.serve.refresh import Refresh
     from carpool.serve.repository import open_source
@@ -116,11 +125,12 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
         return _serve_on_ray(target, flags, settings, output)
     front = open_front(settings.http, max_body_bytes=settings.server.max_body_bytes)
     listening = listen(settings.server.host, settings.server.port, scheme=front.scheme)
-    if warning := warning_of(settings.server.host, front):
+    if warning := warning_of(settings.server.host, front, has_control=settings.server.control):
         output.note(f"warning: {warning}")
     with listening.socket, telemetry(settings.telemetry) as telling:
         offer = _offer(settings, source, telling)
-        grpc = _grpc(settings, offer, front, telling)
+        control = Control(front.access) if settings.server.control else Control()
+        grpc = _grpc(settings, offer, front, telling, control)
         output.note(
             f"loading {', '.join(source.names()) if settings.model.target is None else settings.model.target} "
             f"for {listening.url}"
@@ -133,7 +143,7 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
             _announce(output, offer, listening.url, grpc)
 
         ending = run_server(
-            create_router(offer, telling.watch),
+            create_router(offer, telling.watch, control),
             offer,
             listening,
             drain_timeout_s=settings.server.drain_timeout_s,
@@ -193,7 +203,9 @@ def _offer(settings: ServeSettings, source: Source, telling: Telemetry) -> Offer
     )
 
 
-def _grpc(settings: ServeSettings, offer: Offer, front: Front, telling: Telemetry) -> GrpcServer | None:
+def _grpc(
+    settings: ServeSettings, offer: Offer, front: Front, telling: Telemetry, control: Control
+) -> GrpcServer | None:
     """Take the address for gRPC, if it is to be spoken."""
     server = settings.server
     if server.grpc_port is None:
@@ -214,6 +226,7 @@ def _grpc(settings: ServeSettings, offer: Offer, front: Front, telling: Telemetr
         if front.certificate is None
         else Certificate(chain=front.certificate[0], key=front.certificate[1]),
         watch=telling.watch,
+        control=control,
     )
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from carpool.config.leaf import Leaf
 
 PREFIX = "CARPOOL_"
-# Ours, and no settings: what shows a traceback.
-_OTHERS_OF_OURS = frozenset({"CARPOOL_DEBUG"})
+# Ours, and no settings: what shows a traceback, and the key that `carpool policy` sends.
+_OTHERS_OF_OURS = frozenset({"CARPOOL_DEBUG", "CARPOOL_API_KEY"})
 # What Kubernetes tells every container of a Service that is called carpool, or carpool-something.
 _OF_KUBERNETES = re.compile(r"CARPOOL_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _KUBERNETES_ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")

@@ -21,7 +21,7 @@ class HttpTable:
 
     api_keys: Annotated[
         str | None,
-        Meta(description="file of API keys: on each line a key, and after a space its tenant; by default none needed"),
+        Meta(description="file of API keys: on each line `KEY`, `KEY TENANT` or `KEY TENANT control`; by default none"),
         BESIDE,
     ] = None
     keyless: Annotated[

@@ -100,6 +100,7 @@ class ServerSettings:
     max_body_bytes: int
     request_timeout_s: float
     drain_timeout_s: float
+    control: bool
     num_loading: int
     strict: bool
     watch_s: float
@@ -205,6 +206,7 @@ def _assemble(values: tuple[Setting, ...]) -> ServeSettings:
             max_body_bytes=server["max_body"],
             request_timeout_s=server["request_timeout"],
             drain_timeout_s=server["drain_timeout"],
+            control=server["control"],
             num_loading=server["num_loading"],
             strict=server["strict"],
             watch_s=server["watch"],

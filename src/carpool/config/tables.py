@@ -148,6 +148,15 @@ class ServerTable:
         Meta(description="how long accepted requests may take to finish once asked to stop"),
         parse_duration_s,
     ] = "30s"
+    control: Annotated[
+        bool,
+        Meta(
+            description=(
+                "whether models may be loaded and unloaded, and policies changed, over the network; where there are "
+                "API keys, by those marked `control`"
+            )
+        ),
+    ] = False
     num_loading: Annotated[Count, Meta(description="models that load at a time; 1 where memory is short")] = 4
     strict: Annotated[bool, Meta(description="whether to end where one of several models can't be loaded")] = False
     watch: Annotated[

@@ -7,6 +7,8 @@ from typing import Any
 
 from carpool.errors import CarpoolError, ModelError
 
+_MOST_CHARACTERS = 2000
+
 
 def describe(error: BaseException, file: str | Path | None = None) -> str:
     """Say in one line what was raised and where.
@@ -18,19 +20,40 @@ def describe(error: BaseException, file: str | Path | None = None) -> str:
     Returns:
         Such as ``ValueError: no such layer (models.py, line 12: build())``.
     """
-    where = _syntax_place(error) or _frame_place(error, file)
-    text = error.msg if isinstance(error, SyntaxError) else text_of(error)
-    text = " ".join(text.split())
+    where = writable(_syntax_place(error) or _frame_place(error, file))
+    text = " ".join((writable(error.msg) if isinstance(error, SyntaxError) else text_of(error)).split())
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return f"{said} ({where})" if where else said
 
 
 def text_of(error: BaseException) -> str:
-    """Say what an error says; nothing where its own `__str__` fails."""
+    """Say in one line what an error says, as `writable` does; nothing where its own `__str__` fails."""
+    return " ".join(line.strip() for line in _lines(error))
+
+
+def first_line_of(error: BaseException) -> str:
+    """Say what the first line of an error says, as `writable` does; nothing where its own `__str__` fails."""
+    return next(iter(_lines(error)), "")
+
+
+def _lines(error: BaseException) -> list[str]:
     try:
-        return str(error)
+        return writable(str(error)).strip().splitlines()
     except Exception:  # noqa: BLE001 - the user's own class; what it raises tells nothing of what went wrong
-        return ""
+        return []
+
+
+def writable(text: str) -> str:
+    r"""Return a text as it can be written anywhere: of bounded length, and Unicode.
+
+    Args:
+        text: of any length; may hold halves of surrogate pairs, which no encoding has.
+
+    >>> print(writable("half \ud83d"))
+    half \ud83d
+    """
+    cut = text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
+    return cut.encode("utf-8", "backslashreplace").decode()
 
 
 def _syntax_place(error: BaseException) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from carpool.serve.control import Control
 from carpool.serve.http.exchange import Exchange, Reply
 from carpool.serve.http.routing import Route, Router
 from carpool.serve.oip_admin_routes import admin_operations
@@ -26,7 +27,7 @@ _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
 
 
-def create_router(offer: Offer, watch: RequestWatch | None = None) -> Router:
+def create_router(offer: Offer, watch: RequestWatch | None = None, control: Control | None = None) -> Router:
     """Put models on offer: plain JSON, the Open Inference Protocol, OpenAI's embeddings, health and metrics.
 
     The models are started and closed by the caller; until one is ready its requests are answered 503.
@@ -34,17 +35,20 @@ def create_router(offer: Offer, watch: RequestWatch | None = None) -> Router:
     Args:
         offer: the models.
         watch: watches over the requests; what it counts is among the metrics.
+        control: says who may change models and policies over the network; None lets nobody.
     """
-    return Router([operation.route for operation in operations(offer, watch)])
+    return Router([operation.route for operation in operations(offer, watch, control)])
 
 
-def operations(offer: Offer, watch: RequestWatch | None = None) -> list[Operation]:
+def operations(offer: Offer, watch: RequestWatch | None = None, control: Control | None = None) -> list[Operation]:
     """Return all that the server has.
 
     Args:
         offer: the models.
         watch: watches over the requests.
+        control: says who may change models and policies; None lets nobody.
     """
+    controlling = control or Control()
 
     def metrics(_exchange: Exchange) -> Reply:
         from carpool.signals.export import prometheus_page  # loads what nothing else needs
@@ -67,9 +71,9 @@ def operations(offer: Offer, watch: RequestWatch | None = None) -> list[Operatio
     whole = [
         *plain_operations(offer),
         *inference_operations(offer),
-        *admin_operations(offer),
+        *admin_operations(offer, controlling),
         *openai_operations(offer),
-        *policy_operations(offer),
+        *policy_operations(offer, controlling),
         Operation(
             route=Route("GET", "/metrics", metrics, write_error, audience="metrics"),
             summary="What happened, for Prometheus.",

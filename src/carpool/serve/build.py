@@ -173,8 +173,8 @@ def find_target(target: str | None, places: Sequence[Path]) -> str:
         if (place / file).exists():
             return f"{place / file}{colon}{name}" if colon and head.endswith(".py") else str(place / file)
     if file.suffix in {".py", ".onnx"} or file.name != str(file):
-        sought = " nor in ".join(map(str, places))
-        raise TargetError(f"{target!r} names a file that is not there: it is neither in {sought}")
+        sought = f"{'neither' if len(places) > 1 else 'not'} in {' nor in '.join(map(str, places))}"
+        raise TargetError(f"{target!r} names a file that is not there: it is {sought}")
     return target
 
 

@@ -22,18 +22,21 @@ from carpool.errors import (
     QueueFull,
     Rejected,
 )
+from carpool.models.blame import text_of, writable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BAD_REQUEST = 400
 UNAUTHORIZED = 401
+FORBIDDEN = 403
 NOT_FOUND = 404
 TOO_LARGE = 413
 TOO_MANY = 429
 FAILED = 500
 UNAVAILABLE = 503
 TOO_LATE = 504
+_LONGEST_RETRY_S = 1e9
 
 _STATUSES: Mapping[type[CarpoolError], int] = MappingProxyType(
     {
@@ -60,7 +63,7 @@ class Fault(CarpoolError):
     def __init__(
         self, status: int, message: str, *, code: str = "", param: str = "", retry_after_s: float | None = None
     ) -> None:
-        super().__init__(message)
+        super().__init__(writable(message))
         self.status = status
         self.code = code
         self.param = param
@@ -98,6 +101,14 @@ def to_fault(error: CarpoolError, *, position: int = 0, num_items: int = 1) -> F
     if isinstance(error, Fault):
         return error
     status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), FAILED)
-    retry_after_s = error.retry_after_s if isinstance(error, Rejected) else None
-    message = f"item {position} of {num_items}: {error}" if num_items > 1 else str(error)
-    return Fault(status, message, code=type(error).__name__, retry_after_s=retry_after_s)
+    text = text_of(error)
+    message = f"item {position} of {num_items}: {text}" if num_items > 1 else text
+    return Fault(status, message, code=writable(type(error).__name__), retry_after_s=_retry_after_s(error))
+
+
+def _retry_after_s(error: CarpoolError) -> float | None:
+    """Return when to come back, if it is told in a way that can be written: a model may raise errors of its own."""
+    retry_after_s = getattr(error, "retry_after_s", None) if isinstance(error, Rejected) else None
+    if not isinstance(retry_after_s, int | float) or not 0 <= retry_after_s <= _LONGEST_RETRY_S:
+        return None
+    return retry_after_s

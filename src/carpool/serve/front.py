@@ -70,12 +70,13 @@ def open_front(settings: HttpSettings, *, max_body_bytes: int) -> Front:
     return Front(limits=limits, access=access, tls=tls, certificate=certificate)
 
 
-def warning_of(host: str, front: Front) -> str | None:
+def warning_of(host: str, front: Front, *, has_control: bool = False) -> str | None:
     """Say what is unsafe about who can reach a server; None where nothing is.
 
     Args:
         host: where it listens.
         front: what stands before it.
+        has_control: whether models and policies may be changed over the network.
 
     >>> from carpool.serve.access import Access
     >>> open_to_all = Front(limits=Limits(), access=Access())
@@ -85,7 +86,8 @@ def warning_of(host: str, front: Front) -> str | None:
     if _is_loopback(host):
         return None
     if front.access.is_open:
-        return f"{host} can be reached by others, who need no key: without an API key (--api-keys) anybody may ask"
+        may = "ask, and load, unload and change models (--control)" if has_control else "ask"
+        return f"{host} can be reached by others, who need no key: without an API key (--api-keys) anybody may {may}"
     if front.tls is None:
         return (
             f"{host} can be reached by others, and keys travel unencrypted: give a certificate, or stand behind a proxy"

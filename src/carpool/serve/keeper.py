@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from carpool.errors import CarpoolError
+from carpool.models.blame import text_of
 from carpool.serve.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 
 _GRACE_S = 0.1  # whoever was given a model in this turn of the loop has handed over its rows by then
 _logger = logging.getLogger("carpool.serve")
+
+
+def asked_by(who: str) -> str:
+    """Return what the log adds to a change that somebody asked for.
+
+    >>> asked_by("team-a"), asked_by("")
+    (', as team-a asked', '')
+    """
+    return f", as {who} asked" if who else ""
 
 
 class Keeper:
@@ -51,12 +61,15 @@ class Keeper:
         self._logged: dict[tuple[str, str], str] = {}  # what is wrong is told once
         self._is_closed = False
 
-    def bring_up(self, sheets: Mapping[str, Sheet], *, retry: bool = True) -> dict[str, CarpoolError | None]:
+    def bring_up(
+        self, sheets: Mapping[str, Sheet], *, retry: bool = True, who: str = ""
+    ) -> dict[str, CarpoolError | None]:
         """Bring models up to what is told of them; what is so already is left alone.
 
         Args:
             sheets: what is told, by name.
             retry: whether to load again what could not be loaded, although it has not changed.
+            who: who asks for it; empty where the files were looked through.
 
         Returns:
             By name what went wrong first; what served before serves on there.
@@ -66,18 +79,21 @@ class Keeper:
         todo = []
         for blueprint in told:
             if self._shelf.is_current(blueprint):
-                errors[blueprint.name] = errors[blueprint.name] or self._retell(blueprint)
+                errors[blueprint.name] = errors[blueprint.name] or self._retell(blueprint, who)
             elif retry or self._refused.get((blueprint.name, blueprint.version)) != blueprint.files:
                 self._shelf.announce(blueprint)
                 todo.append(blueprint)
         # What is made of others comes after them.
         for stage in ([one for one in todo if not one.steps], [one for one in todo if one.steps]):
-            for blueprint, error in zip(stage, self._load_all(stage), strict=True):
+            for blueprint, error in zip(stage, self._load_all(stage, who), strict=True):
                 errors[blueprint.name] = errors[blueprint.name] or error
         for name, sheet in sheets.items():
             unwanted = set(self._shelf.versions(name)) - {one.version for one in sheet.versions}
             for version in unwanted if sheet.error is None else ():
                 self.take_out(name, version)
+                _logger.info(
+                    "model %s, version %s: removed, as it is not told any more%s", name, version, asked_by(who)
+                )
         return errors
 
     def _check(self, name: str, sheet: Sheet) -> CarpoolError | None:
@@ -88,26 +104,26 @@ class Keeper:
             self._failed(name, "", sheet.error)
         return sheet.error
 
-    def _retell(self, blueprint: Blueprint) -> CarpoolError | None:
+    def _retell(self, blueprint: Blueprint, who: str) -> CarpoolError | None:
         """Put the policy of a file in force where that alone may have changed."""
         rollout = self.rollouts.get((blueprint.name, blueprint.version))
         try:
             if rollout is not None:
-                rollout.told(blueprint.policy, blueprint.objectives_s)
+                rollout.told(blueprint.policy, blueprint.objectives_s, who=who)
         except CarpoolError as error:
             self._failed(blueprint.name, blueprint.version, error)
             return error
         self._mended(blueprint.name, blueprint.version)
         return None
 
-    def _load_all(self, blueprints: list[Blueprint]) -> list[CarpoolError | None]:
+    def _load_all(self, blueprints: list[Blueprint], who: str) -> list[CarpoolError | None]:
         """Load several at a time, on threads that the end of the process does not wait for."""
         errors: list[CarpoolError | None] = [None] * len(blueprints)
         todo = iter(list(enumerate(blueprints)))  # a list's iterator may be shared by threads
 
         def work() -> None:
             for index, blueprint in todo:
-                errors[index] = self._load(blueprint)
+                errors[index] = self._load(blueprint, who)
 
         num_more = min(self._num_loading, len(blueprints)) - 1
         others = [threading.Thread(target=work, name="carpool-load", daemon=True) for _ in range(num_more)]
@@ -118,7 +134,7 @@ class Keeper:
             thread.join()
         return errors
 
-    def _load(self, blueprint: Blueprint) -> CarpoolError | None:
+    def _load(self, blueprint: Blueprint, who: str) -> CarpoolError | None:
         """Load one version, and put it in the place of the one that serves; return what went wrong."""
         name, version = blueprint.name, blueprint.version
         started_at = time.monotonic()
@@ -126,7 +142,7 @@ class Keeper:
             served = blueprint.build(self._others)
             self._shelf.begin(name, version, served)
             served.start()
-            self._equip(blueprint, served)
+            self._equip(blueprint, served, who)
         except CarpoolError as error:
             self._refused[name, version] = blueprint.files
             self._failed(name, version, error)
@@ -135,12 +151,13 @@ class Keeper:
         old = self._shelf.put(blueprint, served)
         if old is not None and old is not served:
             self._retire(old)
-        _logger.info("model %s, version %s: ready after %.1f s", name, version, time.monotonic() - started_at)
+        took_s = time.monotonic() - started_at
+        _logger.info("model %s, version %s: ready after %.1f s%s", name, version, took_s, asked_by(who))
         if self._is_closed:
             served.close(0.0)
         return None
 
-    def _equip(self, blueprint: Blueprint, served: Served) -> None:
+    def _equip(self, blueprint: Blueprint, served: Served, who: str) -> None:
         """Let a model that was loaded be heard, and go by the policy that has been put in force meanwhile."""
         key = (blueprint.name, blueprint.version)
         if blueprint.steps:  # each of which has a policy of its own
@@ -150,11 +167,15 @@ class Keeper:
         rollout = self.rollouts.get(key)
         if rollout is None:
             self.rollouts[key] = Rollout(
-                blueprint.name, served.batcher, blueprint.policy, objectives_s=blueprint.objectives_s
+                blueprint.name,
+                served.batcher,
+                blueprint.policy,
+                objectives_s=blueprint.objectives_s,
+                who=who or "start",
             )
         else:
             rollout.moved(served.batcher)
-            rollout.told(blueprint.policy, blueprint.objectives_s)
+            rollout.told(blueprint.policy, blueprint.objectives_s, who=who)
 
     def rollout_of(self, served: Served) -> Rollout:
         """Return the policies of a model that runs, which may have been started elsewhere."""
@@ -166,10 +187,11 @@ class Keeper:
     def _failed(self, name: str, version: str, error: CarpoolError) -> None:
         if self._is_closed:  # it was stopped while it loaded
             return
-        self._shelf.fail(name, version, str(error))
-        if self._logged.get((name, version)) != str(error):
-            self._logged[name, version] = str(error)
-            _logger.error("model %s%s: %s", name, f", version {version}" if version else "", error)
+        said = text_of(error)
+        self._shelf.fail(name, version, said)
+        if self._logged.get((name, version)) != said:
+            self._logged[name, version] = said
+            _logger.error("model %s%s: %s", name, f", version {version}" if version else "", said)
 
     def _mended(self, name: str, version: str) -> None:
         """Take note that nothing is wrong with a version, or, without one, with what is told of a model."""

@@ -8,8 +8,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from carpool.errors import CarpoolError
+from carpool.models.blame import text_of
 from carpool.serve.faults import BAD_REQUEST, NOT_FOUND, UNAVAILABLE, Fault
-from carpool.serve.keeper import Keeper
+from carpool.serve.keeper import Keeper, asked_by
 from carpool.serve.pipeline import Pipeline
 from carpool.serve.shelf import ModelState, Shelf
 from carpool.serve.source import Fixed
@@ -159,7 +160,7 @@ class Offer:
         if failed and (self._strict or len(failed) == len(errors)):
             if len(errors) == 1:
                 raise failed[0]
-            reasons = "; ".join(f"{name}: {error}" for name, error in errors.items() if error is not None)
+            reasons = "; ".join(f"{name}: {text_of(error)}" for name, error in errors.items() if error is not None)
             raise NothingToServe(f"{len(failed)} of {len(errors)} models can't be loaded: {reasons}")
 
     def _sheets(self) -> dict[str, Sheet]:
@@ -172,7 +173,7 @@ class Offer:
 
     # ------------------------------------------------------------------------------------ changes while serving
 
-    async def load(self, name: str, config: Mapping[str, Any] | None = None) -> None:
+    async def load(self, name: str, config: Mapping[str, Any] | None = None, *, who: str = "") -> None:
         """Load a model, or bring one that is on offer up to its files; it answers without a break.
 
         The new one is loaded and warmed beside the old, then takes its place; the old one finishes what it has
@@ -181,19 +182,24 @@ class Offer:
         Args:
             name: the model.
             config: tables and keys of a carpool.toml that win over the model's own until its next load.
+            who: who asks for it.
 
         Raises:
             Fault: there is no such model, or it can't be loaded; the message says why.
         """
-        await asyncio.to_thread(self._load, name, config)
+        await asyncio.to_thread(self._load, name, config, who)
 
-    async def unload(self, name: str) -> None:
+    async def unload(self, name: str, *, who: str = "") -> None:
         """Take a model out: it takes no more requests, and finishes what it has accepted.
+
+        Args:
+            name: the model.
+            who: who asks for it.
 
         Raises:
             Fault: there is no such model.
         """
-        await asyncio.to_thread(self._unload, name)
+        await asyncio.to_thread(self._unload, name, who)
 
     async def reload(self, *, retry: bool = True) -> None:
         """Bring everything up to its files: changed models are loaded anew, new ones too, and those gone taken out.
@@ -260,7 +266,7 @@ class Offer:
 
     # ---------------------------------------------------------------------------------------- on other threads
 
-    def _load(self, name: str, config: Mapping[str, Any] | None) -> None:
+    def _load(self, name: str, config: Mapping[str, Any] | None, who: str) -> None:
         with self._changing:
             try:
                 sheet = self._source.sheet(name, config)
@@ -269,7 +275,7 @@ class Offer:
             if sheet is None:
                 known = ", ".join(sorted(self._source.names()))
                 raise Fault(NOT_FOUND, f"there is no model {name[:60]!r} to load: there are {known}")
-            errors = self._keeper.bring_up({**self._own_steps(name, sheet, config), name: sheet})
+            errors = self._keeper.bring_up({**self._own_steps(name, sheet, config), name: sheet}, who=who)
         wrong = next((error for error in errors.values() if error is not None), None)
         if wrong is not None:
             raise Fault(BAD_REQUEST, f"the model {name!r} can't be loaded: {wrong}") from wrong
@@ -280,14 +286,14 @@ class Offer:
         found = {step: self._source.sheet(step, config) for step in steps}
         return {step: told for step, told in found.items() if told is not None}
 
-    def _unload(self, name: str) -> None:
+    def _unload(self, name: str, who: str) -> None:
         with self._changing:
             if not self._shelf.index(name):
                 raise self._missing(name, "")
             for version in self._shelf.versions(name):
                 self._keeper.take_out(name, version)
             self._shelf.set_aside(name)
-        _logger.info("model %s: unloaded", name)
+        _logger.info("model %s: unloaded%s", name, asked_by(who))
 
     def _reload(self, retry: bool) -> None:  # noqa: FBT001 - private, one caller
         with self._changing:
@@ -303,3 +309,4 @@ class Offer:
                 for version in self._shelf.versions(name):
                     self._keeper.take_out(name, version)
                 self._shelf.forget(name)
+                _logger.info("model %s: removed, as its files are gone", name)

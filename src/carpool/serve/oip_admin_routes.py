@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from carpool.serve import oip_documents
-from carpool.serve.faults import BAD_REQUEST, NOT_FOUND, UNAVAILABLE, bad_request
+from carpool.serve.control import read_config
+from carpool.serve.faults import BAD_REQUEST, FORBIDDEN, NOT_FOUND, UNAVAILABLE, bad_request
 from carpool.serve.http.exchange import Exchange, Reply
 from carpool.serve.http.routing import Route
 from carpool.serve.oip import decode_json
@@ -21,6 +22,7 @@ from carpool.serve.operation import Operation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from carpool.serve.control import Control
     from carpool.serve.offer import Offer
 
 _encode = msgspec.json.Encoder().encode
@@ -36,7 +38,8 @@ class LoadParameters(msgspec.Struct, forbid_unknown_fields=True):
     """How to load a model.
 
     Args:
-        config: a carpool.toml as JSON, of which each key wins over the model's own until its next load.
+        config: [policy], [objective] and [tenants] of a carpool.toml as JSON, of which each key wins over the
+            model's own until its next load.
     """
 
     config: str = "{}"
@@ -67,38 +70,39 @@ class UnloadRequest(msgspec.Struct):
 _decode_index = msgspec.json.Decoder(IndexRequest).decode
 _decode_load = msgspec.json.Decoder(LoadRequest).decode
 _decode_unload = msgspec.json.Decoder(UnloadRequest).decode
-_decode_config = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def admin_operations(offer: Offer) -> list[Operation]:
+def admin_operations(offer: Offer, control: Control) -> list[Operation]:
     """Return what manages the server.
 
     Args:
         offer: the models.
+        control: says who may change them.
     """
-    return [*_repository(offer), *_shared_memory("system"), *_shared_memory("cuda"), *_settings()]
+    return [*_repository(offer, control), *_shared_memory("system"), *_shared_memory("cuda"), *_settings()]
 
 
 # ------------------------------------------------------------------------------------------------------ repository
 
 
-def _repository(offer: Offer) -> list[Operation]:
+def _repository(offer: Offer, control: Control) -> list[Operation]:
     async def load(exchange: Exchange) -> Reply:
+        control.check(dict(exchange.headers()))
         request: LoadRequest = decode_json(_decode_load, exchange.body or b"{}")
-        config = decode_json(_decode_config, request.parameters.config.encode())
-        await offer.load(exchange.params["model"], config or None)
+        await offer.load(exchange.params["model"], read_config(request.parameters.config), who=exchange.who)
         return Reply(b"{}")
 
     async def unload(exchange: Exchange) -> Reply:
+        control.check(dict(exchange.headers()))
         decode_json(_decode_unload, exchange.body or b"{}")
-        await offer.unload(exchange.params["model"])
+        await offer.unload(exchange.params["model"], who=exchange.who)
         return Reply(b"{}")
 
     def index(exchange: Exchange) -> Reply:
         request: IndexRequest = decode_json(_decode_index, exchange.body or b"{}")
         return Reply(_encode(oip_documents.repository_index(offer.index(), only_ready=request.ready)))
 
-    changes = (BAD_REQUEST, NOT_FOUND, UNAVAILABLE)
+    changes = (BAD_REQUEST, FORBIDDEN, NOT_FOUND, UNAVAILABLE)
     return [
         _post("/v2/repository/index", index, "Which models there are, and how they are.", (BAD_REQUEST,),
               request=IndexRequest, kind=list[oip_documents.RepositoryModel]),

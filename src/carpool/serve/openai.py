@@ -133,7 +133,8 @@ def read_call(request: EmbeddingsRequest, *, max_rows: int) -> EmbeddingCall:
     items = _items(request.input)
     if not 1 <= len(items) <= max_rows:
         num = f"{len(items):,} texts"
-        raise bad_request(f"input has {num}, of 1 to {max_rows:,} in one request: split it", param="input")
+        remedy = "split it" if items else "give one at least"
+        raise bad_request(f"input has {num}, of 1 to {max_rows:,} in one request: {remedy}", param="input")
     return EmbeddingCall(
         items=items,
         model=request.model,

@@ -22,6 +22,7 @@ _MEANINGS: Mapping[int, str] = MappingProxyType(
     {
         400: "The request is malformed, or nothing that can be answered as it is: the message says what is wrong.",
         401: "The server asks for a key, and the request has none that it knows.",
+        403: "Changes are not allowed: control is off, the key is not marked for it, or a web page of elsewhere asks.",
         404: "There is no such model, or no such version of it.",
         408: "The request was not sent to its end in time.",
         413: "The body is larger than the server reads.",

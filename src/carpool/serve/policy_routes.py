@@ -10,7 +10,7 @@ import msgspec
 
 from carpool.config.policy_keys import policy_table
 from carpool.errors import ConfigError
-from carpool.serve.faults import BAD_REQUEST, NOT_FOUND, UNAVAILABLE, bad_request
+from carpool.serve.faults import BAD_REQUEST, FORBIDDEN, NOT_FOUND, UNAVAILABLE, bad_request
 from carpool.serve.http.exchange import Exchange, Reply
 from carpool.serve.http.routing import Route
 from carpool.serve.oip import decode_json
@@ -19,6 +19,7 @@ from carpool.serve.operation import Operation
 from carpool.units import parse_duration_s
 
 if TYPE_CHECKING:
+    from carpool.serve.control import Control
     from carpool.serve.offer import Offer
     from carpool.serve.rollout import PolicyVersion, Rollout
 
@@ -94,11 +95,12 @@ _decode = msgspec.json.Decoder(PolicyChange).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def policy_operations(offer: Offer) -> list[Operation]:
+def policy_operations(offer: Offer, control: Control) -> list[Operation]:
     """Return the operations.
 
     Args:
         offer: the models.
+        control: says who may change them.
     """
 
     def rollout(exchange: Exchange) -> Rollout:
@@ -108,11 +110,11 @@ def policy_operations(offer: Offer) -> list[Operation]:
         return _written(rollout(exchange))
 
     def change(exchange: Exchange) -> Reply:
+        control.check(dict(exchange.headers()))
         found = rollout(exchange)
         asked: PolicyChange = decode_json(_decode, exchange.body)
-        who = exchange.tenant or exchange.client
         try:
-            _apply(found, asked, who)
+            _apply(found, asked, exchange.who)
         except ConfigError as error:
             raise bad_request(str(error)) from error
         return _written(found)
@@ -135,7 +137,7 @@ def policy_operations(offer: Offer) -> list[Operation]:
                 group=GROUP,
                 answer=Policies,
                 request=PolicyChange,
-                statuses=(BAD_REQUEST, NOT_FOUND, UNAVAILABLE),
+                statuses=(BAD_REQUEST, FORBIDDEN, NOT_FOUND, UNAVAILABLE),
             ),
         )
     ]

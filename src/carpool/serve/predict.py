@@ -6,6 +6,7 @@ that. Everything here is a pure function of bytes and values.
 
 from __future__ import annotations
 
+import reprlib
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -15,12 +16,12 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from carpool.errors import ModelError
 from carpool.serve.datatypes import BF16, BYTES, NUMPY, Array
 from carpool.serve.faults import Fault, bad_request
 from carpool.serve.oip import decode_json
 from carpool.serve.signature import to_array
-from carpool.serve.tensors import narrowed
+from carpool.serve.tensors import narrowed, unsent
+from carpool.units import with_article
 
 if TYPE_CHECKING:
     from carpool.serve.signature import Field, Shape, Signature
@@ -92,7 +93,8 @@ class PlainCodec:
         if many is msgspec.UNSET:
             return [one if self._convert is None else self._convert(one)], False
         if not 1 <= len(many) <= max_rows:
-            raise bad_request(f"inputs has {len(many):,} items, of 1 to {max_rows:,} in one request: split it")
+            remedy = "split it" if many else "give one at least"
+            raise bad_request(f"inputs has {len(many):,} items, of 1 to {max_rows:,} in one request: {remedy}")
         return (many if self._convert is None else self._all(many)), True
 
     def _all(self, many: list[Any]) -> list[Any]:
@@ -207,11 +209,13 @@ def _to_torch(field: Field, to_one: Callable[[Any], Array]) -> _Convert:
 
 def _plain(value: Any) -> Any:
     """Turn what JSON has no word for into what it has: arrays and tensors into lists."""
+    if value is None or isinstance(value, bool | tuple | list):  # which JSON has, and not for keys
+        raise NotImplementedError(f"a dict with {reprlib.repr(value)} for a key")
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     array = to_array(value)
     if array is None:
-        raise NotImplementedError(f"a {type(value).__name__}")
+        raise NotImplementedError(with_article(type(value).__name__))
     return array.tolist()
 
 
@@ -234,5 +238,16 @@ def write_plain(results: list[Any], *, many: bool) -> bytes:
     try:
         return _encode({"outputs": results} if many else {"output": results[0]})
     except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
-        remedy = "return numbers, texts, arrays, lists or dicts"
-        raise ModelError(f"the result can't be sent ({error}): {remedy}") from None
+        raise unsent(f"the result{_of_row(results)}", error) from None
+
+
+def _of_row(results: list[Any]) -> str:
+    """Name the first of several results that can't be written."""
+    if len(results) == 1:
+        return ""
+    for row, result in enumerate(results):
+        try:
+            _encode(result)
+        except (TypeError, ValueError, RecursionError, NotImplementedError):
+            return f" of row {row}"
+    return ""

@@ -82,6 +82,7 @@ class Rollout:
         batcher: whose policy it is; it runs.
         policy: what it was told to begin with.
         objectives_s: promised latency in seconds by percentile; a trial goes by them.
+        who: who had the model loaded.
         world: clocks and chance.
     """
 
@@ -92,6 +93,7 @@ class Rollout:
         policy: Policy,
         *,
         objectives_s: Mapping[str, float] | None = None,
+        who: str = "start",
         world: Surroundings | None = None,
     ) -> None:
         self.name = name
@@ -101,7 +103,7 @@ class Rollout:
         self._told = policy
         self._num_in_force, self._num_rolled_back = 1, 0
         self._history: list[PolicyVersion] = []
-        self._in_force = self._new_version(policy, {}, "start", share=1.0)
+        self._in_force = self._new_version(policy, {}, who, share=1.0)
         self._trial: asyncio.Task[None] | None = None
         self._interruption = ""
 
@@ -186,10 +188,15 @@ class Rollout:
         batcher.set_policy(self.policy)
         self._batcher = batcher
 
-    def told(self, policy: Policy, objectives_s: Mapping[str, float]) -> None:
+    def told(self, policy: Policy, objectives_s: Mapping[str, float], *, who: str = "") -> None:
         """Take note of what files tell by now; a policy that is another than they told before is put in force.
 
         A trial is given up for it.
+
+        Args:
+            policy: as it is told.
+            objectives_s: promised latency in seconds by percentile.
+            who: who had the model loaded; empty where the files were looked through.
 
         Raises:
             ConfigError: the policy can't be kept.
@@ -200,9 +207,9 @@ class Rollout:
         self._batcher.set_policy(policy)
         self._told = policy
         if self.on_trial is not None:
-            self._interruption = "a file tells another policy"
-        version = self._new_version(policy, {}, "file", share=1.0)
-        self._put_in_force(version.number, "told by a file")
+            self._interruption = f"{'a load' if who else 'a file'} tells another policy"
+        version = self._new_version(policy, {}, who or "file", share=1.0)
+        self._put_in_force(version.number, "told by a load" if who else "told by a file")
 
     def close(self) -> None:
         """Give up a trial: the model is taken out."""

@@ -49,8 +49,9 @@ def check_rows(shape: Sequence[int], *, name: str, max_rows: int) -> None:
         Fault: its first size is out of bounds.
     """
     if not 1 <= shape[0] <= max_rows:
+        remedy = "split it" if shape[0] else "give one at least"
         raise bad_request(
-            f"the input {name[:60]!r} has {shape[0]} rows, of 1 to {max_rows:,} that one request may have: split it"
+            f"the input {name[:60]!r} has {shape[0]} rows, of 1 to {max_rows:,} that one request may have: {remedy}"
         )
 
 

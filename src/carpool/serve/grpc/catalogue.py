@@ -8,15 +8,16 @@ import msgspec
 from google.protobuf.json_format import ParseDict
 
 from carpool.serve import oip_documents
+from carpool.serve.control import read_config
 from carpool.serve.faults import Fault, bad_request
 from carpool.serve.grpc import messages as m
-from carpool.serve.oip import decode_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from google.protobuf.message import Message
 
+    from carpool.serve.control import Control
     from carpool.serve.grpc.rpc import Caller
     from carpool.serve.http.routing import Audience
     from carpool.serve.offer import Offer
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     Method: TypeAlias = tuple[type[Any], Callable[[Any, Caller], Awaitable[Message]], Audience]
 
 M = TypeVar("M", bound="Message")
-_decode_config = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Catalogue:
@@ -34,10 +34,12 @@ class Catalogue:
 
     Args:
         offer: the models.
+        control: says who may change them.
     """
 
-    def __init__(self, offer: Offer) -> None:
+    def __init__(self, offer: Offer, control: Control) -> None:
         self._offer = offer
+        self._control = control
 
     def methods(self) -> Mapping[str, Method]:
         """Return for each call what it takes, what answers it, and who calls it."""
@@ -103,14 +105,16 @@ class Catalogue:
         models = oip_documents.repository_index(self._offer.index(), only_ready=request.ready)
         return _to_message({"models": models}, m.RepositoryIndexResponse)
 
-    async def load(self, request: m.RepositoryModelLoadRequest, _caller: Caller) -> m.RepositoryModelLoadResponse:
+    async def load(self, request: m.RepositoryModelLoadRequest, caller: Caller) -> m.RepositoryModelLoadResponse:
         """Load a model, or load it anew."""
-        await self._offer.load(request.model_name, _config(request))
+        self._control.check(caller.metadata)
+        await self._offer.load(request.model_name, _config(request), who=caller.who)
         return m.RepositoryModelLoadResponse()
 
-    async def unload(self, request: m.RepositoryModelUnloadRequest, _caller: Caller) -> m.RepositoryModelUnloadResponse:
+    async def unload(self, request: m.RepositoryModelUnloadRequest, caller: Caller) -> m.RepositoryModelUnloadResponse:
         """Take a model out."""
-        await self._offer.unload(request.model_name)
+        self._control.check(caller.metadata)
+        await self._offer.unload(request.model_name, who=caller.who)
         return m.RepositoryModelUnloadResponse()
 
 
@@ -129,4 +133,4 @@ def _config(request: m.RepositoryModelLoadRequest) -> dict[str, Any] | None:
         )
     if "config" not in request.parameters:
         return None
-    return decode_json(_decode_config, request.parameters["config"].string_param.encode()) or None
+    return read_config(request.parameters["config"].string_param)

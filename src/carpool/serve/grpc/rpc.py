@@ -6,7 +6,8 @@ import asyncio
 import logging
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from google.protobuf.message import DecodeError, Message
@@ -40,11 +41,20 @@ class Caller:
         tenant: whose share of the capacity is used.
         request_id: what the client calls the call, for traces and logs; empty where it does not.
         deadline_at: when the client gives up, by `time.monotonic`; infinite where it would wait for ever.
+        client: where the call comes from.
+        metadata: what came with it, by names in lower case.
     """
 
     tenant: str = ""
     request_id: str = ""
     deadline_at: float = math.inf
+    client: str = ""
+    metadata: Mapping[bytes, bytes] = field(default_factory=dict)
+
+    @property
+    def who(self) -> str:
+        """Who calls, for those who read of it later: the tenant, or the client's address."""
+        return self.tenant or self.client
 
     def left_s(self) -> float | None:
         """Return how many seconds the client still waits; None where it would for ever.
@@ -75,6 +85,8 @@ def caller_of(context: ServicerContext[Any, Any], access: Access, audience: Audi
         tenant=access.tenant_of(metadata, audience),
         request_id=metadata.get(b"x-request-id", b"")[:_MAX_ID].decode("latin-1"),
         deadline_at=math.inf if left_s is None else time.monotonic() + left_s,
+        client=context.peer(),
+        metadata=metadata,
     )
 
 

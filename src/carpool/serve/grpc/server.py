@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
+from carpool.serve.control import Control
 from carpool.serve.grpc.calls import Inference
 from carpool.serve.grpc.service import handlers
 from carpool.serve.grpc.watching import Watching
@@ -49,6 +50,7 @@ class GrpcServer:
         max_calls: calls and streams under way at once; one more is refused.
         certificate: None to speak in the clear.
         watch: is told of every call.
+        control: says who may change models over the network; None lets nobody.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class GrpcServer:
         max_calls: int,
         certificate: Certificate | None = None,
         watch: RequestWatch | None = None,
+        control: Control | None = None,
     ) -> None:
         host, port = taken.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -71,6 +74,7 @@ class GrpcServer:
         self._max_calls = max_calls
         self._certificate = certificate
         self._watch = watch
+        self._control = control or Control()
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -81,7 +85,7 @@ class GrpcServer:
         """
         self._inference = Inference(self._offer, self._access)
         server = grpc.aio.server(
-            handlers=[handlers(self._offer, self._inference, self._access)],
+            handlers=[handlers(self._offer, self._inference, self._access, self._control)],
             interceptors=() if self._watch is None else (Watching(self._watch),),
             options=self._options,
             maximum_concurrent_rpcs=self._max_calls,

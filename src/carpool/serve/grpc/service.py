@@ -13,23 +13,25 @@ from carpool.serve.grpc.rpc import Unary
 
 if TYPE_CHECKING:
     from carpool.serve.access import Access
+    from carpool.serve.control import Control
     from carpool.serve.grpc.calls import Inference
     from carpool.serve.offer import Offer
 
 NAME = "GRPCInferenceService"
 
 
-def handlers(offer: Offer, inference: Inference, access: Access) -> grpc.GenericRpcHandler:
+def handlers(offer: Offer, inference: Inference, access: Access, control: Control) -> grpc.GenericRpcHandler:
     """Return what answers the calls of the service.
 
     Args:
         offer: the models.
         inference: runs them.
         access: lets callers in.
+        control: says who may change models.
     """
     methods: dict[str, Any] = {
         name: grpc.unary_unary_rpc_method_handler(Unary(request, answer, access=access, audience=audience).handle)
-        for name, (request, answer, audience) in {**Catalogue(offer).methods(), **absent.methods()}.items()
+        for name, (request, answer, audience) in {**Catalogue(offer, control).methods(), **absent.methods()}.items()
     }
     methods["ModelInfer"] = grpc.unary_unary_rpc_method_handler(
         Unary(ModelInferRequest, inference.infer, access=access).handle

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from carpool.serve.faults import BAD_REQUEST, NOT_FOUND, TOO_LARGE, TOO_LATE, TOO_MANY, UNAVAILABLE, Fault
+from carpool.serve.faults import (
+    BAD_REQUEST,
+    FORBIDDEN,
+    NOT_FOUND,
+    TOO_LARGE,
+    TOO_LATE,
+    TOO_MANY,
+    UNAUTHORIZED,
+    UNAVAILABLE,
+    Fault,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +26,8 @@ if TYPE_CHECKING:
 _CODES: Mapping[int, grpc.StatusCode] = MappingProxyType(
     {
         BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
-        401: grpc.StatusCode.UNAUTHENTICATED,
-        403: grpc.StatusCode.PERMISSION_DENIED,
+        UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
+        FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
         NOT_FOUND: grpc.StatusCode.NOT_FOUND,
         409: grpc.StatusCode.FAILED_PRECONDITION,
         TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -180,6 +180,11 @@ class Exchange:
         return self._headers.items()
 
     @property
+    def who(self) -> str:
+        """Who asks, for those who read of it later: the tenant, or the client's address."""
+        return self.tenant or self.client
+
+    @property
     def id(self) -> str:
         """What the request is called in logs, traces and the answer: by the client's X-Request-Id, or by us."""
         if not self.known_id:
@@ -211,12 +216,20 @@ class Exchange:
         Args:
             error: a `CarpoolError`, which the client is told, or a fault of ours, which is logged.
         """
-        fault = to_fault(error) if isinstance(error, CarpoolError) else self._logged(error)
+        reply = self._telling(error)
         if self._unended:
             self._unended = False
             self._channel.break_off(self)
         else:
-            self.respond(self._write_error(fault))
+            self.respond(reply)
+
+    def _telling(self, error: BaseException) -> Reply:
+        """Return an answer that tells of an error; there is always one, whatever the error holds."""
+        try:
+            return self._write_error(to_fault(error) if isinstance(error, CarpoolError) else self._logged(error))
+        except Exception:
+            _logger.exception("unexpected failure, a fault in carpool, in writing an error (request %s)", self.id)
+            return Reply(b'{"error":"the server failed unexpectedly: its log says how"}', FAILED)
 
     def _logged(self, error: BaseException) -> Fault:
         _logger.error(
