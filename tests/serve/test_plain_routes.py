@@ -69,12 +69,14 @@ async def test_a_deadline_that_passes_is_told() -> None:
     [
         ("X-Priority", "high", "X-Priority is 'high': give a whole number"),
         ("X-Priority", "1.5", "X-Priority is '1.5'"),
+        ("X-Priority", "1_0", "X-Priority is '1_0'"),
         ("X-Priority", "2000000", "from -1,000,000 to 1,000,000"),
         ("X-Priority", "9" * 5000, "X-Priority is '9999"),
         ("X-Timeout-Ms", "0", "X-Timeout-Ms is '0': give milliseconds above 0"),
         ("X-Timeout-Ms", "-5", "give milliseconds above 0"),
         ("X-Timeout-Ms", "nan", "give milliseconds above 0"),
         ("X-Timeout-Ms", "inf", "give milliseconds above 0"),
+        ("X-Timeout-Ms", "1_0", "X-Timeout-Ms is '1_0': give milliseconds above 0"),
         ("X-Timeout-Ms", "soon", "give milliseconds above 0"),
     ],
 )

@@ -188,3 +188,32 @@ def test_a_result_that_json_has_no_word_for_is_the_models_fault() -> None:
     for result in (object(), np.array([1j]), [{1: object()}]):
         with pytest.raises(ModelError, match="the result can't be sent"):
             write_plain([result], many=False)
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        ({(1, 2): 3}, "a dict with (1, 2) for a key"),
+        ({None: 3}, "a dict with None for a key"),
+        ([{True: 3}], "a dict with True for a key"),
+        ({np.bool_(True): 3}, "a dict with True for a key"),
+        ("\ud83d", "it holds '\\ud83d', which is no Unicode"),
+        (object(), "an object"),
+    ],
+)
+def test_what_json_has_no_word_for_is_named(result: Any, said: str) -> None:
+    """With its row, where there are several."""
+    with pytest.raises(ModelError) as alone:
+        write_plain([result], many=False)
+    assert str(alone.value).startswith(f"the result can't be sent ({said})")
+    with pytest.raises(ModelError) as second:
+        write_plain([1, result], many=True)
+    assert str(second.value).startswith(f"the result of row 1 can't be sent ({said})")
+
+
+def test_a_result_that_holds_itself_is_named() -> None:
+    """As it can't be written to its end."""
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(ModelError, match="nested too deeply, or holds itself"):
+        write_plain([endless], many=False)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from carpool.errors import CarpoolError, ModelError, OutOfMemory, WrongResultCount
-from carpool.models.blame import text_of
+from carpool.models.blame import first_line_of, text_of
 from carpool.units import counted, with_article
 
 Run = Callable[[Sequence[Any]], Any]
@@ -56,8 +56,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    lines = text_of(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    said = first_line_of(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _checked(results: Any, rows: list[Any]) -> list[Any]:

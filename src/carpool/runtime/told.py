@@ -4,6 +4,7 @@ from typing import Any
 
 from carpool.core import Batch, Item
 from carpool.errors import CarpoolError, QueueFull, Rejected
+from carpool.models.blame import text_of
 from carpool.signals.events import BatchFailed
 
 
@@ -22,7 +23,7 @@ def run_failed(batch: Batch, guilty: list[Item], error: CarpoolError, *, started
         started_at=started_at,
         batch_id=batch.batch_id,
         num_items=len(batch.items),
-        error=str(error),
+        error=text_of(error),
         arrived_at=tuple([item.arrived_at for item in guilty]),
     )
 

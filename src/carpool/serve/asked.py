@@ -106,7 +106,8 @@ def read_options(exchange: Exchange) -> CallOptions:
 
 def _priority(given: bytes) -> int:
     try:
-        priority = int(given) if len(given) < 10 else None  # noqa: PLR2004 - more digits than the limit has
+        few = len(given) < 10  # noqa: PLR2004 - more digits than the limit has
+        priority = int(given) if few and b"_" not in given else None  # Python's own numbers may have underscores
     except ValueError:
         priority = None
     if priority is None or not -_PRIORITY_LIMIT <= priority <= _PRIORITY_LIMIT:
@@ -117,7 +118,7 @@ def _priority(given: bytes) -> int:
 
 def _timeout_s(given: bytes) -> float:
     try:
-        timeout_ms = float(given)
+        timeout_ms = math.nan if b"_" in given else float(given)
     except ValueError:
         timeout_ms = math.nan
     if not 0 < timeout_ms <= _LONGEST_MS:

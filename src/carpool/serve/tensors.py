@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from carpool.errors import ModelError
+from carpool.models.blame import text_of
 from carpool.serve.datatypes import BF16, BYTES, NUMPY, Array, datatype_of
 from carpool.serve.faults import bad_request
 from carpool.serve.shapes import check_rows
@@ -227,9 +228,16 @@ def _to_tensor(values: list[Any], name: str, datatype: str | None) -> Tensor:
 def _check_unicode(array: Array, name: str) -> None:
     try:
         "".join(array.reshape(-1).tolist()).encode()
+    except UnicodeEncodeError:
+        for row, texts in enumerate(array):
+            _check_row(texts, name, row)
+
+
+def _check_row(texts: Array, name: str, row: int) -> None:
+    try:
+        "".join(texts.reshape(-1).tolist()).encode()
     except UnicodeEncodeError as error:
-        found = error.object[error.start]
-        raise ModelError(f"the output {name!r} holds {found!r}, which is no Unicode: mend the model") from None
+        raise unsent(f"the output {name!r} of row {row}", error) from None
 
 
 def _as_declared(array: Array, datatype: str) -> Array:
@@ -240,12 +248,28 @@ def _as_declared(array: Array, datatype: str) -> Array:
 
 def _as_documents(values: list[Any], name: str) -> Array:
     """Write results that are no tensors as JSON documents in strings."""
-    try:
-        documents = [msgspec.json.encode(value).decode() for value in values]
-    except (TypeError, ValueError, RecursionError) as error:
-        remedy = "return numbers, texts, arrays, lists or dicts"
-        raise ModelError(f"the output {name!r} can't be sent ({error}): {remedy}") from None
+    documents = []
+    for row, value in enumerate(values):
+        try:
+            documents.append(msgspec.json.encode(value).decode())
+        except (TypeError, ValueError, RecursionError) as error:
+            raise unsent(f"the output {name!r} of row {row}", error) from None
     return np.array(documents, object)[:, None]
+
+
+def unsent(what: str, error: Exception) -> ModelError:
+    """Return the error of a result that can't be written.
+
+    Args:
+        what: the result, such as `the result of row 3`.
+        error: what writing it raised.
+    """
+    why, remedy = text_of(error), "return numbers, texts, arrays, lists or dicts"
+    if isinstance(error, UnicodeEncodeError):
+        why, remedy = f"it holds {error.object[error.start]!r}, which is no Unicode", "mend the model"
+    elif isinstance(error, RecursionError):
+        why = "it is nested too deeply, or holds itself"
+    return ModelError(f"{what} can't be sent ({why}): {remedy}")
 
 
 def classified(tensor: Tensor, num_classes: int) -> Tensor:

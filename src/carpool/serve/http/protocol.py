@@ -226,6 +226,9 @@ class Connection(asyncio.Protocol):
 
     def _send_compressed(self, exchange: Exchange, reply: Reply, coding: bytes) -> None:
         def compressed(done: asyncio.Future[bytes]) -> None:
+            if done.exception() is not None:  # too little memory, say: it is still an answer as it is
+                self._write(exchange, reply)
+                return
             headers = (*reply.headers, (b"content-encoding", coding), (b"vary", b"accept-encoding"))
             self._write(exchange, replace(reply, body=done.result(), headers=headers))
 
