@@ -163,6 +163,8 @@ async def test_what_no_route_takes_is_refused() -> None:
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
         (b"GET /hello HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 120 + b"\r\n", 431),
         (b"GET /" + b"a" * 40_000, 431),
+        (b"GET /" + b"a" * 33_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (b"GET /hello?" + b"a" * 16_400 + b" HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 16_400 + b"\r\n\r\n", 431),
         (b"GET /hello HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", 431),
         (b"GET /hello HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X%d: y\r\n" % n for n in range(120)) + b"\r\n", 431),
     ],
@@ -185,6 +187,18 @@ async def test_an_upgrade_that_is_not_spoken_here_is_passed_over() -> None:
         client = await server.connect()
         client.write(written("GET", "/hello", Connection="Upgrade, HTTP2-Settings", Upgrade="h2c"))
         assert (await client.answer()).body == b"hello"
+
+
+async def test_the_limit_of_heads_counts_their_first_line_to_the_byte() -> None:
+    """Of a request that comes alone, and of one that comes right behind another."""
+    start, end = b"GET /hello?", b" HTTP/1.1\r\nHost: x\r\n\r\n"
+    just = start + b"a" * 700 + end
+    async with serving(max_header_bytes=len(just) - 2) as server:  # the empty line is not counted
+        client = await server.connect()
+        client.write(just + just)
+        assert [(await client.answer()).status for _ in range(2)] == [200, 200]
+        client.write(just + start + b"a" + just.removeprefix(start))
+        assert [(await client.answer()).status for _ in range(2)] == [200, 431]
 
 
 async def test_a_body_of_a_gibibyte_is_refused_before_it_is_read() -> None:

@@ -204,12 +204,12 @@ class Reader:
             return
         turn = self._turn(self._parser.get_method().decode("latin-1"))
         headers = self._headers
+        num_headers, num_bytes = self._num_headers, _size(turn.exchange.method, self._target, headers)
         self.turn, self._headers, self._target = turn, {}, b""
         self.reading = Reading.BODY
         self.since = self._shared.now
         self._body_bytes = self._quiet_bytes = 0
         self._limit_bytes = turn.route.max_body_bytes or self._shared.limits.max_body_bytes
-        num_headers, num_bytes = self._num_headers, self._head_bytes
         self._num_headers = self._head_bytes = 0
         try:
             self._check_head(headers, num_headers, num_bytes)
@@ -228,9 +228,7 @@ class Reader:
     def _check_head(self, headers: dict[bytes, bytes], num_headers: int, num_bytes: int) -> None:
         """Refuse what can be refused before the body has come."""
         limits = self._shared.limits
-        if num_headers > limits.max_headers or (
-            num_bytes > limits.max_header_bytes and _size(headers) > limits.max_header_bytes
-        ):
+        if num_headers > limits.max_headers or num_bytes > limits.max_header_bytes:
             raise self._head_too_large()
         declared = headers.get(b"content-length")
         if declared is not None and int(declared) > self._limit_bytes:
@@ -252,7 +250,8 @@ class Reader:
     def _head_too_large(self) -> Fault:
         limits = self._shared.limits
         most = f"{limits.max_headers} headers and {limits.max_header_bytes:,} bytes"
-        return Fault(HEADERS_TOO_LARGE, f"the request's head is too large: it may have up to {most}")
+        message = f"the request's head is too large: it may have up to {most}, of which its first line counts"
+        return Fault(HEADERS_TOO_LARGE, message)
 
     @property
     def _is_current(self) -> bool:
@@ -331,8 +330,10 @@ class Reader:
         self._taker.take(turn)
 
 
-def _size(headers: dict[bytes, bytes]) -> int:
-    return sum(map(len, headers)) + sum(map(len, headers.values()))
+def _size(method: str, target: bytes, headers: dict[bytes, bytes]) -> int:
+    """Return how many bytes the first line of a request and its headers take, written the shortest way."""
+    line = len(method) + len(target) + len("  HTTP/1.1\r\n")
+    return line + sum(map(len, headers)) + sum(map(len, headers.values())) + len(": \r\n") * len(headers)
 
 
 def _origin_form(target: bytes) -> bytes:
