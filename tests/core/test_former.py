@@ -190,6 +190,15 @@ def test_full_queue_refuses_and_says_when_to_come_back() -> None:
     assert former.num_waiting == 4
 
 
+def test_full_queue_whose_pace_nobody_knows_gives_no_number() -> None:
+    """Nothing was learned so far: to come back at once would be refused again."""
+    former = BatchFormer(Policy(max_queue=1), AffineCost(overhead_s=0.0, token_s=0.0))
+    former.add(Item(), 0.0)
+    with pytest.raises(QueueFull, match="max_queue is 1: try again later, or raise max_queue") as refusal:
+        former.add(Item(), 0.0)
+    assert refusal.value.retry_after_s is None
+
+
 def test_item_that_never_fits_is_told_so_even_when_the_queue_is_full() -> None:
     """Coming back later would not help."""
     former = former_of(Item(), max_queue=1, token_budget=8)

@@ -45,10 +45,9 @@ class FormerMachine(RuleBasedStateMachine):
             self.accepted.append(item)
 
     def check_refusal(self, item: Item, refusal: Rejected) -> None:
-        """The reason is true, and says when to come back."""
+        """The reason is true, and says when to come back where that is known."""
         assert self.former.is_full if isinstance(refusal, QueueFull) else item.deadline_at < math.inf
-        assert refusal.retry_after_s is not None
-        assert refusal.retry_after_s >= 0
+        assert refusal.retry_after_s is None or refusal.retry_after_s > 0
 
     @precondition(lambda self: self.accepted)
     @rule(data=st.data())

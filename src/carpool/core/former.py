@@ -18,8 +18,7 @@ from carpool.core.objective_cap import ObjectiveCap, longest_batch_s
 from carpool.core.policy import Policy
 from carpool.core.queue import ItemQueue
 from carpool.core.recovery import Recovery
-from carpool.errors import DeadlineExceeded, QueueFull
-from carpool.units import counted
+from carpool.core.refusal import queue_full, too_late
 
 
 class BatchFormer:
@@ -111,11 +110,7 @@ class BatchFormer:
             self.budget.cap.arrived(item.length, now)
         if self.is_full:
             wait_s = self.predicted_wait_s(len(self._queue), now)
-            raise QueueFull(
-                f"the queue holds {counted(len(self._queue), 'item')}, and max_queue is {self.policy.max_queue}: "
-                f"try again in {wait_s:.3g} s, or raise max_queue",
-                retry_after_s=wait_s,
-            )
+            raise queue_full(len(self._queue), self.policy.max_queue, wait_s)
         if item.length > self._longest:
             self._longest, self._ample_s = item.length, math.inf
         if item.deadline_at - now < self._ample_s and item.deadline_at < math.inf:
@@ -133,11 +128,7 @@ class BatchFormer:
         margin_s = min(self._backlog.margin_s, wait_s)
         finished_at = now + wait_s + margin_s + self._own_batch_s(item, num_ahead, batch)
         if finished_at > item.deadline_at:
-            raise DeadlineExceeded(
-                f"the deadline is {item.deadline_at - now:.3g} s away, and the queue is predicted to take "
-                f"{finished_at - now:.3g} s: allow more time, or try again in {wait_s:.3g} s",
-                retry_after_s=wait_s,
-            )
+            raise too_late(item.deadline_at - now, finished_at - now, wait_s)
         self._backlog.promise(item, now + wait_s)
 
     def _own_batch_s(self, item: Item, num_ahead: int, batch: tuple[float, float]) -> float:
