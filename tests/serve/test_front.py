@@ -69,3 +69,9 @@ def test_who_can_be_reached_by_others_is_warned(host: str, keys: dict[str, str],
     """Once, at the start."""
     warning = warning_of(host, Front(limits=Limits(), access=Access(keys)))
     assert (warning is None) if warned is None else (warned in (warning or ""))
+
+
+def test_control_that_others_can_reach_without_a_key_is_warned_of() -> None:
+    """It is more than asking."""
+    warning = warning_of("example.org", Front(limits=Limits(), access=Access()), has_control=True)
+    assert "anybody may ask, and load, unload and change models (--control)" in (warning or "")

@@ -35,7 +35,7 @@ def test_texts_and_token_ids_come_alone_or_many(given_input: Any, items: list[An
     [
         ({}, "missing required field `input`"),
         ({"input": ""}, "input 0 is '': give texts that are not empty"),
-        ({"input": []}, "0 texts, of 1 to 4"),
+        ({"input": []}, "0 texts, of 1 to 4 in one request: give one at least"),
         ({"input": ["a"] * 5}, "5 texts, of 1 to 4 in one request: split it"),
         ({"input": ["a", ""]}, "input 1 is ''"),
         ({"input": ["a", 1]}, "input 1 is 1"),

@@ -126,6 +126,7 @@ VECTOR = np.zeros(2, np.float32)
         ({"input": [1, 2], "inputs": [[1, 2]]}, VECTOR, "must have either"),
         ({"items": [[1, 2]]}, VECTOR, "unknown field `items`"),
         ({"inputs": []}, VECTOR, "inputs has 0 items, of 1 to 4 in one request"),
+        ({"inputs": []}, VECTOR, "inputs has 0 items, of 1 to 4 in one request: give one at least"),
         ({"inputs": [[1, 2]] * 5}, VECTOR, "inputs has 5 items, of 1 to 4 in one request: split it"),
         ({"input": [1]}, VECTOR, "Expected `array` of length >= 2 - at `$.input`"),
         ({"inputs": [[1, 2], [1, 2, 3]]}, VECTOR, "length <= 2 - at `$.inputs[1]`"),

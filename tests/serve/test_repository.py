@@ -150,6 +150,8 @@ def test_a_target_is_sought_with_the_version_and_then_with_the_model(tmp_path: P
     assert find_target("package.module:f", places) == "package.module:f"
     with pytest.raises(TargetError, match=f"it is neither in {version} nor in {model}"):
         find_target("other.py:f", places)
+    with pytest.raises(TargetError, match=f"it is not in {model}$"):
+        find_target("other.py:f", (model,))
     with pytest.raises(TargetError, match=r"holds neither model.onnx nor a model's config.json"):
         find_target(None, (model,))
 
