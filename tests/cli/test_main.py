@@ -63,7 +63,7 @@ def test_help_lists_every_command_without_loading_any() -> None:
     code = (
         "import sys; from carpool.cli.main import main; code = main(['--help']);"
         "heavy = {'numpy', 'rich', 'aiohttp', 'torch', 'asyncio', 'msgspec'} & set(sys.modules);"
-        "frame = ('carpool.cli.main', 'carpool.cli.output');"
+        "frame = ('carpool.cli.main', 'carpool.cli.output', 'carpool.cli.streams');"
         "commands = [name for name in sys.modules if name.startswith('carpool.cli.') and name not in frame];"
         "print('LOADED', sorted(heavy), commands, code)"
     )
@@ -298,4 +298,4 @@ def test_a_reader_that_goes_away_gives_no_traceback(words: int) -> None:
             [sys.executable, "-c", code], stdout=broken, stderr=subprocess.PIPE, text=True, check=False
         )
     assert done.stderr == ""
-    assert done.returncode == 1
+    assert done.returncode == 0

@@ -24,6 +24,7 @@ import click
 
 from carpool import __version__
 from carpool.cli.output import Output
+from carpool.cli.streams import Losses, lossy_streams
 from carpool.errors import CarpoolError, ConfigError
 
 if TYPE_CHECKING:
@@ -137,10 +138,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = Output(json="--json" in args)
     owns_process = arguments is None
     _stand_in_for_closed_streams()
-    with _stops(_entry(args), owns_process=owns_process):
+    with lossy_streams() as losses, _stops(_entry(args), owns_process=owns_process):
         with output.holding_stdout():
             code = _run(args, output)
-        code = _flush(code)
+        sys.stdout.flush()
+        code = _with_losses(code, losses, _entry(args))
         if owns_process and _still_runs():
             _leave(code)
         return code
@@ -224,15 +226,12 @@ def _unexpected(error: BaseException, output: Output) -> int:
     return _fail(output, "Unexpected", message, 1)
 
 
-def _flush(code: int) -> int:
-    """Write out what is buffered, so that a reader that has gone shows here and not at exit."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The interpreter flushes once more at exit; give it somewhere that still takes bytes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return code or 1
-    return code
+def _with_losses(code: int, losses: Losses, entry: Entry | None) -> int:
+    """Return the exit code of a command whose words may have been lost: what a server says is not its work."""
+    if not losses.reason:
+        return code
+    click.echo(f"Error: standard output can't be written ({losses.reason}): send it to where there is room", err=True)
+    return code if entry is not None and entry.until_stopped else code or 1
 
 
 def _still_runs() -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from carpool.cli.streams import StandardStream
 from carpool.units import with_article
 
 if TYPE_CHECKING:
@@ -122,15 +123,16 @@ class Output:
 @contextlib.contextmanager
 def _documents_alone() -> Iterator[TextIO]:
     """Give a stream to where standard output leads, and let its descriptor lead to standard error meanwhile."""
-    if sys.__stdout__ is None or sys.stdout is not sys.__stdout__ or sys.__stderr__ is None:
-        yield sys.stdout  # somebody's own stream, which need not have a descriptor
+    stdout = sys.stdout
+    if not isinstance(stdout, StandardStream) or sys.__stderr__ is None:
+        yield stdout  # somebody's own stream, which need not have a descriptor
         return
-    sys.__stdout__.flush()
-    number = sys.__stdout__.fileno()
+    stdout.flush()
+    number = stdout.fileno()
     kept = os.dup(number)
     os.dup2(sys.__stderr__.fileno(), number)
     try:
-        yield os.fdopen(kept, "w", encoding="utf-8", closefd=False)
+        yield StandardStream(kept, stdout.losses)
     finally:
         os.dup2(kept, number)
         os.close(kept)
