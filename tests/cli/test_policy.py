@@ -149,6 +149,9 @@ def test_what_the_server_refuses_is_wrong_use(capsys: pytest.CaptureFixture[str]
     [
         (["http://127.0.0.1:9", "m"], 1, "can't be asked"),
         (["localhost:8000", "m"], 2, "'localhost:8000' is no URL of a server"),
+        (["http://[::1", "m"], 2, "'http://[::1' is no URL of a server"),
+        (["http://localhost:99999", "m"], 2, "is no URL of a server"),
+        (["http://a b", "m"], 1, "can't be asked"),
         (["http://127.0.0.1:9", "m", "max_queue"], 2, "'max_queue' changes nothing: write KEY=VALUE"),
         (["http://127.0.0.1:9", "m", "--share", "0.5"], 2, "nothing is to change: name a key"),
     ],

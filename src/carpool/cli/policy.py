@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import ssl
 import urllib.error
@@ -85,7 +86,12 @@ def _pair(change: str) -> tuple[str, Any]:
 
 
 def _address(url: str, model: str) -> str:
-    if urlsplit(url).scheme not in {"http", "https"}:
+    try:
+        parts = urlsplit(url)
+        named = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that is left open, or a port that there is not
+        named = False
+    if not named:
         raise ConfigError(f"{url!r} is no URL of a server: write one such as http://127.0.0.1:8000")
     return f"{url.rstrip('/')}/v2/models/{quote(model, safe='')}/policy"
 
@@ -102,7 +108,7 @@ def _ask(address: str, document: dict[str, Any] | None, api_key: str | None, ca:
     except urllib.error.HTTPError as error:
         said = _said(error)
         raise (ConfigError if error.code in _REFUSED else ConnectionFailed)(f"{address} answered {said}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None)
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise ConnectionFailed(

@@ -182,6 +182,7 @@ def checked(leaf: Leaf, given: Given) -> Any:
     """
     try:
         converted = msgspec.convert(given.value, leaf.annotation, strict=given.strict)
+        _check_text(converted)
         return leaf.parse(converted) if leaf.parse and converted is not None else converted
     except msgspec.ValidationError:
         problem = f"{given.named} is {shown(given.written)}; it must be {in_words(leaf.annotation)}"
@@ -189,3 +190,10 @@ def checked(leaf: Leaf, given: Given) -> Any:
         problem = f"{given.named}: {error}"
     default = "" if leaf.default in (None, (), {}) else f", {leaf.default}"
     raise ConfigError(f"{problem} ({leaf.description}). Correct it, or leave it out for the default{default}")
+
+
+def _check_text(value: Any) -> None:
+    """Refuse the character that no path, host or name can hold."""
+    texts = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(text, str) and "\0" in text for text in texts):
+        raise ConfigError(f"{shown(value)} holds a NUL character; it must be text without one")

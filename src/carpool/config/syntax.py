@@ -51,6 +51,8 @@ def parse_toml(data: bytes, source: str) -> dict[str, Any]:
         return tomllib.loads(_text(data, source))
     except tomllib.TOMLDecodeError as error:
         raise SchemaError(f"{source}: {error}; correct the TOML there") from None
+    except (RecursionError, ValueError) as error:  # nested without end, or a number of thousands of digits
+        raise SchemaError(f"{source}: it is not readable as TOML ({error}); write less deep, or shorter") from None
 
 
 def shown(value: Any) -> str:

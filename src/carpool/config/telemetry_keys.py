@@ -15,8 +15,12 @@ def _collector(value: str | None) -> str | None:
     """Read the address of a collector."""
     if value is None:
         return None
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(value)
+        named = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that is left open, or a port that there is not
+        named = False
+    if not named:
         raise ConfigError(f"{value!r} is no address of a collector; it must be such as http://127.0.0.1:4318")
     return value
 
