@@ -108,6 +108,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     """Nothing that was accepted suffers."""
     model = Doubler()
     async with serving(model, max_queue=2) as client:
+        await client.post(INFER, request([1, 1], shape=[1, 2]))  # shows how long a batch takes
         held = await hold(client, model)
         waiting = asyncio.create_task(client.post(INFER, request([1, 1] * 2, shape=[2, 2])))
         await let_wait(client, 2)

@@ -98,6 +98,7 @@ async def test_a_full_queue_says_when_to_come_back() -> None:
     """By the trailing metadata that gRPC's own retries read."""
     model = Doubler()
     async with grpc_serving(model, max_queue=1, max_batch_size=1) as caller:
+        await caller.infer(rows([[0, 0]]))  # shows how long a batch takes
         hold(model)
         running = asyncio.ensure_future(caller.infer(rows([[1, 2]])))
         await asyncio.to_thread(model.entered.acquire)

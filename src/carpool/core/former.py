@@ -109,7 +109,8 @@ class BatchFormer:
         if self.budget.cap is not None:
             self.budget.cap.arrived(item.length, now)
         if self.is_full:
-            wait_s = self.predicted_wait_s(len(self._queue), now)
+            overdue_s = self.full_batch(self._queue.mean_length)[1]  # told where what runs was to be done by now
+            wait_s = self.predicted_wait_s(len(self._queue), now) or overdue_s
             raise queue_full(len(self._queue), self.policy.max_queue, wait_s)
         if item.length > self._longest:
             self._longest, self._ample_s = item.length, math.inf
