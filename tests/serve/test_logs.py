@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from carpool.errors import ConfigError
-from carpool.serve.logs import ACCESS, log_access, logging_to
+from carpool.serve.logs import ACCESS, LogFormat, log_access, logging_to
 
 ANSWERED = {"method": "POST", "path": "/predict/m", "status": 200, "duration_ms": 1.5, "request_id": "r-1"}
 FULL_DISK = Path("/dev/full")
@@ -59,6 +59,15 @@ def test_an_exception_brings_its_traceback(tmp_path: Path) -> None:
             logging.getLogger("carpool.serve").exception("unexpected")
     (line,) = lines_of(path)
     assert "ValueError: invalid literal" in str(line["exception"])
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_what_no_encoding_has_is_logged_by_its_number(form: LogFormat, tmp_path: Path) -> None:
+    """A model may raise such texts."""
+    path = tmp_path / "serve.log"
+    with logging_to(path, form=form):
+        logging.getLogger("carpool.serve").warning("half \ud83d")
+    assert r"half \ud83d" in path.read_text(encoding="utf-8")
 
 
 def test_a_full_disk_is_told_once_and_harms_nobody(capsys: pytest.CaptureFixture[str]) -> None:

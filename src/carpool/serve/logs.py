@@ -6,6 +6,7 @@ counted and told once on standard error; the server serves on.
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import sys
@@ -65,7 +66,10 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(document, enc_hook=str).decode()
+        try:
+            return msgspec.json.encode(document, enc_hook=str).decode()
+        except UnicodeEncodeError:  # halves of surrogate pairs, which only escapes can say
+            return json.dumps(document, default=str)
 
 
 def _instant(record: logging.LogRecord) -> str:
@@ -172,6 +176,6 @@ def _handler(path: Path | None) -> _ToStream | _ToFile:
         return _ToStream(sys.stderr)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return _ToFile(path, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8")
+        return _ToFile(path, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ConfigError(f"can't write the log to {str(path)!r}: {error}; name a writable file") from error
