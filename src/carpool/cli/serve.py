@@ -175,8 +175,7 @@ def _serve_on_ray(target: str | None, flags: dict[str, Any], settings: ServeSett
     told = {name: value for name, value in os.environ.items() if name.startswith("CARPOOL_")}
     build = functools.partial(open_offer, target, flags=flags, environ=told, directory=str(Path.cwd()))
     output.note(f"bringing up replicas on Ray Serve for {settings.server.host}")
-    serve_on_ray(build, settings.ray, settings.server, on_ready=announce)
-    output.note("stopped: what was accepted has been answered")
+    output.note(serve_on_ray(build, settings.ray, settings.server, on_ready=announce).value)
     return 0
 
 

@@ -8,6 +8,8 @@ import importlib
 import socket
 import threading
 import time
+import urllib.error
+import urllib.request
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ import pytest
 
 from carpool.config.settings import RaySettings, load_settings
 from carpool.serve.build import build_served
-from carpool.serve.ray.deploy import APPLICATION, MODELS, CannotDeploy, connected, deploy
+from carpool.serve.ray.deploy import APPLICATION, MODELS, CannotDeploy, connected, deploy, take_down
 from carpool.serve.ray.replica import open_offer
 from tests.serve.fakes import Client
 
@@ -132,6 +134,15 @@ def listening() -> list[tuple[str, str]]:
     return found
 
 
+def refuses(url: str) -> bool:
+    """Tell whether whoever comes now is refused."""
+    try:
+        with urllib.request.urlopen(f"{url}/v2/health/live", timeout=LIMIT_S):
+            return False
+    except urllib.error.HTTPError as error:
+        return error.code == 503
+
+
 def num_running() -> int:
     """Count the replicas that take requests."""
     from ray import serve
@@ -181,15 +192,16 @@ async def test_a_killed_replica_loses_no_request(flags: dict[str, Any]) -> None:
 
 
 async def test_taking_it_down_answers_what_was_accepted(flags: dict[str, Any], tmp_path: Path) -> None:
-    """Requests that wait and run when the replicas are asked to stop get their answers."""
+    """Requests that wait and run when the replicas are asked to stop get their answers; who comes then is refused."""
     with deployed(flags) as url:
         async with session(url) as ask:
             asking = [asyncio.ensure_future(ask(first)) for first in (WAITS, 1.0, 2.0, 3.0, 4.0, 5.0)]
             await until((tmp_path / "waiting").exists)
-            stopping = asyncio.ensure_future(asyncio.to_thread(_delete))
+            stopping = asyncio.ensure_future(asyncio.to_thread(take_down, 20.0))
+            await until(lambda: refuses(url))
             (tmp_path / "gate").touch()
             answers = await asyncio.gather(*asking)
-            await stopping
+            assert await stopping, "it says that all was answered"
     assert [(status, row[0]) for status, row in answers] == [(200, 2 * first) for first in (14.0, 1, 2, 3, 4, 5)]
 
 
@@ -234,9 +246,3 @@ async def until(holds: Callable[[], bool]) -> None:
     while not await asyncio.to_thread(holds):
         assert time.monotonic() < give_up_at, "it never came to hold"
         await asyncio.sleep(0.05)
-
-
-def _delete() -> None:
-    from ray import serve
-
-    serve.delete(APPLICATION)

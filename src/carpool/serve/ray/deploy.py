@@ -12,25 +12,29 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from carpool.errors import CarpoolError, ConfigError
-from carpool.serve.http.asgi import Application, as_asgi
+from carpool.serve.http.asgi import as_asgi
 from carpool.serve.http.limits import Limits
 from carpool.serve.ray.binding import listen_within_the_cluster
-from carpool.serve.ray.front import Front, unnamed
+from carpool.serve.ray.door import Door
+from carpool.serve.ray.front import Front, refuse, unnamed
 from carpool.serve.ray.replica import Answered, Asked, Replica
+from carpool.serve.server import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from carpool.config.settings import RaySettings, ServerSettings
+    from carpool.serve.http.asgi import Application
     from carpool.serve.offer import Offer
 
 APPLICATION = "carpool"
-MODELS = "models"
+MODELS, WAY_IN = "models", "way-in"
 _MOST_AT_ONCE = 100_000  # of requests in a replica: what is too much is refused by the batcher's own limit
 _LOOK_BACK_S = 3.0
 _TELL_EVERY_S = 1.0
 _HEALTH_EVERY_S = 5.0
 _CONNECT_LIMIT_S = 5.0
+_CLOSE_LIMIT_S = 5.0  # beyond the time to drain
 _MOST_STARTS = 2  # a model that can't be loaded twice is not to be loaded
 _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 
@@ -56,7 +60,7 @@ def serve_on_ray(
     server: ServerSettings,
     *,
     on_ready: Callable[[str], None],
-) -> None:
+) -> Ending:
     """Serve on Ray until SIGTERM or Ctrl-C, then let every replica finish what it accepted.
 
     Args:
@@ -65,6 +69,9 @@ def serve_on_ray(
         server: where to listen, and for how long to wait.
         on_ready: called with the address once every replica answers.
 
+    Returns:
+        How it ended.
+
     Raises:
         ConfigError: Ray is not installed.
         CannotDeploy: the replicas don't come up.
@@ -72,11 +79,13 @@ def serve_on_ray(
     stop = threading.Event()
     with connected(ray_settings), _stopping_on_signals(stop):  # in this order: Ray sets handlers of its own
         url = deploy(build, ray_settings, server)
+        is_answered = False
         try:
             on_ready(url)
             stop.wait()
-        finally:
-            _serve().shutdown()
+        finally:  # Ray Serve itself ends with a cluster that was begun here; on another one it may serve others too
+            is_answered = take_down(server.drain_timeout_s)
+    return Ending.ANSWERED if is_answered else Ending.CUT_SHORT
 
 
 @contextlib.contextmanager
@@ -123,7 +132,7 @@ def deploy(build: Callable[[], Offer], ray_settings: RaySettings, server: Server
     where = {"host": server.host, "port": port, "location": "HeadOnly"}
     serve.start(http_options=where, logging_config=_QUIET)
     _check_listening(server.host, port)
-    application: Any = _way_in(server).bind(_models(build, ray_settings, server))
+    application: Any = _way_in(server).bind(server.max_body_bytes, _models(build, ray_settings, server))
     try:
         serve.run(application, name=APPLICATION, route_prefix="/")
     except RuntimeError:
@@ -186,16 +195,18 @@ def _how_many(settings: RaySettings) -> dict[str, Any]:
     return {"autoscaling_config": autoscaling}
 
 
-def _way_in(server: ServerSettings) -> Any:
-    """Describe the way in: an application that has the replicas answer."""
-    serve = _serve()
-    limits = Limits(max_body_bytes=server.max_body_bytes)
+class _WayIn:
+    """An application that has the replicas answer, and lets nobody in once it is asked to close."""
 
-    def make() -> Application:
+    def __init__(self, max_body_bytes: int, models: Any) -> None:
+        del models  # bound so that Ray Serve brings the replicas up first
+        self._limits = Limits(max_body_bytes=max_body_bytes)
+
+    def __serve_build_asgi_app__(self) -> Application:
         from ray.exceptions import RayActorError
 
         listen_within_the_cluster()
-        models = serve.get_deployment_handle(MODELS, app_name=APPLICATION)
+        models = _serve().get_deployment_handle(MODELS, app_name=APPLICATION)
 
         async def ask(asked: Asked) -> Answered:
             response: Any = models.answer.remote(asked)
@@ -206,18 +217,45 @@ def _way_in(server: ServerSettings) -> Any:
                 raise
             return answered
 
-        front = Front(ask, lost=(RayActorError,))
-        return unnamed(as_asgi(front, limits=limits))
+        front, closed = Front(ask, lost=(RayActorError,)), Front(refuse, lost=())
+        self._door = Door(unnamed(as_asgi(front, limits=self._limits)), unnamed(as_asgi(closed, limits=self._limits)))
+        return self._door
 
-    return serve.deployment(
-        serve.ingress(make)(),
-        name="way-in",
+    async def close(self, timeout_s: float) -> int:
+        """Let nobody in any more; return how many requests were not answered in time."""
+        return await self._door.close(timeout_s)
+
+
+def _way_in(server: ServerSettings) -> Any:
+    """Describe the way in."""
+    return _serve().deployment(
+        _serve().ingress(None)(_WayIn),
+        name=WAY_IN,
         max_ongoing_requests=_MOST_AT_ONCE,
         ray_actor_options={"num_cpus": 0},
         graceful_shutdown_timeout_s=server.drain_timeout_s,
         graceful_shutdown_wait_loop_s=0.1,
         logging_config=_QUIET,
     )
+
+
+def take_down(drain_timeout_s: float) -> bool:
+    """Answer what was accepted, refuse what comes now, and then end the replicas.
+
+    Args:
+        drain_timeout_s: how long what was accepted may take.
+
+    Returns:
+        Whether all of it was answered.
+    """
+    serve = _serve()
+    try:
+        closing = serve.get_deployment_handle(WAY_IN, app_name=APPLICATION).close.remote(drain_timeout_s)
+        num_left = int(closing.result(timeout_s=drain_timeout_s + _CLOSE_LIMIT_S))
+    except Exception:  # noqa: BLE001 - the way in is lost, in whatever way, and with it what it held
+        num_left = 1
+    serve.delete(APPLICATION)
+    return not num_left
 
 
 def _serve() -> Any:

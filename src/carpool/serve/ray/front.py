@@ -88,6 +88,16 @@ class Front(Router):
         )
 
 
+async def refuse(asked: Asked) -> Answered:
+    """Have nobody answer: the server stops.
+
+    Raises:
+        Fault: always.
+    """
+    del asked
+    raise Fault(UNAVAILABLE, "the server is stopping: ask another one, or come back", retry_after_s=_RETRY_AFTER_S)
+
+
 def _passed_on(exchange: Exchange) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in exchange.headers() if name not in _NOT_PASSED_ON]
 
