@@ -107,17 +107,17 @@ async def test_bodies_and_headers_arrive_as_they_are() -> None:
 
 
 async def test_a_full_server_is_counted_with_its_own_words() -> None:
-    """503 with Retry-After is a failure of its own kind, explained."""
+    """429 with Retry-After is a failure of its own kind, explained."""
     count = itertools.count()
 
     async def answer(_request: web.Request) -> web.StreamResponse:
         if next(count) % 2 == 0:
             return web.Response(body=b"fine")
-        return web.json_response({"error": "queue is full"}, status=503, headers={"Retry-After": "2"})
+        return web.json_response({"error": "queue is full"}, status=429, headers={"Retry-After": "2"})
 
     result = await load(answer)
-    assert sorted(result.outcome) == ["http 503", "http 503", OK, OK]
-    assert result.details["http 503"] == 'Retry-After: 2; {"error": "queue is full"}'
+    assert sorted(result.outcome) == ["http 429", "http 429", OK, OK]
+    assert result.details["http 429"] == 'Retry-After: 2; {"error": "queue is full"}'
 
 
 async def test_a_server_that_hangs_after_a_while_gives_timeouts() -> None:

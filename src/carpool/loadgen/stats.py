@@ -41,9 +41,9 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "http 400": "the server did not understand the body",
         "http 422": "the server did not take the body",
         "http 404": "the server has nothing at this path",
-        "http 429": "the server asked for fewer requests",
+        "http 429": "the server refused the work because its queue is full",
         "http 500": "the server failed",
-        "http 503": "the server refused the work because it is full or not ready",
+        "http 503": "the server is not ready, or stops; others refuse work so when they are full",
         "http 504": "the server gave up waiting",
     }
 )
