@@ -113,7 +113,7 @@ async def test_a_deadline_is_answered_while_the_model_is_busy() -> None:
 
 
 async def test_a_full_queue_refuses_at_once() -> None:
-    """One item more than may wait: refused with the numbers and when to come back."""
+    """One item more than may wait: refused with the numbers; when to come back is not known before a batch has run."""
     gate = Gate()
     async with Batcher(gate, policy=Policy(max_queue=2)) as batcher:
         running = batcher.enqueue(0)
@@ -121,7 +121,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
         waiting = [batcher.enqueue(1), batcher.enqueue(2)]
         with pytest.raises(QueueFull, match="the queue holds 2 items, and max_queue is 2") as refusal:
             batcher.enqueue(3)
-        assert refusal.value.retry_after_s is not None
+        assert refusal.value.retry_after_s is None
         gate.opened.set()
         assert await asyncio.gather(running, *waiting) == [0, 2, 4]
         assert batcher.metrics.totals().rejections == {"queue_full": 1}
