@@ -18,6 +18,8 @@ async def test_what_is_over_the_queue_size_is_refused_at_once() -> None:
     """Ten come while one runs; eight wait and two are told when to come back, before any of the others is answered."""
     model = Squarer()
     async with on_offer(model, max_queue=8) as served:
+        await call(served, 0)  # shows how long a batch takes
+        model.entered.acquire()
         held = await model.hold(served)
         calls = [asyncio.create_task(call(served, number)) for number in range(10)]
         await until(lambda: sum(one.done() for one in calls) == 2)
