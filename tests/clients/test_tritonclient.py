@@ -245,11 +245,11 @@ def test_a_version_that_there_is_not(client: Any) -> None:
 
 
 def test_a_timeout_of_the_client(server: Running) -> None:
-    """The deadline of the call is up before the model is done."""
+    """The deadline of the call is up before the model is done; whoever notices first says so."""
     grpc = tritonclient.grpc
     with (
         grpc.InferenceServerClient(server.grpc) as client,
-        pytest.raises(InferenceServerException, match="Deadline Exceeded"),
+        pytest.raises(InferenceServerException, match=r"(?i)deadline"),
     ):
         client.infer("slow", slow_of(grpc), client_timeout=0.1)
 
