@@ -27,6 +27,8 @@ TRITON = ["tritonclient==2.50.0", "nvidia-cuda-runtime-cu12==12.9.79"]
 DEBIAN_LIBRARY = "libb64-0d"
 LIMIT_S = 120
 
+MOST_CONNECTIONS = 4
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
@@ -123,10 +125,13 @@ def numbers(pattern: str, output: str) -> list[float]:
 
 
 def check_reports(output: str, num_reports: int) -> None:
-    """See that each report has what the client and what the server counted, and that the two agree."""
+    """See that each report has what the client and what the server counted, and that the two agree.
+
+    An answer goes out before it is counted, so that the last one of each connection may be missing.
+    """
     asked, answered = numbers(r"Request count: (\d+)", output), numbers(r"Successful request count: (\d+)", output)
     assert len(asked) == len(answered) == num_reports
-    assert all(ours >= theirs > 0 for theirs, ours in zip(asked, answered, strict=True))
+    assert all(ours >= theirs - MOST_CONNECTIONS > 0 for theirs, ours in zip(asked, answered, strict=True))
     server_parts = r"overhead \d+ usec \+ queue (\d+) usec \+ compute input \d+ usec \+ compute infer (\d+) usec"
     parts = re.findall(server_parts, output)
     assert len(parts) == num_reports
@@ -138,7 +143,9 @@ def check_reports(output: str, num_reports: int) -> None:
 def test_perf_analyzer_with_connections(null_server: Running, protocol: str) -> None:
     """Closed loops of one and four connections; the server's statistics are shown with each."""
     address = null_server.grpc if protocol == "grpc" else null_server.url.removeprefix("http://")
-    output = perf_analyzer("-m", "null", "-u", address, "-i", protocol, "--concurrency-range", "1:4:3")
+    output = perf_analyzer(
+        "-m", "null", "-u", address, "-i", protocol, "--concurrency-range", f"1:{MOST_CONNECTIONS}:3"
+    )
     check_reports(output, 2)
 
 
