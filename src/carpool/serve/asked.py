@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from carpool.serve.call import CallOptions
+from carpool.serve.call import SMALL_BODY_BYTES, CallOptions
 from carpool.serve.faults import bad_request
 from carpool.serve.http.exchange import Reply
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from carpool.serve.http.exchange import Exchange
     from carpool.serve.served import Served
 
-# Reading a larger body, or writing more results, takes milliseconds: on a thread, so that the loop serves the others.
-SMALL_BODY_BYTES = 32 * 1024
-_FEW_ROWS = 32
+_FEW_ROWS = 32  # writing more results takes milliseconds as well
 _PRIORITY_LIMIT = 1_000_000
 _LONGEST_MS = 1e12
 _USUAL = CallOptions()

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from carpool.core import Item
 
+# Reading or checking a larger body takes milliseconds: on a thread, so that the loop serves the others meanwhile.
+SMALL_BODY_BYTES = 32 * 1024
+
 Outcome: TypeAlias = list[Any] | CarpoolError
 """One result a row, in order; or why the request failed, the row named."""
 

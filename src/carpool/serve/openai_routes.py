@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from carpool.serve import openai
-from carpool.serve.asked import SMALL_BODY_BYTES, Asked, answer, read_options
+from carpool.serve.asked import Asked, answer, read_options
+from carpool.serve.call import SMALL_BODY_BYTES
 from carpool.serve.faults import Fault
 from carpool.serve.http.exchange import Exchange, Reply
 from carpool.serve.http.routing import Route

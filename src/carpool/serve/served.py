@@ -11,7 +11,7 @@ from carpool.errors import CarpoolError, ConfigError, DeadlineExceeded
 from carpool.models.model import Admitted
 from carpool.profile.machine import describe_machine
 from carpool.runtime.batcher import Batcher
-from carpool.serve.call import Answer, CallOptions, Outcome, Ticket
+from carpool.serve.call import SMALL_BODY_BYTES, Answer, CallOptions, Outcome, Ticket
 from carpool.serve.faults import FAILED, UNAVAILABLE, Fault, bad_request, to_fault
 from carpool.serve.feeding import Feeding
 from carpool.serve.sharing import Sharing
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 NUM_EXAMPLES = 4
 _LOADING_S = 1.0
-# A larger body takes milliseconds to read and prepare: on a thread, so that the loop serves the others meanwhile.
-_SMALL_BODY_BYTES = 32 * 1024
 _MOST_QUEUES = 16  # of rows in one request: what is larger is no request, but a job
 _logger = logging.getLogger("carpool.serve")
 
@@ -213,7 +211,7 @@ class Served:
         """
         loop = asyncio.get_running_loop()
         ticket = Ticket(loop, done)
-        if num_bytes > _SMALL_BODY_BYTES:
+        if num_bytes > SMALL_BODY_BYTES:
             self.num_admitting += 1
             admitting = loop.run_in_executor(None, self._admit, items)
             admitting.add_done_callback(functools.partial(self._enter_later, ticket, options))
@@ -282,26 +280,17 @@ class Served:
         """
         ticket.lengths = tuple([row.length for row in rows])
         handles = ticket.handles(len(rows))
-        deadline_s = options.timeout_s or self._request_timeout_s
-        entrance = self._entrance
-        if len(rows) <= self.batcher.policy.max_queue:
-            items = entrance.submit(
-                rows,
-                handles,
-                deadline_s=deadline_s,
-                priority=options.priority,
-                tenant=options.tenant,
-                request_id=options.request_id,
-            )
-            ticket.accepted(items, entrance.withdraw)
-            return
-        self._check_time(len(rows), deadline_s)
-        told = {
-            "deadline_s": deadline_s,
+        told: dict[str, Any] = {
+            "deadline_s": options.timeout_s or self._request_timeout_s,
             "priority": options.priority,
             "tenant": options.tenant,
             "request_id": options.request_id,
         }
+        entrance = self._entrance
+        if len(rows) <= self.batcher.policy.max_queue:
+            ticket.accepted(entrance.submit(rows, handles, **told), entrance.withdraw)
+            return
+        self._check_time(len(rows), told["deadline_s"])
         feeding = Feeding(entrance, rows, handles, window=self._window, options=told)
         ticket.accepted((), feeding.withdraw)
         feeding.start()

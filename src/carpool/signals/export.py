@@ -83,6 +83,14 @@ def prometheus_page(
     return generate_latest(registry)
 
 
+class _OfOnePage(Collector):
+    """A collector whose registry lives for one page, so that no other can clash with it."""
+
+    def describe(self) -> Iterator[Metric]:
+        """Promise nothing."""
+        return iter(())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyCount:
     """What became of the policies of a model.
@@ -98,15 +106,11 @@ class PolicyCount:
     changes: Mapping[str, int]
 
 
-class _Policies(Collector):
+class _Policies(_OfOnePage):
     """Turns what became of policies into families."""
 
     def __init__(self, policies: Mapping[ModelKey, PolicyCount]) -> None:
         self._policies = policies
-
-    def describe(self) -> Iterator[Metric]:
-        """Promise nothing, as for models."""
-        return iter(())
 
     def collect(self) -> Iterator[Metric]:
         """All families."""
@@ -123,7 +127,7 @@ class _Policies(Collector):
         yield from (version, trial, changes) if self._policies else ()
 
 
-class _Server(Collector):
+class _Server(_OfOnePage):
     """Turns what a server counts of its own into families; of what was not counted there is none."""
 
     def __init__(
@@ -132,10 +136,6 @@ class _Server(Collector):
         self._answered = answered
         self._called = called
         self._num_connections = num_connections
-
-    def describe(self) -> Iterator[Metric]:
-        """Promise nothing, as for models."""
-        return iter(())
 
     def collect(self) -> Iterator[Metric]:
         """All families."""
@@ -157,15 +157,11 @@ class _Server(Collector):
             yield GaugeMetricFamily("carpool_http_connections", "Open connections.", value=self._num_connections)
 
 
-class _Models(Collector):
+class _Models(_OfOnePage):
     """Turns the totals of all models into families, one sample or histogram a model."""
 
     def __init__(self, metrics: Mapping[ModelKey, Metrics]) -> None:
         self._metrics = metrics
-
-    def describe(self) -> Iterator[Metric]:
-        """Promise nothing: the registry lives for one page, so no other collector can clash."""
-        return iter(())
 
     def collect(self) -> Iterator[Metric]:
         """All families."""
