@@ -1,18 +1,18 @@
 """The order in which a batch's outcomes are handed over, learned from and recorded."""
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from carpool.core import AffineCost, Batch, BatchFormer, Fault, Item, Policy, VirtualClock
-from carpool.errors import CarpoolError, ModelError, ModelHung
-from carpool.runtime.dispatcher import Dispatcher, Outcome
+from carpool.errors import CarpoolError, DispatcherDied, ModelError, ModelHung
+from carpool.runtime.delivery import Outcome, deliver, nothing
+from carpool.runtime.dispatcher import Dispatcher
 from carpool.signals.counts import Counts, Totals
 from carpool.signals.events import Event
 from tests.runtime.fakes import Recorder
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Diary:
@@ -37,10 +37,11 @@ class Diary:
         if self._is_full:
             raise OSError("no space left on the device")
 
-    def deliver(self, outcomes: list[Outcome]) -> None:
+    def deliver(self, outcomes: list[Outcome], then: Callable[[], None] = nothing, /) -> None:
         """Hand outcomes over."""
         self.entries += ["answered"] * bool(outcomes)
         self.outcomes += outcomes
+        then()
 
 
 def running(diary: Diary, num_items: int = 2) -> tuple[Dispatcher, Batch]:
@@ -81,10 +82,14 @@ def test_fault_while_recording_leaves_everyone_answered_once(ending: str) -> Non
         "succeeded": lambda: dispatcher.succeeded(batch, ["a"], worker=0, started_at=0.0),
         "failed": lambda: dispatcher.failed(batch, error, started_at=0.0),
     }
-    with pytest.raises(OSError, match="no space") as caught:
+    if ending == "succeeded":  # what is noted after the answers may be noted on another thread
         endings[ending]()
-    dispatcher.die(caught.value, batch)
+    else:
+        with pytest.raises(OSError, match="no space") as caught:
+            endings[ending]()
+        dispatcher.die(caught.value, batch)
     assert diary.outcomes == [(0, expected)]
+    assert isinstance(dispatcher.failure, DispatcherDied)
 
 
 def test_fault_while_a_batch_runs_answers_all_that_are_left() -> None:
@@ -101,7 +106,7 @@ def recorded(num_items: int) -> tuple[Dispatcher, Batch, list[Event]]:
     """Return a dispatcher, a batch that runs, and the list that its events go to."""
     sink = Recorder()
     former = BatchFormer(Policy(), AffineCost(overhead_s=1.0, token_s=0.0))
-    dispatcher = Dispatcher(former, VirtualClock(), sink, lambda _: None)
+    dispatcher = Dispatcher(former, VirtualClock(), sink, lambda _, then=nothing: then())
     dispatcher.submit_all([Item(handle=Number(number)) for number in range(num_items)])
     batch = dispatcher.step()
     assert isinstance(batch, Batch)
@@ -145,3 +150,27 @@ def test_items_that_a_stop_leaves_over_are_counted() -> None:
     dispatcher.die(RuntimeError("a fault"), batch)
     assert totals_of(events).drops == {"abandoned": 1}
     assert (totals_of(events).num_failed, totals_of(events).num_batch_failures) == (2, 1)
+
+
+def test_what_comes_after_the_answers_is_called_once_wherever_they_go() -> None:
+    """On a loop once its answers have landed; where every loop has closed, at once."""
+
+    async def after(num_loops: int) -> list[str]:
+        loop, other = asyncio.get_running_loop(), asyncio.new_event_loop()
+        entries: list[str] = []
+        futures = [asyncio.Future[str](loop=chosen) for chosen in (loop, other)[:num_loops]]
+        futures[0].add_done_callback(lambda _: entries.append("resumed"))
+        deliver([(future, "a") for future in futures], lambda: entries.append("noted"))
+        assert entries == [], "nobody was called back before the loop had its turn"
+        await futures[0]
+        other.close()
+        return entries
+
+    assert asyncio.run(after(1)) == asyncio.run(after(2)) == ["noted", "resumed"]
+    closed = asyncio.new_event_loop()
+    lost = asyncio.Future[str](loop=closed)
+    closed.close()
+    noted: list[str] = []
+    deliver([(lost, "a")], lambda: noted.append("noted"))
+    deliver([], lambda: noted.append("again"))
+    assert noted == ["noted", "again"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,7 +22,7 @@ from carpool.errors import (
     WrongResultCount,
 )
 from carpool.models.target import wrap
-from carpool.runtime.delivery import Pile
+from carpool.runtime.delivery import Pile, nothing
 from carpool.runtime.dispatcher import Dispatcher
 from carpool.runtime.restarts import Restarts
 from carpool.runtime.worker import Care, Worker
@@ -51,7 +52,7 @@ def test_the_time_of_a_run_that_raised_is_on_record() -> None:
     """A quarter of a second in the model before it gave up: the worker was busy, though nothing was answered."""
     clock, sink = VirtualClock(), Recorder()
     former = BatchFormer(Policy(), AffineCost(overhead_s=0.1, token_s=0.01))
-    dispatcher = Dispatcher(former, clock, sink, lambda _: None)
+    dispatcher = Dispatcher(former, clock, sink, lambda _, then=nothing: then())
     dispatcher.submit_all([Item(handle=Pile(1).place(0))])
 
     def model(numbers: Sequence[int]) -> list[int]:
@@ -157,24 +158,30 @@ async def test_close_with_a_limit_fails_what_could_not_be_finished() -> None:
     assert await running == 0
 
 
-async def test_a_fault_of_the_batcher_itself_fails_everything_and_says_so() -> None:
-    """The dispatcher dies: nobody is left waiting, readiness goes, and the reason is told."""
-    gate = Gate()
+async def test_a_fault_of_the_batcher_itself_fails_what_waits_and_says_so() -> None:
+    """The dispatcher dies: what runs is still answered, nobody is left waiting, readiness goes, the reason is told."""
+    died = threading.Event()
 
     class Broken:
         """A sink that breaks its promise never to raise."""
 
         def record(self, event: Event) -> None:
             """Raise."""
+            died.set()
             raise RuntimeError("disk on fire")
 
-    batcher = Batcher(gate, max_batch_size=1, sink=Broken())
+    def model(numbers: Sequence[int]) -> Sequence[int]:
+        if numbers[0] == 1:  # it runs while the batch before it is recorded
+            died.wait(10)
+            while batcher.ready:
+                time.sleep(0.001)
+        return numbers
+
+    batcher = Batcher(model, max_batch_size=1, sink=Broken())
     await asyncio.to_thread(batcher.start)
-    futures = [batcher.enqueue(number) for number in range(3)]
-    gate.opened.set()
-    outcomes = await asyncio.gather(*futures, return_exceptions=True)
-    assert outcomes[0] == 0
-    assert all(isinstance(outcome, DispatcherDied) for outcome in outcomes[1:])
+    outcomes = await asyncio.gather(*[batcher.enqueue(number) for number in range(3)], return_exceptions=True)
+    assert outcomes[:2] == [0, 1]
+    assert isinstance(outcomes[2], DispatcherDied)
     assert not batcher.ready
     with pytest.raises(DispatcherDied, match="disk on fire"):
         await batcher(4)

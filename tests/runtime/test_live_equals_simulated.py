@@ -15,6 +15,7 @@ from carpool.errors import CarpoolError
 from carpool.plan.setup import Setup
 from carpool.plan.simulate import Run, simulate
 from carpool.plan.stream import Stream
+from carpool.runtime.delivery import nothing
 from carpool.runtime.dispatcher import Dispatcher, Idle
 from carpool.signals.events import BatchRan
 from tests.runtime.fakes import Recorder
@@ -61,7 +62,7 @@ class VirtualWorkers:
         self.clock = VirtualClock()
         self.sink = Recorder()
         self.former = BatchFormer(policy, believed, num_workers=num_workers)
-        self.dispatcher = Dispatcher(self.former, self.clock, self.sink, lambda _: None)
+        self.dispatcher = Dispatcher(self.former, self.clock, self.sink, lambda _, then=nothing: then())
         self.running: list[tuple[float, int, Batch]] = []  # a heap by the instant of completion
         self.num_idle = num_workers
         self.batches: list[Batch] = []

@@ -3,7 +3,8 @@
 import logging
 import threading
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from carpool.errors import CarpoolError
 
@@ -11,6 +12,20 @@ if TYPE_CHECKING:
     import asyncio
 
 _logger = logging.getLogger("carpool.runtime")
+
+Outcome = tuple[Any, Any]
+"""An item's handle, and its result or the `CarpoolError` that takes its place."""
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+class Deliver(Protocol):
+    """Hands outcomes to those who wait."""
+
+    def __call__(self, outcomes: list[Outcome], then: Callable[[], None] = nothing, /) -> None:
+        """Hand them over, and then call `then`, on any thread; must not raise."""
 
 
 class Pile:
@@ -82,15 +97,19 @@ class Landing(ABC):
         """Tell whether nobody waits any more; asked on any thread."""
 
 
-def deliver(outcomes: list[tuple[Any, Any]]) -> None:
+def deliver(outcomes: list[Outcome], then: Callable[[], None] = nothing, /) -> None:
     """Hand each outcome to its handle: a landing or an asyncio future, on its own loop, or a place in a pile.
 
     One wake-up serves all the handles of a loop. A loop that has closed has nobody left to tell.
+
+    Args:
+        outcomes: handles, each with what it waits for.
+        then: called once, after the outcomes of one of the loops; here, where there is no loop.
     """
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Any, Any]]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
     by_pile: dict[Pile, list[tuple[Place, Any]]] = {}
     last_loop: asyncio.AbstractEventLoop | None = None
-    pairs: list[tuple[Any, Any]] = []
+    pairs: list[Outcome] = []
     for pair in outcomes:
         handle = pair[0]
         if type(handle) is Place:
@@ -102,14 +121,18 @@ def deliver(outcomes: list[tuple[Any, Any]]) -> None:
         pairs.append(pair)
     for pile, places in by_pile.items():
         pile.put(places)
+    is_passed_on = False
     for loop, pairs in by_loop.items():
         try:
-            loop.call_soon_threadsafe(_settle_all, pairs)
+            loop.call_soon_threadsafe(_settle_all, pairs, None if is_passed_on else then)
         except RuntimeError:
             continue
+        is_passed_on = True
+    if not is_passed_on:
+        then()
 
 
-def _settle_all(pairs: "list[tuple[Any, Any]]") -> None:
+def _settle_all(pairs: list[Outcome], then: Callable[[], None] | None) -> None:
     """Settle what landings and futures of this loop wait for."""
     for handle, outcome in pairs:
         settle = getattr(handle, "settle", None)  # asking an abstract class whether it is a landing takes longer
@@ -120,6 +143,8 @@ def _settle_all(pairs: "list[tuple[Any, Any]]") -> None:
             settle(outcome)
         except Exception:  # the others of the batch are answered all the same
             _logger.exception("unexpected failure, a fault in carpool, in handing over a result")
+    if then is not None:
+        then()
 
 
 def _settle_future(future: "asyncio.Future[Any]", outcome: Any) -> None:

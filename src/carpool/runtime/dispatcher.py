@@ -23,12 +23,9 @@ from carpool.errors import (
     WorkerDied,
     WrongResultCount,
 )
-from carpool.runtime.told import num_failed, request_ids, run_failed, why_rejected
-from carpool.signals.events import BatchRan, ItemDropped, ItemRejected, Sink
-
-Outcome = tuple[Any, Any]
-"""An item's handle, and its result or the `CarpoolError` that takes its place."""
-Deliver = Callable[[list[Outcome]], None]
+from carpool.runtime.delivery import Deliver, Outcome
+from carpool.runtime.told import run_failed, run_succeeded, why_rejected
+from carpool.signals.events import ItemDropped, ItemRejected, Sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class Dispatcher:
         former: forms the batches.
         clock: tells the time.
         sink: is told what happened.
-        deliver: hands outcomes to those who wait; called without the lock, and must not raise.
+        deliver: hands outcomes to those who wait.
     """
 
     def __init__(self, former: BatchFormer, clock: Clock, sink: Sink, deliver: Deliver) -> None:
@@ -266,37 +263,27 @@ class Dispatcher:
         with self._lock:
             self._former.came_back(batch, now)
             depth = self._former.num_waiting
-        self._deliver(list(zip([item.handle for item in batch.items], results, strict=True)))
-        with self._lock:  # after the answers: nobody waits for what is learned
-            self._former.learn(batch, now)
-        self._record_run(batch, results, worker, started_at, now, depth=depth)
+        outcomes = list(zip([item.handle for item in batch.items], results, strict=True))
 
-    def _record_run(
-        self, batch: Batch, results: list[Any], worker: int, started_at: float, now: float, *, depth: int
-    ) -> None:
-        items = batch.items
-        drift, num_drift_batches = self._former.drift
-        self._sink.record(
-            BatchRan(
-                at=now,
-                batch_id=batch.batch_id,
-                worker=worker,
-                reason=batch.reason.value,
-                arrived_at=tuple([item.arrived_at for item in items]),
-                lengths=tuple([item.length for item in items]),
-                padded_length=batch.length,
-                num_tokens=batch.num_tokens,
-                dispatched_at=batch.dispatched_at,
-                started_at=started_at,
-                finished_at=now,
-                num_failed=num_failed(results),
-                predicted_s=batch.predicted_s or None,
-                queue_depth=depth,
-                drift=drift,
-                num_drift_batches=num_drift_batches,
-                request_ids=request_ids(items),
-            )
-        )
+        def note() -> None:  # after the answers: nobody waits for it, nor does the worker's next batch
+            try:
+                with self._lock:
+                    self._former.learn(batch, now)
+                self._sink.record(
+                    run_succeeded(
+                        batch,
+                        results,
+                        worker=worker,
+                        started_at=started_at,
+                        at=now,
+                        queue_depth=depth,
+                        drift=self._former.drift,
+                    )
+                )
+            except BaseException as error:  # noqa: BLE001 - it may be called on a thread that knows nothing of batches
+                self.die(error, None)
+
+        self._deliver(outcomes, note)
 
     def failed(self, batch: Batch, error: CarpoolError, *, started_at: float, fault: Fault | None = None) -> None:
         """Fail the items that are guilty of a failed batch; the others run again.
