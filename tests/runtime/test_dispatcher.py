@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from carpool.core import AffineCost, Batch, BatchFormer, Fault, Item, Policy, VirtualClock
+from carpool.cost.online import AdaptiveCost
 from carpool.errors import CarpoolError, DispatcherDied, ModelError, ModelHung
 from carpool.runtime.delivery import Outcome, deliver, nothing
 from carpool.runtime.dispatcher import Dispatcher
 from carpool.signals.counts import Counts, Totals
-from carpool.signals.events import Event
+from carpool.signals.events import BatchRan, Event
 from tests.runtime.fakes import Recorder
 
 
@@ -111,6 +112,24 @@ def recorded(num_items: int) -> tuple[Dispatcher, Batch, list[Event]]:
     batch = dispatcher.step()
     assert isinstance(batch, Batch)
     return dispatcher, batch, sink.events
+
+
+def test_what_the_profile_says_is_on_record_whatever_has_been_learned() -> None:
+    """A model that is three times as slow as when it was measured: predictions follow, the profile's word stays."""
+    sink, clock = Recorder(), VirtualClock()
+    former = BatchFormer(Policy(), AdaptiveCost(AffineCost(overhead_s=1.0, token_s=0.0)))
+    dispatcher = Dispatcher(former, clock, sink, lambda _, then=nothing: then())
+    for _ in range(100):
+        dispatcher.submit_all([Item(arrived_at=clock.now(), handle=Number(0))])
+        batch = dispatcher.step()
+        assert isinstance(batch, Batch)
+        clock.advance_to(clock.now() + 3.0)
+        dispatcher.succeeded(batch, ["a"], worker=0, started_at=batch.dispatched_at)
+    totals = totals_of(sink.events)
+    assert totals.predicted_busy_s / totals.profiled_s == pytest.approx(3.0)
+    last = sink.events[-1]
+    assert isinstance(last, BatchRan)
+    assert (last.profiled_s, last.predicted_s) == (1.0, pytest.approx(3.0, rel=0.02))
 
 
 def totals_of(events: list[Event]) -> Totals:

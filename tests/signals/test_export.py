@@ -61,6 +61,7 @@ def test_page_has_every_family_with_its_type() -> None:
         "carpool_busy_seconds": "counter",
         "carpool_predicted_seconds": "counter",
         "carpool_predicted_busy_seconds": "counter",
+        "carpool_profiled_seconds": "counter",
         "carpool_batches": "counter",
         "carpool_rejected_items": "counter",
         "carpool_dropped_items": "counter",

@@ -59,7 +59,7 @@ def window_of(run: Run, *, transport_s: float = 0.0, pace: float = 1.0) -> Windo
             compute_s=run.took_s.sum(),
             latency_s=(run.queue_delay_s[ran] + run.took_s[run.batch_of[ran]]).sum(),
             busy_s=run.took_s.sum(),
-            predicted_s=run.took_s.sum() / pace,
+            profiled_s=run.took_s.sum() / pace,
             predicted_busy_s=run.took_s.sum(),
             max_batch_size=run.setup.policy.max_batch_size,
             num_workers=run.setup.num_workers,

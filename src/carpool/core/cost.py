@@ -35,6 +35,11 @@ class DriftingTimeModel(LearningTimeModel, Protocol):
     """Starts from what was measured, and learns how far the pace of now is from it."""
 
     @property
+    def measured(self) -> TimeModel:
+        """What was measured."""
+        ...
+
+    @property
     def drift(self) -> float:
         """What the latest batches take over what was measured of them; 1 before any ran."""
         ...

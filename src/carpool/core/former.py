@@ -74,6 +74,10 @@ class BatchFormer:
         """What batches take lately over what was measured of them, and how many that rests on; None: never measured."""
         return (self._drifting.drift, self._drifting.num_fitted) if self._drifting is not None else (None, 0)
 
+    def profiled_s(self, batch: Batch) -> float | None:
+        """Return how long such a batch took when it was measured; None: never measured."""
+        return self._drifting.measured.time_s(batch.size, batch.length) if self._drifting is not None else None
+
     @property
     def is_full(self) -> bool:
         """Whether an item that came now would be refused for want of room."""

@@ -278,6 +278,7 @@ class Dispatcher:
                         at=now,
                         queue_depth=depth,
                         drift=self._former.drift,
+                        profiled_s=self._former.profiled_s(batch),
                     )
                 )
             except BaseException as error:  # noqa: BLE001 - it may be called on a thread that knows nothing of batches

@@ -17,6 +17,7 @@ def run_succeeded(
     at: float,
     queue_depth: int,
     drift: tuple[float | None, int],
+    profiled_s: float | None,
 ) -> BatchRan:
     """Tell of a run that gave a result an item.
 
@@ -28,6 +29,7 @@ def run_succeeded(
         at: when it ended.
         queue_depth: items that waited then.
         drift: as `BatchFormer.drift`.
+        profiled_s: as `BatchFormer.profiled_s`.
     """
     items = batch.items
     return BatchRan(
@@ -44,6 +46,7 @@ def run_succeeded(
         finished_at=at,
         num_failed=_num_failed(results),
         predicted_s=batch.predicted_s or None,
+        profiled_s=profiled_s,
         queue_depth=queue_depth,
         drift=drift[0],
         num_drift_batches=drift[1],

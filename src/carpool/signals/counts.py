@@ -37,6 +37,7 @@ class Totals:
         busy_s: seconds that workers spent in the model, in runs that raised too.
         predicted_s: what the cost model promised, over the batches that carried a prediction.
         predicted_busy_s: what those batches took.
+        profiled_s: what the profile says of them, whatever has been learned since; 0 without a profile.
         queue_depth: items that were waiting when the latest batch was done.
         drift: what batches take lately over what the profile says of them; None without a profile.
         num_drift_batches: how many batches `drift` rests on.
@@ -62,6 +63,7 @@ class Totals:
     busy_s: float
     predicted_s: float
     predicted_busy_s: float
+    profiled_s: float
     queue_depth: int
     drift: float | None
     num_drift_batches: int
@@ -83,7 +85,7 @@ class Counts:
         self._real_tokens = self._padded_tokens = self._queue_depth = 0
         self._drift: float | None = None
         self._num_drift_batches = 0
-        self._busy_s = self._predicted_s = self._predicted_busy_s = 0.0
+        self._busy_s = self._predicted_s = self._predicted_busy_s = self._profiled_s = 0.0
         self._reasons: Counter[str] = Counter()
         self._rejections: Counter[str] = Counter()
         self._drops: Counter[str] = Counter()
@@ -125,6 +127,7 @@ class Counts:
             busy_s=self._busy_s,
             predicted_s=self._predicted_s,
             predicted_busy_s=self._predicted_busy_s,
+            profiled_s=self._profiled_s,
             queue_depth=self._queue_depth,
             drift=self._drift,
             num_drift_batches=self._num_drift_batches,
@@ -160,4 +163,5 @@ class Counts:
         if batch.predicted_s is not None and batch.predicted_s > 0:
             self._predicted_s += batch.predicted_s
             self._predicted_busy_s += compute_s
+            self._profiled_s += batch.profiled_s or 0.0
             self._prediction.add_one(compute_s / batch.predicted_s)

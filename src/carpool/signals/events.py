@@ -43,6 +43,7 @@ class BatchRan:
         finished_at: when the model was done.
         num_failed: items of the batch that were answered with an error.
         predicted_s: what the cost model had promised for `finished_at - started_at`; None without a cost model.
+        profiled_s: what the profile says of it, whatever has been learned since; None without a profile.
         queue_depth: items that were waiting at `at`, when this batch was done.
         drift: what batches take lately over what the profile says of them; None without a profile.
         num_drift_batches: how many batches `drift` rests on.
@@ -62,6 +63,7 @@ class BatchRan:
     finished_at: float
     num_failed: int = 0
     predicted_s: float | None = None
+    profiled_s: float | None = None
     queue_depth: int = 0
     drift: float | None = None
     num_drift_batches: int = 0

@@ -50,6 +50,7 @@ _COUNTERS = {
     "busy_s": ("carpool_busy_seconds", "Time that workers spent in the model, in runs that raised too."),
     "predicted_s": ("carpool_predicted_seconds", "Time in the model that the cost model promised."),
     "predicted_busy_s": ("carpool_predicted_busy_seconds", "Time in the model of the batches that had a prediction."),
+    "profiled_s": ("carpool_profiled_seconds", "Time in the model that the profile says of those batches."),
 }
 _LABELLED_COUNTERS = {
     "reasons": ("carpool_batches", "reason", "Batches, by the reason that they left for."),

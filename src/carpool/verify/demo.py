@@ -29,7 +29,7 @@ from carpool.verify.compare import Comparison, Trial
 from carpool.verify.measured import measured_figures
 from carpool.verify.scrape import batch_figures
 from carpool.verify.server import RunningServer, serving
-from carpool.verify.transport import Overheads, overheads
+from carpool.verify.transport import Overheads, added_by_rests_s, overheads
 from carpool.verify.window import drive_alone, drive_stream
 
 if TYPE_CHECKING:
@@ -138,11 +138,12 @@ def yardsticks(site: Site, subject: Subject, window_s: float) -> Yardsticks:
         CarpoolError: the server does not answer.
     """
     alone = drive_alone(site.server, site.requests, duration_s=window_s / 2, pauses_s=RESTS_S)
+    added_s = added_by_rests_s(RESTS_S, subject.idle_penalties)
     flat_out = ClosedLoad(requests=site.requests, connections=CAPACITY_CONNECTIONS, duration_s=window_s / 2)
     return Yardsticks(
         objective=Objective(0.99, OBJECTIVE_TIMES_UNLOADED * summarise(alone.load).latency_s["p50"].value),
         capacity=summarise(blocking(flat_out)).sustained_rate,
-        alone=overheads(alone, subject.call_spread),
+        alone=overheads(alone, subject.call_spread, rest_s=added_s),
     )
 
 

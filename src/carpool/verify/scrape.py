@@ -27,8 +27,8 @@ _SAMPLES = {
     "carpool_compute_seconds_sum": "compute_s",
     "carpool_latency_seconds_sum": "latency_s",
     "carpool_busy_seconds_total": "busy_s",
-    "carpool_predicted_seconds_total": "predicted_s",
     "carpool_predicted_busy_seconds_total": "predicted_busy_s",
+    "carpool_profiled_seconds_total": "profiled_s",
     "carpool_max_batch_size": "max_batch_size",
     "carpool_workers": "num_workers",
 }
@@ -51,8 +51,8 @@ class Counts:
         compute_s: time of the model's runs, summed over batches.
         latency_s: arrival to the end of the model's run, summed over items.
         busy_s: time of the model's runs, failed ones too.
-        predicted_s: what the cost model promised, summed over the batches that had a promise.
-        predicted_busy_s: what those batches took.
+        predicted_busy_s: time of the runs that a cost model had predicted.
+        profiled_s: what the profile says of those, whatever the server has learned since.
         max_batch_size: most items that a batch may hold now.
         num_workers: workers now.
     """
@@ -68,8 +68,8 @@ class Counts:
     compute_s: float = 0.0
     latency_s: float = 0.0
     busy_s: float = 0.0
-    predicted_s: float = 0.0
     predicted_busy_s: float = 0.0
+    profiled_s: float = 0.0
     max_batch_size: float = 0.0
     num_workers: float = 0.0
 
