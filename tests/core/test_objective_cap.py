@@ -109,7 +109,7 @@ def test_it_keeps_still_for_an_hour_of_steady_load(utilisation: float, believed:
 def test_a_model_that_slows_down_is_followed_within_fifty_batches() -> None:
     """Twice as slow: batches are held to the same time, and so to fewer items."""
     simulation = Simulation(POLICY, Scattered(COST, slower_from=100, slower=2.0), believed=AdaptiveCost(COST))
-    simulation.arrive_all(Item(arrived_at=float(at)) for at in range(0, 6000, 40) for _ in range(30))
+    simulation.arrive_all(Item(arrived_at=float(at)) for at in range(0, 6000, 40) for _ in range(21))
     sizes = simulation.run().sizes
     assert max(sizes[:100]) == pytest.approx(20, abs=2)
     assert max(sizes[150:]) == pytest.approx(7.5, abs=1.5)
@@ -139,6 +139,19 @@ def test_overload_loses_no_goodput_by_it(slack_s: float | None) -> None:
         outcomes.append(simulation.run(until=400.0))
     capped, free = outcomes
     assert len(capped.answered) > 0.97 * len(free.answered)
+
+
+def test_a_sudden_overload_is_not_held_to_what_is_lost() -> None:
+    """When calm has gone before, the rate says nothing yet: batches of items that are all too late are full."""
+    simulation = Simulation(POLICY, COST)
+    calm = poisson(0.2 * FULL_RATE, 1500.0)
+    simulation.arrive_all(Item(arrived_at=at) for at in calm)
+    simulation.arrive_all(Item(arrived_at=1500.0) for _ in range(700))
+    simulation.run(until=1500.0)
+    before = len(simulation.outcome.batches)
+    batches = simulation.run().batches[before:]
+    sizes = [len(batch.items) for batch in batches if batch.dispatched_at > 1500.0 + OBJECTIVE_S]
+    assert set(sizes[:-1]) == {MOST}
 
 
 def test_a_closed_loop_ends_at_full_batches() -> None:

@@ -1,7 +1,7 @@
 """How many items of a length may run together."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from carpool.core.batch import Reason
 from carpool.core.ceiling import Ceiling
@@ -41,6 +41,10 @@ class Budget:
                 f"memory_limit_bytes is {self.policy.memory_limit_bytes}, but the cost model does not predict memory: "
                 "give one from a profile, or remove the limit"
             )
+
+    def uncapped(self) -> "Budget":
+        """Return the same limits, but for that of the objective."""
+        return replace(self, cap=None)
 
     def padded_length(self, length: int) -> int:
         """Return what a batch whose longest member has `length` tokens is padded to; `length` itself where ragged."""

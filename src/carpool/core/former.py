@@ -14,7 +14,7 @@ from carpool.core.choose import Choice, choose
 from carpool.core.cost import DriftingTimeModel, LearningTimeModel, TimeModel
 from carpool.core.forecast import ArrivalForecast
 from carpool.core.item import Item, State
-from carpool.core.objective_cap import ObjectiveCap, longest_batch_s
+from carpool.core.objective_cap import cap_for
 from carpool.core.policy import Policy
 from carpool.core.queue import ItemQueue
 from carpool.core.recovery import Recovery
@@ -41,7 +41,7 @@ class BatchFormer:
     def __init__(self, policy: Policy, cost: TimeModel, *, num_workers: int = 1) -> None:
         self.policy = policy
         self.cost = cost
-        self.budget = Budget(policy, cost, cap=_cap(policy, num_workers))
+        self.budget = Budget(policy, cost, cap=cap_for(policy.objectives_s, policy.max_batch_size, num_workers))
         self._learning = cost if isinstance(cost, LearningTimeModel) else None
         self._drifting = cost if isinstance(cost, DriftingTimeModel) else None
         self._num_workers = num_workers
@@ -92,7 +92,8 @@ class BatchFormer:
         Raises:
             ConfigError: the policy limits memory, and the cost model does not predict it; the old one stays.
         """
-        self.budget = Budget(policy, self.cost, self.budget.ceiling, _cap(policy, self._num_workers))
+        cap = cap_for(policy.objectives_s, policy.max_batch_size, self._num_workers)
+        self.budget = Budget(policy, self.cost, self.budget.ceiling, cap)
         self.policy = policy
         self._queue.set_policy(policy)
         self._forecast.window_s = policy.max_wait_s
@@ -240,6 +241,8 @@ class BatchFormer:
             return Wait(math.inf)
         candidates = self._recovery.quarantine(self._queue.head(self._look_ahead))
         choice = choose(candidates, self.budget, now)
+        if self.budget.cap is not None and self.budget.cap.is_too_late(choice.items, now):
+            choice = choose(candidates, self.budget.uncapped(), now)
         if self._recovery.is_suspect(choice.items[0]):
             choice.bound = choice.bound or Reason.BUDGET  # it may have no company, so it waits for none
         until, reason = self._hold_until(choice, now)
@@ -386,12 +389,6 @@ class BatchFormer:
         assert all(item.state is State.AGAIN for item in again)
         assert all(item.state is State.RUNNING for item in running)
         assert len(self._running) <= self._num_workers
-
-
-def _cap(policy: Policy, num_workers: int) -> ObjectiveCap | None:
-    if not policy.objectives_s:
-        return None
-    return ObjectiveCap(longest_batch_s(policy.objectives_s), policy.max_batch_size, num_workers)
 
 
 def _look_ahead(policy: Policy) -> int:

@@ -4,14 +4,16 @@ An item that arrives at a random instant of a batch of t seconds waits for what 
 own: of such items a share q has an answer within `t (1 + q)`. So an objective of O seconds for the quantile q lets
 batches take `O / (1 + q)`, by the cost model. Smaller batches do fewer items a second, though, and a queue that only
 grows keeps no objective. So the cap is held against the arrivals: where they would keep the workers busy for more than
-seven tenths of the time, it is raised to where they do not, up to no cap at all.
+seven tenths of the time, it is raised to where they do not, up to no cap at all. And a batch of items that are all too
+late already is not held to it: the sooner they are gone, the sooner one is in time again.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from carpool.core.item import Item
 from carpool.errors import ConfigError
 
 # Utilisation: above the first the cap is raised to the second; where it would be below the last, it is lowered.
@@ -45,6 +47,19 @@ def longest_batch_s(objectives_s: Mapping[str, float]) -> float:
     return min((limit_s / (1.0 + _quantile(name)) for name, limit_s in objectives_s.items()), default=math.inf)
 
 
+def cap_for(objectives_s: Mapping[str, float], most: int, num_workers: int) -> "ObjectiveCap | None":
+    """Return a cap that serves objectives; None where there are none.
+
+    Args:
+        objectives_s: latency in seconds by percentile.
+        most: how many items a batch may hold anyway.
+        num_workers: how many batches run at a time.
+    """
+    if not objectives_s:
+        return None
+    return ObjectiveCap(longest_batch_s(objectives_s), max(objectives_s.values()), most, num_workers)
+
+
 def check_objectives(objectives_s: Mapping[str, float]) -> None:
     """Refuse objectives that are none.
 
@@ -75,11 +90,13 @@ class ObjectiveCap:
 
     Args:
         longest_s: how long a batch may take by the objective.
+        objective_s: latency that no objective allows any more.
         most: how many items a batch may hold anyway.
         num_workers: how many batches run at a time.
     """
 
     longest_s: float
+    objective_s: float
     most: int
     num_workers: int = 1
     limit_s: float = 0.0  # how long a batch may take now
@@ -102,6 +119,10 @@ class ObjectiveCap:
         if known is None:
             known = self._known[padded_length] = _most_within(self.limit_s, padded_length, self.most, pace)
         return known
+
+    def is_too_late(self, items: Sequence[Item], now: float) -> bool:
+        """Return whether all of these items have waited longer than any objective allows."""
+        return all(now - item.arrived_at > self.objective_s for item in items)
 
     def arrived(self, length: int, now: float) -> None:
         """Take note that an item arrived, be it accepted or not."""
