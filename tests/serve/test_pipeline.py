@@ -185,6 +185,40 @@ async def test_one_that_fails_in_a_step_fails_alone() -> None:
         ]  # fmt: skip
 
 
+async def test_a_pipeline_has_figures_from_end_to_end() -> None:
+    """Of whole requests: what any step refuses or fails has failed; its steps keep their own."""
+    async with offering() as (offer, read):
+        read.gate.clear()
+        read.entered.clear()  # it ran its examples
+        held = asyncio.create_task(ask(offer, "1", "2"))
+        await until(read.entered.is_set)
+        read.gate.set()
+        assert await held == ["it is 2", "it is 4"]
+        await refusal(offer, "13")
+        await refusal(offer, "1", "x")
+        pipeline = offer.named("p")
+        stats = pipeline.statistics.freeze("p", "1").inference_stats
+        assert (stats.success.count, stats.fail.count, stats.queue.count) == (2, 3, 0)
+        ends = offer.pipelines()["p", "1"].ends.freeze()
+        assert (ends.num_items, ends.num_failed, ends.latency_s.cumulative()[-1]) == (5, 3, 2)
+        assert ends.latency_s.total == pytest.approx(stats.success.ns / 1e9)
+        step = offer.named("p.say").statistics.freeze("p.say", "1").inference_stats
+        assert (step.success.count, step.queue.count) == (2, 2)
+
+
+async def test_a_request_that_is_withdrawn_has_failed_and_was_not_answered() -> None:
+    """In the protocol's statistics it is given up; on the metrics page it is the step that dropped it."""
+    async with offering() as (offer, read):
+        read.gate.clear()
+        read.entered.clear()  # it ran its examples
+        held = asyncio.create_task(ask(offer, "1"))
+        await until(read.entered.is_set)
+        held.cancel()
+        await asyncio.gather(held, return_exceptions=True)
+        assert offer.named("p").statistics.freeze("p", "1").inference_stats.fail.count == 1
+        assert offer.pipelines()["p", "1"].ends.freeze().num_items == 0
+
+
 async def test_the_deadline_is_for_all_steps_together() -> None:
     """What is left after one step is what the next one has; what passes while it waits names the step."""
     async with offering() as (offer, read):

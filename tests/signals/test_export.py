@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from carpool.signals.end_to_end import EndToEnd
 from carpool.signals.events import ItemDropped, ItemRejected
 from carpool.signals.export import prometheus_page
 from carpool.signals.metrics import Metrics
@@ -31,6 +32,21 @@ def value(family: Metric, name: str, **labels: str) -> float:
         labels = {"version": "1"} | labels
     (found,) = (sample.value for sample in family.samples if sample.name == name and sample.labels == labels)
     return float(found)
+
+
+def test_a_chain_of_models_has_its_own_items_and_latency_and_nothing_of_batches() -> None:
+    """Beside those of its steps, under the same names."""
+    ends = EndToEnd()
+    ends.add(2, 0.25, failed=False)
+    ends.add(1, 0.001, failed=True)
+    found = read(prometheus_page({("m", "1"): filled()}, pipelines={("p", "1"): ends.freeze()}))
+    assert value(found["carpool_items"], "carpool_items_total", model="p") == 3
+    assert value(found["carpool_failed_items"], "carpool_failed_items_total", model="p") == 1
+    latency = found["carpool_latency_seconds"]
+    assert value(latency, "carpool_latency_seconds_count", model="p") == 2
+    assert value(latency, "carpool_latency_seconds_sum", model="p") == 0.5
+    assert value(latency, "carpool_latency_seconds_count", model="m") == 2
+    assert {sample.labels["model"] for sample in found["carpool_batch_size"].samples} == {"m"}
 
 
 def filled() -> Metrics:

@@ -55,6 +55,7 @@ def operations(offer: Offer, watch: RequestWatch | None = None, control: Control
 
         page = prometheus_page(
             {key: batcher.metrics for key, batcher in offer.batchers().items()},
+            pipelines={key: pipeline.ends.freeze() for key, pipeline in offer.pipelines().items()},
             policies=offer.policy_counts(),
             answered=None if watch is None else watch.num_answered,
             called=None if watch is None else watch.num_called,

@@ -238,6 +238,10 @@ class Offer:
         runs = [served for served in self.all() if not isinstance(served, Pipeline)]
         return {(served.name, served.version): served.batcher for served in runs}
 
+    def pipelines(self) -> dict[tuple[str, str], Pipeline]:
+        """Return every pipeline by its name and version."""
+        return {(served.name, served.version): served for served in self.all() if isinstance(served, Pipeline)}
+
     async def set_policy(
         self,
         name: str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from carpool.serve.call import Answer, CallOptions, Outcome, Ticket
 from carpool.serve.faults import FAILED, UNAVAILABLE, Fault, to_fault
 from carpool.serve.served import Served
 from carpool.serve.signature import Signature
+from carpool.serve.statistics import Statistics
+from carpool.signals.end_to_end import EndToEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     from carpool.core import Item
     from carpool.runtime.batcher import Batcher
     from carpool.serve.source import Named
-    from carpool.serve.statistics import Statistics
 
 _logger = logging.getLogger("carpool.serve")
 
@@ -30,7 +32,8 @@ class Pipeline(Served):
     """Models that run one after the other: what one gives, the next one takes, row by row.
 
     Requests of many clients share the batches of every step, each formed by that step's own policy. The steps are found
-    by name at every call, so that each may be loaded anew by itself.
+    by name at every call, so that each may be loaded anew by itself. Its own figures, `statistics` and `ends`, are of
+    whole requests, from arrival to the last step's answer; those of batches and queues are the steps'.
 
     Args:
         others: finds the models.
@@ -60,6 +63,8 @@ class Pipeline(Served):
         self.model = _Chain(self)
         self.machine = None
         self.num_admitting = 0
+        self.statistics = Statistics()
+        self.ends = EndToEnd()
         self._others = others
         self._steps = tuple(steps)
         self._request_timeout_s = request_timeout_s or None
@@ -151,11 +156,6 @@ class Pipeline(Served):
         return self.first.batcher
 
     @property
-    def statistics(self) -> Statistics:  # type: ignore[override]
-        """What the first step has done."""
-        return self.first.statistics
-
-    @property
     def first(self) -> Served:
         """The model of the first step."""
         return self._others.named(*self._steps[0])
@@ -178,7 +178,9 @@ class Pipeline(Served):
         """Hand over the rows of a request, as `Served.submit` does."""
         loop = asyncio.get_running_loop()
         ticket = Ticket(loop, done)
-        task = loop.create_task(self._answer(ticket, items, options, num_bytes))
+        task = loop.create_task(
+            self._answer(ticket, items, options, num_bytes=num_bytes, arrived_at=time.perf_counter())
+        )
 
         def withdraw(_items: Sequence[Item]) -> None:
             task.cancel()
@@ -186,9 +188,9 @@ class Pipeline(Served):
         ticket.accepted((), withdraw)
         return ticket
 
-    async def _answer(self, ticket: Ticket, items: Sequence[Any], options: CallOptions, num_bytes: int) -> None:
+    async def _answer(self, ticket: Ticket, items: Sequence[Any], options: CallOptions, **told: Any) -> None:
         try:
-            answer = await self.call(items, options, num_bytes=num_bytes)
+            answer = await self._call(items, options, **told)
             ticket.lengths = answer.lengths
             ticket.finish(answer.results)
         except CarpoolError as error:
@@ -208,16 +210,37 @@ class Pipeline(Served):
         Raises:
             Fault: a row was refused or failed, which is named, and so is the step.
         """
+        return await self._call(items, options, num_bytes=num_bytes, arrived_at=time.perf_counter())
+
+    async def _call(self, items: Sequence[Any], options: CallOptions, *, num_bytes: int, arrived_at: float) -> Answer:
         self.num_admitting += 1
         try:
-            return await self._through_all(items, options, num_bytes)
+            answer = await self._through_all(items, options, num_bytes, arrived_at)
+        except asyncio.CancelledError:
+            self._count(len(items), arrived_at, cancelled=True)
+            raise
+        except Exception:
+            self._count(len(items), arrived_at, failed=True)
+            raise
+        else:
+            self._count(len(items), arrived_at)
+            return answer
         finally:
             self.num_admitting -= 1
 
-    async def _through_all(self, items: Sequence[Any], options: CallOptions, num_bytes: int) -> Answer:
-        now = asyncio.get_running_loop().time
+    def _count(self, num_items: int, arrived_at: float, *, failed: bool = False, cancelled: bool = False) -> None:
+        """Count the rows of a request that has ended; one whose client went away was not answered, and has failed."""
+        took_s = time.perf_counter() - arrived_at
+        self.statistics.add_request(num_items, took_s, failed=failed or cancelled)
+        if not cancelled:
+            self.ends.add(num_items, took_s, failed=failed)
+
+    async def _through_all(
+        self, items: Sequence[Any], options: CallOptions, num_bytes: int, arrived_at: float
+    ) -> Answer:
+        now = time.perf_counter
         timeout_s = options.timeout_s or self._request_timeout_s
-        give_up_at = None if timeout_s is None else now() + timeout_s
+        give_up_at = None if timeout_s is None else arrived_at + timeout_s
         lengths: tuple[int, ...] = ()
         for name, version in self._steps:
             with self._naming(name):

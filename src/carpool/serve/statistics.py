@@ -184,6 +184,18 @@ class Statistics:
         else:
             self._miss.add(1, asked.took_s)
 
+    def add_request(self, num_items: int, took_s: float, *, failed: bool) -> None:
+        """Count the items of a request that went through several models; from any thread.
+
+        Args:
+            num_items: its rows.
+            took_s: from its arrival to its end.
+            failed: whether it was refused, given up or answered with an error, in whichever of them.
+        """
+        with self._lock:
+            self._last_s = self._now_s()
+            (self._fail if failed else self._success).add(num_items, num_items * took_s)
+
     def freeze(self, name: str, version: str) -> ModelStatistics:
         """Return what was counted so far.
 

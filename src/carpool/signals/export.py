@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
+    from carpool.signals.end_to_end import EndToEndTotals
     from carpool.signals.histogram import Histogram
     from carpool.signals.metrics import Metrics, Totals
 
@@ -52,6 +53,7 @@ _COUNTERS = {
     "predicted_busy_s": ("carpool_predicted_busy_seconds", "Time in the model of the batches that had a prediction."),
     "profiled_s": ("carpool_profiled_seconds", "Time in the model that the profile says of those batches."),
 }
+_END_TO_END = frozenset({"num_items", "num_failed", "latency_s"})  # what is counted of a chain of models too
 _LABELLED_COUNTERS = {
     "reasons": ("carpool_batches", "reason", "Batches, by the reason that they left for."),
     "rejections": ("carpool_rejected_items", "reason", "Items refused at arrival, by reason."),
@@ -63,6 +65,7 @@ _LABELLED_COUNTERS = {
 def prometheus_page(
     metrics: Mapping[ModelKey, Metrics],
     *,
+    pipelines: Mapping[ModelKey, EndToEndTotals] | None = None,
     answered: Mapping[RequestKey, int] | None = None,
     called: Mapping[CallKey, int] | None = None,
     num_connections: int | None = None,
@@ -72,13 +75,14 @@ def prometheus_page(
 
     Args:
         metrics: the metrics of each model by its name and version, which become the labels `model` and `version`.
+        pipelines: of each chain of models by its name and version, what was counted from arrival to the last answer.
         answered: how many requests were answered how.
         called: how many gRPC calls ended how.
         num_connections: open connections.
         policies: what became of each model's policies.
     """
     registry = CollectorRegistry()
-    registry.register(_Models(metrics))
+    registry.register(_Models(metrics, pipelines or {}))
     registry.register(_Server(answered or {}, called or {}, num_connections))
     registry.register(_Policies(policies or {}))
     return generate_latest(registry)
@@ -161,14 +165,15 @@ class _Server(_OfOnePage):
 class _Models(_OfOnePage):
     """Turns the totals of all models into families, one sample or histogram a model."""
 
-    def __init__(self, metrics: Mapping[ModelKey, Metrics]) -> None:
+    def __init__(self, metrics: Mapping[ModelKey, Metrics], pipelines: Mapping[ModelKey, EndToEndTotals]) -> None:
         self._metrics = metrics
+        self._pipelines = pipelines
 
     def collect(self) -> Iterator[Metric]:
         """All families."""
         totals = {model: metrics.totals() for model, metrics in self._metrics.items()}
-        yield from _histograms(totals)
-        yield from _counters(totals)
+        yield from _histograms(totals, self._pipelines)
+        yield from _counters(totals, self._pipelines)
         yield from _labelled_counters(totals)
         yield from self._gauges(totals)
 
@@ -202,10 +207,17 @@ def _drifts(totals: Mapping[ModelKey, Totals]) -> Iterator[Metric]:
     yield from (ratio, rests_on)
 
 
-def _histograms(totals: Mapping[ModelKey, Totals]) -> Iterator[Metric]:
+def _with_pipelines(
+    field: str, totals: Mapping[ModelKey, Totals], pipelines: Mapping[ModelKey, EndToEndTotals]
+) -> dict[ModelKey, Totals | EndToEndTotals]:
+    """Return what has a field: a chain of models has but few, as it runs no batches itself."""
+    return {**totals, **(pipelines if field in _END_TO_END else {})}
+
+
+def _histograms(totals: Mapping[ModelKey, Totals], pipelines: Mapping[ModelKey, EndToEndTotals]) -> Iterator[Metric]:
     for field, (name, documentation) in _HISTOGRAMS.items():
         family = HistogramMetricFamily(name, documentation, labels=_LABELS)
-        for model, counted in totals.items():
+        for model, counted in _with_pipelines(field, totals, pipelines).items():
             histogram: Histogram = getattr(counted, field)
             family.add_metric([*model], buckets=_buckets(histogram), sum_value=histogram.total)
         yield family
@@ -216,10 +228,10 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     return list(zip([*bounds, "+Inf"], histogram.cumulative(), strict=True))
 
 
-def _counters(totals: Mapping[ModelKey, Totals]) -> Iterator[Metric]:
+def _counters(totals: Mapping[ModelKey, Totals], pipelines: Mapping[ModelKey, EndToEndTotals]) -> Iterator[Metric]:
     for field, (name, documentation) in _COUNTERS.items():
         family = CounterMetricFamily(name, documentation, labels=_LABELS)
-        for model, counted in totals.items():
+        for model, counted in _with_pipelines(field, totals, pipelines).items():
             family.add_metric([*model], getattr(counted, field))
         yield family
 
