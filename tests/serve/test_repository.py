@@ -172,3 +172,65 @@ def test_a_pipeline_of_one_file_needs_all_of_its_steps(tmp_path: Path) -> None:
     file.write_text('[pipeline]\nsteps = ["a"]\n[step.a]\ntarget = "demo:null"\n')
     _, source = open_source(str(file), flags={}, environ={})
     assert list(source.names()) == [tmp_path.name, f"{tmp_path.name}.a"]
+
+
+CHAIN = '[pipeline]\nsteps = ["a"]\n[step.a]\ntarget = "demo:null"\n'
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('[cache]\nsize = "1MiB"\n', "cache.size does nothing for a pipeline: give a cache to a step that is a model"),
+        ("[cache]\ndeduplicate = true\n", "cache.deduplicate does nothing for a pipeline: give a cache to a step"),
+        ("[policy]\nmax_wait = '2ms'\n", "policy.max_wait does nothing for a pipeline: each step has a policy of its"),
+        ("[model]\ntarget = 'demo:null'\n", "model.target does nothing for a pipeline: it runs its steps"),
+    ],
+)
+def test_what_would_do_nothing_for_a_pipeline_is_refused(tmp_path: Path, table: str, said: str) -> None:
+    """Before anything loads, with the key and what to do; in a repository its own file may not have it either."""
+    file = tmp_path / "models" / "p" / "carpool.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(CHAIN + table)
+    with pytest.raises(ConfigError) as caught:
+        open_source(str(file), flags={}, environ={})
+    assert f"carpool.toml: {said}" in str(caught.value)
+    assert f"carpool.toml: {said}" in refusal(repository_of(tmp_path / "models").sheet("p"))
+
+
+def test_options_that_would_do_nothing_for_a_pipeline_are_refused(tmp_path: Path) -> None:
+    """By the name of the option, or of the variable."""
+    file = tmp_path / "carpool.toml"
+    file.write_text(CHAIN)
+    with pytest.raises(ConfigError, match=r"^--max-batch-size does nothing for a pipeline: each step has a policy"):
+        open_source(str(file), flags={"policy.max_batch_size": 8}, environ={})
+    with pytest.raises(ConfigError, match=r"^CARPOOL_CACHE_SIZE does nothing for a pipeline: give a cache to a step"):
+        open_source(str(file), flags={}, environ={"CARPOOL_CACHE_SIZE": "1MiB"})
+
+
+def test_what_all_models_of_a_repository_share_is_no_fault_of_a_pipeline(tmp_path: Path) -> None:
+    """What a load gives it is; so is what it would pass on to steps of its own, and has none."""
+    write_entry(tmp_path, "m")
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "carpool.toml").write_text('[pipeline]\nsteps = ["m"]\n')
+    (tmp_path / "carpool.toml").write_text('[cache]\nsize = "1MiB"\n[policy]\nmax_queue = 9\n')
+    repository = repository_of(tmp_path, policy__max_batch_size=8)
+    assert versions(repository.sheet("p")) == ["1"]
+    said = refusal(repository.sheet("p", {"cache": {"size": "2MiB"}}))
+    assert said.startswith("the load of p: cache.size does nothing for a pipeline")
+    for table in ("tenants", "objective", "model"):
+        key = {"tenants": "paid = 4.0", "objective": 'p99 = "50ms"', "model": 'device = "cpu"'}[table]
+        (tmp_path / "p" / "carpool.toml").write_text(f'[pipeline]\nsteps = ["m"]\n[{table}]\n{key}\n')
+        assert f"{table}" in refusal(repository.sheet("p"))
+        assert "does nothing for a pipeline: give " in refusal(repository.sheet("p"))
+
+
+def test_the_steps_of_a_pipeline_have_what_its_file_says_of_all_of_them(tmp_path: Path) -> None:
+    """Devices and threads, where a step does not say otherwise, and the tenants' shares."""
+    file = tmp_path / "carpool.toml"
+    shared = '[model]\ndevice = "cpu"\nnum_threads = 2\n[tenants]\npaid = 4.0\n'
+    file.write_text(f"{shared}{CHAIN}num_threads = 1\n")
+    step = open_source(str(file), flags={}, environ={})[0].own_steps["a"]
+    assert (step.model.device, step.model.num_threads) == ("cpu", 1)
+    assert step.policy.tenant_weights == {"paid": 4.0}
+    file.write_text(f"{shared}{CHAIN}")
+    assert open_source(str(file), flags={}, environ={})[0].own_steps["a"].model.num_threads == 2

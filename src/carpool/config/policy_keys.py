@@ -50,19 +50,20 @@ def build_policy(values: Mapping[str, Any], tenants: Mapping[str, float]) -> Pol
     return Policy(**{_NAMES.get(key, key): value for key, value in values.items()}, tenant_weights=tenants)
 
 
-def policy_of_table(table: PolicyTable, named: str) -> Policy:
+def policy_of_table(table: PolicyTable, named: str, tenants: Mapping[str, float]) -> Policy:
     """Make a policy from a table that stands by itself.
 
     Args:
         table: As it was read.
         named: What errors call it.
+        tenants: Shares by name.
 
     Raises:
         ConfigError: A value is wrong, or two do not agree.
     """
     values = {leaf.key: checked(leaf, given_by(named, leaf.key, leaf.default)) for leaf in leaves_of(table)}
     try:
-        return build_policy(values, {})
+        return build_policy(values, tenants)
     except ConfigError as error:
         raise ConfigError(f"{named}: {error}") from None
 

@@ -250,8 +250,9 @@ def _own_steps(values: tuple[Setting, ...], by_key: Mapping[str, Any]) -> dict[s
             )
     found = {}
     for name, step in declared.items():
-        model = {**_table(by_key, "model"), **step.model_keys(), "name": None}
-        policy = policy_of_table(step.policy, f"{named}.{name}.policy")
+        own = {key: value for key, value in step.model_keys().items() if value is not None}
+        model = {**_table(by_key, "model"), **own, "name": None}
+        policy = policy_of_table(step.policy, f"{named}.{name}.policy", by_key["tenants"])
         found[name] = StepSettings(model=_model(model), policy=policy)
     return found
 

@@ -6,18 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carpool.config.settings import ServeSettings
+from carpool.config.settings import COMMAND_LINE, DEFAULT, ServeSettings
+from carpool.errors import ConfigError
 from carpool.serve.build import build_served, build_step
 from carpool.serve.source import Blueprint, Named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from carpool.config.settings import StepSettings
     from carpool.serve.served import Served
 
 _NOT_READ = frozenset({"__pycache__", "carpool.toml"})
 # What a model is made from, of all that settings tell.
+# What a pipeline has no use for, and what it passes on to the steps that are declared with it alone.
+_NOT_OF_A_PIPELINE = ("model.target", "policy.", "cache.", "profile")
+_OF_OWN_STEPS = ("model.", "objective.", "tenants")
+_OF_ANY_PIPELINE = frozenset({"model.name", "model.versions"})
 _MADE_FROM = ("model.", "profile", "pipeline.", "step", "cache.", "server.request_timeout")
 
 
@@ -48,6 +53,34 @@ class Told:
     def step_name(self, step: str) -> str:
         """Return what clients call a step: `pipeline.step` where it is declared with it, else the model's own name."""
         return f"{self.name}.{step}" if step in self.settings.own_steps else step
+
+
+def require_of_pipeline(settings: ServeSettings, is_own: Callable[[str], bool]) -> None:
+    """Refuse what is told of a pipeline and would do nothing.
+
+    Args:
+        settings: of a model or a pipeline.
+        is_own: tells whether what came from an origin is told of it alone, and not of all models beside it.
+
+    Raises:
+        ConfigError: a key is of no use to it.
+    """
+    unused = _NOT_OF_A_PIPELINE if settings.own_steps else (*_NOT_OF_A_PIPELINE, *_OF_OWN_STEPS)
+    for setting in settings.values if settings.steps else ():
+        stray = setting.key.startswith(unused) and setting.key not in _OF_ANY_PIPELINE
+        if stray and setting.origin != DEFAULT and is_own(setting.origin):
+            option = f"--{setting.key.rpartition('.')[2].replace('_', '-')}"
+            named = option if setting.origin == COMMAND_LINE else setting.named
+            raise ConfigError(f"{named} does nothing for a pipeline: {_remedy(setting.key)}")
+
+
+def _remedy(key: str) -> str:
+    if key.startswith("policy."):
+        return "each step has a policy of its own: put it into [step.NAME.policy], or into the step's own carpool.toml"
+    if key == "model.target":
+        return "it runs its steps: name each step's target in [step.NAME], or leave [pipeline] out"
+    what = {"cache": "a cache", "objective": "an objective", "tenants": "shares"}.get(key.partition(".")[0], "it")
+    return f"give {what} to a step that is a model of its own, with its own carpool.toml, in a model repository"
 
 
 def blueprint_of(told: Told) -> Blueprint:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from carpool.config.settings import load_settings
 from carpool.errors import CarpoolError, ConfigError, TargetError
-from carpool.serve.blueprints import Told, blueprint_of, steps_of
+from carpool.serve.blueprints import Told, blueprint_of, require_of_pipeline, steps_of
 from carpool.serve.build import build_served
 from carpool.serve.source import Blueprint, Sheet
 
@@ -63,6 +63,7 @@ def open_source(
         if settings.model.target is None and not settings.steps:
             where = f"{file} has no [model] target" if file else "no TARGET was given"
             raise ConfigError(f"{where}: name what to serve, as in carpool serve demo:minilm")
+        require_of_pipeline(settings, lambda _origin: True)
         return settings
 
     return read(None), Single(read, file)
@@ -232,12 +233,13 @@ class Repository:
             flags=self._flags,
             environ=self._environ,
             tables=config,
-            tables_from=f"the load of {own}",
+            tables_from=(load := f"the load of {own}"),
         )
         named = settings.setting("model.name")
         if named.value not in (None, own):
             raise ConfigError(f"{named.named} is {named.value!r}, and its directory {own!r}: leave the name out")
         of_the_server = {str(file) for file in self._shared()}
+        require_of_pipeline(settings, {load, *map(str, files)}.__contains__)
         for setting in settings.values:
             stray = setting.key.startswith(_OF_THE_SERVER) and setting.key not in _OWN_SERVER_KEYS
             if stray and setting.origin in {str(file) for file in files} - of_the_server:
