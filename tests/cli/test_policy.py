@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carpool.cli.main import main
+from carpool.cli.policy import policy_lines
 from carpool.config.environment import settings_in
+from carpool.config.settings import load_settings
 from carpool.config.tables import leaves
+from carpool.core import Policy
 from carpool.serve.access import Access, Holder
 from carpool.serve.control import Control
 from carpool.serve.front import Front
@@ -45,14 +48,37 @@ def test_a_policy_is_shown_changed_and_put_back(capsys: pytest.CaptureFixture[st
 
     code, said = told(client, capsys)
     assert code == 0
-    assert "m: version 1 is in force: what it was told to begin with\n  max_batch_size = 4\n" in said
-    assert "m: version 2 is in force: put in force at once\n  max_batch_size = 16\n" in said
+    assert "m: version 1 is in force: what it was told to begin with\n  [policy]\n  max_batch_size = 4\n" in said
+    assert "m: version 2 is in force: put in force at once\n  [policy]\n  max_batch_size = 16\n" in said
     assert "version 3 is on trial for 50% of the time" in said
     assert "m: version 4 is in force" in said
     assert 'by 127.0.0.1: max_batch_size=16, max_wait="2ms", length_buckets=[8, 16]; replaced' in said
     assert "max_queue=9; rolled back: given up, as another change came" in said
     assert "replaced: replaced" not in said
     assert "on trial: on trial" not in said
+
+
+def test_what_is_in_force_can_be_written_to_a_carpool_toml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it is printed, tenants' shares too; what is not set is a comment."""
+    policy = Policy(max_batch_size=4, max_wait_s=0.002, length_buckets=(8, 16), tenant_weights={"paid": 4.0})
+    offered = offer(Doubler(), max_batch_size=4, tenant_weights={"paid": 4.0})
+    code = visit(offered, lambda url: main(["policy", url, "m", "max_wait=2ms", "length_buckets=8,16"]))
+    said = capsys.readouterr().out
+    assert code == 0
+    assert "  # token_budget: not set, no limit\n" in said
+    file = tmp_path / "carpool.toml"
+    file.write_text("\n".join(line for line in said.splitlines() if line.startswith("  ")))
+    assert load_settings(file).policy == policy
+
+
+def test_the_token_cap_of_the_model_is_told_where_the_policy_has_none() -> None:
+    """It is no key that anybody set, so it stands in a comment."""
+    lines = list(policy_lines({"max_batch_size": 64, "token_budget": None, "tenants": {}}, 1024))
+    assert lines == [
+        "  [policy]",
+        "  max_batch_size = 64",
+        "  # token_budget: not set, batches are held to 1024 tokens, which the model is best run with",
+    ]
 
 
 def test_every_version_is_a_result(capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,6 +62,12 @@ def test_what_a_docstring_says_of_a_field_stands_beside_it(page: dict[str, Any])
     assert schema["properties"]["binary_data"]["description"].startswith("whether as bytes; left out to do as")
 
 
+def test_a_timeout_is_said_to_be_of_the_wait_alone(page: dict[str, Any]) -> None:
+    """A batch that has begun is finished, however long it takes."""
+    headers = {one["name"]: one for one in page["paths"]["/predict/{model}"]["post"]["parameters"]}
+    assert headers["X-Timeout-Ms"]["description"].startswith("Milliseconds that the request may wait for its batch")
+
+
 def test_running_a_model_may_fail_in_every_way(page: dict[str, Any]) -> None:
     """Overload says when to come back."""
     responses = page["paths"]["/predict/{model}"]["post"]["responses"]

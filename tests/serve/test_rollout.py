@@ -15,6 +15,7 @@ from carpool.errors import ConfigError
 from carpool.runtime.batcher import Batcher
 from carpool.serve.rollout import Rollout, Surroundings
 from carpool.signals.events import BatchRan, ItemDropped, ItemRejected
+from tests.serve.test_warm import Padding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -216,6 +217,26 @@ async def test_a_model_that_is_loaded_anew_gives_up_a_trial_and_keeps_the_policy
             await end_of_trial(rollout)
             assert other.policy.max_batch_size == 12
         assert rollout.history[2].result == "given up, as the model was loaded anew"
+
+
+class Packing(Padding):
+    """A model that packs, and is best run with so many tokens."""
+
+    @property
+    def preferred_tokens(self) -> int | None:
+        """Tokens of a batch."""
+        return 1024
+
+
+async def test_the_token_cap_is_told_be_it_the_policy_or_the_model_that_says_so() -> None:
+    """A model that does not pack says nothing of it."""
+    with Batcher(Packing(ragged=True)) as batcher:
+        rollout = Rollout("m", batcher, Policy(max_batch_size=64))
+        assert (rollout.policy.token_budget, rollout.token_cap) == (None, 1024)
+        rollout.change({"token_budget": 4096})
+        assert rollout.token_cap == batcher.policy.token_budget == 4096
+    async with rolling_out(World(lambda _policy: 0.01)) as rollout:
+        assert rollout.token_cap is None
 
 
 async def test_a_file_that_tells_another_policy_wins() -> None:

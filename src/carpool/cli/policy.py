@@ -17,7 +17,7 @@ from carpool.cli.options import json_option
 from carpool.errors import ConfigError, ConnectionFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from carpool.cli.output import Output
 
@@ -138,8 +138,8 @@ def _said(error: urllib.error.HTTPError) -> str:
 def _show(output: Output, answer: dict[str, Any]) -> None:
     in_force, on_trial = answer["in_force"], answer["on_trial"]
     output.say(f"{answer['model']}: version {in_force['number']} is in force: {in_force['result']}")
-    for key, value in in_force["policy"].items():
-        output.say(f"  {key} = {json.dumps(value)}")
+    for line in policy_lines(in_force["policy"], answer.get("token_cap")):
+        output.say(line)
     if on_trial is not None:
         output.say(f"version {on_trial['number']} is {on_trial['result']}: {_changed(on_trial)}")
     for version in reversed(answer["history"]):
@@ -147,6 +147,27 @@ def _show(output: Output, answer: dict[str, Any]) -> None:
         standing, result = version["standing"], version["result"]
         become = result if result.startswith(standing) else f"{standing}: {result}"
         output.say(f"version {version['number']}, {version['at']}{who}: {_changed(version)}; {become}")
+
+
+def policy_lines(policy: dict[str, Any], token_cap: int | None) -> Iterator[str]:
+    """Write a policy as a carpool.toml has it, and what is not set as comments.
+
+    Args:
+        policy: values by key.
+        token_cap: most tokens in a batch that is formed by it, be it the model that says so; None for no limit.
+    """
+    from carpool.config.policy_keys import TENANTS
+    from carpool.config.toml_text import to_toml
+
+    keys = {key: value for key, value in policy.items() if key != TENANTS}
+    for line in to_toml({"policy": keys}).splitlines():
+        yield f"  {line}".rstrip()
+    for key in (key for key, value in keys.items() if value is None):
+        of_the_model = key == "token_budget" and token_cap is not None
+        capped = f"batches are held to {token_cap} tokens, which the model is best run with"
+        yield f"  # {key}: not set, {capped if of_the_model else 'no limit'}"
+    if policy.get(TENANTS):
+        yield from ("", *(f"  {line}" for line in to_toml({TENANTS: policy[TENANTS]}).splitlines()))
 
 
 def _changed(version: dict[str, Any]) -> str:

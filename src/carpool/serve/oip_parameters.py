@@ -22,7 +22,7 @@ class Parameters(msgspec.Struct, frozen=True):
 
     Args:
         priority: the level, of which lower ones go sooner; 0 says nothing.
-        timeout: microseconds after which the answer is worth nothing; 0 says nothing.
+        timeout: microseconds that the request may wait for its batch, which is then finished; 0 says nothing.
         sequence_id: the sequence that the request belongs to; 0 or empty for none.
         binary_data_output: whether outputs that do not say otherwise are sent as bytes.
     """
@@ -34,7 +34,7 @@ class Parameters(msgspec.Struct, frozen=True):
 
     @property
     def timeout_s(self) -> float | None:
-        """Seconds after which the answer is worth nothing; None where the client leaves that to the server.
+        """Seconds that the request may wait for its batch; None where the client leaves that to the server.
 
         Raises:
             Fault: it is below zero.

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     Header("X-Priority", "Higher goes sooner; below 0 is background work.", {"type": "integer"}),
-    Header("X-Timeout-Ms", "Milliseconds after which the answer is worth nothing.", {"type": "number"}),
+    Header(
+        "X-Timeout-Ms",
+        "Milliseconds that the request may wait for its batch; later it is refused with 504. A batch that has begun is "
+        "finished, and its answer comes when it is done.",
+        {"type": "number"},
+    ),
     Header("X-Tenant", "Whose share of the capacity the request uses, where keys do not say.", {"type": "string"}),
 )
 

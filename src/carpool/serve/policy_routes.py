@@ -83,12 +83,15 @@ class Policies(msgspec.Struct):
         in_force: the version in force.
         on_trial: the version on trial; None where none is.
         history: the latest versions, the first before the last.
+        token_cap: most tokens in a batch under the policy in force: its `token_budget`, or, where it has none, what a
+            model that packs its batches is best run with; None: no limit.
     """
 
     model: str
     in_force: VersionOfPolicy
     on_trial: VersionOfPolicy | None
     history: list[VersionOfPolicy]
+    token_cap: int | None
 
 
 _decode = msgspec.json.Decoder(PolicyChange).decode
@@ -159,6 +162,7 @@ def _written(rollout: Rollout) -> Reply:
         in_force=_version(rollout.in_force),
         on_trial=None if on_trial is None else _version(on_trial),
         history=[_version(version) for version in rollout.history],
+        token_cap=rollout.token_cap,
     )
     return Reply(_encode(told))
 

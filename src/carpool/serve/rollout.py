@@ -15,6 +15,7 @@ from carpool.config.policy_keys import change_policy
 from carpool.core.policy import Policy
 from carpool.errors import BatcherClosed, ConfigError
 from carpool.runtime.clock import SystemClock
+from carpool.runtime.fit_policy import fit_policy
 from carpool.serve.ear import Ear
 from carpool.serve.switchback import LEAST_SHARE, MOST_SHARE, Decision, Switchback, Trial, Verdict, slice_length_s
 from carpool.signals.export import PolicyCount
@@ -128,6 +129,11 @@ class Rollout:
     def history(self) -> tuple[PolicyVersion, ...]:
         """The latest versions, the first before the last."""
         return tuple(self._history)
+
+    @property
+    def token_cap(self) -> int | None:
+        """Most tokens in a batch under the policy in force, be it the model that says so; None where nothing does."""
+        return fit_policy(self.policy, self._batcher.model).token_budget
 
     def count(self) -> PolicyCount:
         """Return what the metrics tell."""
