@@ -44,7 +44,7 @@ def test_only_what_is_named_changes() -> None:
         ({"max_batch_size": 0}, "max_batch_size is 0; it must be a whole number from 1 to 1048576 (most items"),
         ({"max_batch_size": "16"}, "max_batch_size is '16'; it must be a whole number"),
         ({"max_wait": "soon"}, "max_wait: 'soon' is not a duration"),
-        ({"tenants": {"a": 0.0}}, "tenant_weights has 0.0 for 'a'"),
+        ({"tenants": {"a": 0.0}}, "tenants: the share of 'a' is 0.0; it must be above 0 and finite"),
         ({"batch_size_buckets": [1, 2]}, "batch_size_buckets ends at 2, below max_batch_size 32"),
     ],
 )

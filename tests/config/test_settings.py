@@ -218,6 +218,12 @@ def test_a_wrong_file_is_a_schema_error(tmp_path: Path, text: str, expected: str
         ("[server]\nmax_body = 0\n", "server.max_body: 0 would refuse every request; it must be above 0"),
         ("[server]\nrequest_timeout = '0s'\n", "server.request_timeout: '0s' would refuse every request"),
         ("[model]\nname = ''\n", "model.name is ''; it must be text that is not empty ("),
+        ('[model]\nname = "a\\nb"\n', "model.name: 'a\\nb' holds what can't be printed; it must be"),
+        ("[objective]\np99 = '0s'\n", "objective.p99: '0s' is no time at all; it must be above 0 ("),
+        ("[tenants]\na = -1\n", "tenants: the share of 'a' is -1.0; it must be above 0 and finite ("),
+        ("[tenants]\na = inf\n", "tenants: the share of 'a' is inf; it must be above 0 and finite ("),
+        ("[tenants]\n'a b' = 1\n", "tenants: 'a b' is no name of a tenant; it must be 1 to 64 printable characters"),
+        ('[tenants]\n"a\\t" = 1\n', "tenants: 'a\\t' is no name of a tenant"),
     ],
 )
 def test_a_wrong_value_in_a_file_is_named_with_its_key(tmp_path: Path, text: str, expected: str) -> None:
@@ -226,10 +232,10 @@ def test_a_wrong_value_in_a_file_is_named_with_its_key(tmp_path: Path, text: str
     assert refusal(path=path).startswith(f"{path}: {expected}")
 
 
-def test_a_tenant_without_a_share_is_refused_with_the_origin(tmp_path: Path) -> None:
-    """What the core refuses is told with where it came from."""
-    path = written(tmp_path, "[tenants]\npaid = 0.0\n")
-    assert refusal(path=path).startswith(f"[policy] from {path}: tenant_weights has 0.0 for 'paid'")
+def test_those_without_a_name_may_have_a_share_too(tmp_path: Path) -> None:
+    """Whose requests name no tenant belong to the one with the empty name."""
+    path = written(tmp_path, '[tenants]\n"" = 0.5\n')
+    assert load_settings(path).policy.tenant_weights == {"": 0.5}
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def lines_of(path: Path) -> list[dict[str, object]]:
 
 def test_a_request_is_one_json_object_with_its_id(tmp_path: Path) -> None:
     """Fields stand beside what every line has."""
-    path = tmp_path / "logs" / "serve.log"
+    path = tmp_path / "serve.log"
     with logging_to(path, form="json", access=True):
         log_access(ANSWERED)
     (line,) = lines_of(path)

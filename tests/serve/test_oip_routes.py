@@ -45,6 +45,22 @@ async def test_tensors_come_and_go_as_bytes() -> None:
     assert wrong.status == 400
 
 
+@pytest.mark.parametrize(("sent", "status"), [(np.inf, 200), (np.nan, 500)])
+async def test_infinity_comes_back_as_bytes_and_nan_is_an_error(sent: float, status: int) -> None:
+    """Of the item whose result has it, whatever the protocol; a model may be asked about either."""
+    tensor = {"name": "input", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8}}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    body = head + np.array([sent, 1], "<f4").tobytes()
+    async with serving(Doubler()) as client:
+        answer = await client.post("/v2/models/m/infer", body, headers)
+    assert answer.status == status
+    if status == 200:
+        assert np.frombuffer(answer.body[-8:], "<f4").tolist() == [sent, 2]
+    else:
+        assert answer.json["error"].startswith("the model returned NaN for this item")
+
+
 async def test_a_large_body_of_bytes_is_answered_in_order() -> None:
     """It is read, and its answer written, on threads."""
     rows = 100 + np.arange(20_000, dtype=np.float32).reshape(-1, 2)

@@ -184,6 +184,15 @@ def test_the_digits_bring_every_number_back(array: np.ndarray) -> None:
     assert again.tobytes() == array.tobytes()
 
 
+def test_a_number_of_few_bits_is_written_in_few_digits() -> None:
+    """Wherever it stands; the other half of a float64's digits would say nothing."""
+    few = np.array([-0.009782956913113594, 0.1, np.inf, 1e-7] * 3, np.float32)
+    for result in (few, torch.from_numpy(few), list(few), {"a": few}):
+        written = write_plain([result], many=False)
+        assert b"[-0.009782957,0.1,null,1e-7,-0.009782957," in written
+    assert write_plain([few[0], few[:2].astype(np.float16)], many=True) == b'{"outputs":[-0.009782957,[-0.00978,0.1]]}'
+
+
 def test_a_result_that_json_has_no_word_for_is_the_models_fault() -> None:
     """The message says what it was."""
     for result in (object(), np.array([1j]), [{1: object()}]):

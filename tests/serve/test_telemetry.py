@@ -77,13 +77,30 @@ def test_a_directory_of_events_that_is_none_is_refused_before_anything_is_served
         pass
 
 
-def test_events_that_do_not_fit_on_the_disk_are_told_at_the_end(tmp_path: Path) -> None:
-    """Serving and stopping go on as if nothing were."""
-    (tmp_path / "m.jsonl").symlink_to("/dev/full")
+@pytest.mark.parametrize("num_events", [1, 1000])
+def test_events_that_do_not_fit_on_the_disk_are_told_once(tmp_path: Path, num_events: int) -> None:
+    """With the file and the reason; serving and stopping go on as if nothing were."""
+    path = tmp_path / "m.jsonl"
+    path.symlink_to("/dev/full")
     with telemetry(settings(events=tmp_path, log_file=tmp_path / "serve.log")) as telling:
         (sink,) = telling.sinks_of("m")
-        sink.record(batch((1.0,), start=2.0, end=3.0))
-    assert "events of m were lost" in (tmp_path / "serve.log").read_text(encoding="utf-8")
+        for _ in range(num_events):
+            sink.record(batch((1.0,), start=2.0, end=3.0))
+    (line,) = map(json.loads, (tmp_path / "serve.log").read_text(encoding="utf-8").splitlines())
+    assert line["level"] == "ERROR"
+    assert line["message"].startswith(f"events can't be written to {path} (No space left on device), and are lost")
+
+
+def test_a_folder_that_is_not_there_is_an_error_and_not_made(tmp_path: Path) -> None:
+    """Of the log, and of the directory of events: a name that is mistyped makes no folders."""
+    for key in ("log_file", "events"):
+        missing = tmp_path / "none" / key
+        with (
+            pytest.raises(ConfigError, match=f"No such file or directory.*{missing}"),
+            telemetry(settings(**{key: missing})),
+        ):
+            pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dead_collector_holds_up_no_stop(tmp_path: Path) -> None:

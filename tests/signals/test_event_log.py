@@ -137,6 +137,17 @@ def test_events_after_closing_are_ignored(tmp_path: Path) -> None:
     assert read_events(tmp_path / "events.jsonl").events == EVENTS[:1]
 
 
+def test_a_full_disk_is_told_while_events_are_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At the first event that did not fit, not at the end, and once."""
+    (tmp_path / "events.jsonl").symlink_to("/dev/full")
+    with EventWriter(tmp_path / "events.jsonl") as writer:
+        for _ in range(1000):
+            writer.record(EVENTS[0])
+        writer.flush()
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert len(caplog.records) == 1
+
+
 def test_failing_disk_stops_the_writing_but_not_the_batches(tmp_path: Path) -> None:
     """The first error is kept, later events are let go."""
     path = tmp_path / "events.jsonl"

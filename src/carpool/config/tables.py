@@ -9,7 +9,20 @@ from msgspec import Meta
 
 from carpool.config.cache_keys import CacheTable
 from carpool.config.http_keys import HttpTable
-from carpool.config.leaf import BESIDE, Buckets, Count, Items, Leaf, Name, Sha256, Workers, leaves_of, some
+from carpool.config.leaf import (
+    BESIDE,
+    Buckets,
+    Count,
+    Items,
+    Leaf,
+    Name,
+    Sha256,
+    Workers,
+    leaves_of,
+    length_of_time_s,
+    some,
+)
+from carpool.config.names import printable, tenant_shares
 from carpool.config.ray_keys import RayTable
 from carpool.config.telemetry_keys import TelemetryTable
 from carpool.config.workload_keys import WorkloadTable
@@ -32,9 +45,9 @@ class ModelTable:
             )
         ),
     ] = None
-    name: Annotated[Name | None, Meta(description="what clients call the model; by default the target's own name")] = (
-        None
-    )
+    name: Annotated[
+        Name | None, Meta(description="what clients call the model; by default the target's own name"), printable
+    ] = None
     device: Annotated[str | None, Meta(description="where it runs, such as `cpu` or `cuda:0`; by default the best")] = (
         None
     )
@@ -171,13 +184,13 @@ class ObjectiveTable:
     """`[objective]`: the latencies that requests are promised; goodput counts those that keep to all of them."""
 
     p50: Annotated[
-        str | float | None, Meta(description="median latency, such as `20ms`; by default none"), parse_duration_s
+        str | float | None, Meta(description="median latency, such as `20ms`; by default none"), length_of_time_s
     ] = None
     p95: Annotated[
-        str | float | None, Meta(description="95th percentile of latency; by default none"), parse_duration_s
+        str | float | None, Meta(description="95th percentile of latency; by default none"), length_of_time_s
     ] = None
     p99: Annotated[
-        str | float | None, Meta(description="99th percentile of latency; by default none"), parse_duration_s
+        str | float | None, Meta(description="99th percentile of latency; by default none"), length_of_time_s
     ] = None
 
 
@@ -234,7 +247,9 @@ class SettingsFile:
         dict[str, StepTable], Meta(description="steps of a pipeline by name: a `target`, and a `policy` of its own")
     ] = field(default_factory=dict)
     tenants: Annotated[
-        dict[str, float], Meta(description="shares of the tenants by name, such as `paid = 4.0`; 1 where not named")
+        dict[str, float],
+        Meta(description="shares of the tenants by name, such as `paid = 4.0`; 1 where not named"),
+        tenant_shares,
     ] = field(default_factory=dict)
 
 

@@ -110,7 +110,7 @@ def explain(error: aiohttp.ClientError | OSError) -> str:
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return str(error.certificate_error)
+        return f"{error.certificate_error}; to trust a certificate, name its file in PEM by SSL_CERT_FILE"
     cause = error.os_error
     if isinstance(cause, socket.gaierror | ssl.SSLError) or not cause.errno:
         return cause.strerror or str(cause) or type(cause).__name__  # the numbers of these are not the system's

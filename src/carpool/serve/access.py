@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeAlias
 
+from carpool.config.names import is_tenant
 from carpool.errors import ConfigError
 from carpool.serve.faults import UNAUTHORIZED, Fault, bad_request
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIN_KEY_LENGTH = 16
-_TENANT = re.compile(r"[\x21-\x7e]{1,64}")
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 CONTROL = "control"
@@ -116,7 +116,7 @@ def _presented_key(headers: Mapping[bytes, bytes]) -> bytes:
 
 def _sane_tenant(given: bytes) -> str:
     tenant = given.decode("latin-1")
-    if not _TENANT.fullmatch(tenant):
+    if not is_tenant(tenant):
         raise bad_request(f"X-Tenant is {tenant[:64]!r}: give 1 to 64 printable characters without spaces")
     return tenant
 
@@ -172,7 +172,7 @@ def parse_keys(lines: Collection[str], *, source: str) -> dict[str, Holder]:
         tenant = words[1] if len(words) > 1 else ""
         if tenant == CONTROL:
             raise ConfigError(f"{where}: no tenant may be called {CONTROL!r}: write `KEY TENANT {CONTROL}`")
-        if tenant and not _TENANT.fullmatch(tenant):
+        if tenant and not is_tenant(tenant):
             raise ConfigError(f"{where}: the tenant {tenant[:64]!r} is none: give 1 to 64 printable characters")
         keys[words[0]] = Holder(tenant, controls=len(words) == _MOST_WORDS)
     if not keys:

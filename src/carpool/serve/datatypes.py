@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -30,7 +31,24 @@ _NAMES = MappingProxyType({dtype: name for name, dtype in NUMPY.items() if name 
 _FEW_VALUES = 8
 # Below it, a value that is rounded does not become infinite.
 _FAR_FROM_OVERFLOW = MappingProxyType({np.dtype(np.float16): 6e4, np.dtype(np.float32): 1e38})
+_STRUCTS = MappingProxyType({np.dtype(np.float16): struct.Struct("e"), np.dtype(np.float32): struct.Struct("f")})
 _DIGITS = MappingProxyType({np.dtype(np.float16): 5, np.dtype(np.float32): 9})
+
+# Orders of magnitude that have a scale of their own; what lies beyond is as good as at the end.
+_ORDERS = 30
+
+
+def _scales(digits: int) -> NDArray[np.float64]:
+    """Return what numbers of each order are multiplied by, so that so many digits stand before the point.
+
+    Powers of ten up to 22 are exact, so that one division gives the float64 nearest to the short decimal.
+    """
+    powers = np.clip(digits - 1 - np.arange(-_ORDERS, _ORDERS + 1), 0, 22)
+    return np.power(10.0, powers, dtype=np.float64)
+
+
+# What was written by hand has few digits.
+_SCALES = MappingProxyType({digits: (_scales(digits), _scales(digits - 2)) for digits in _DIGITS.values()})
 
 
 def datatype_of(array: Array) -> str | None:
@@ -50,7 +68,7 @@ def shortened(array: Array) -> NDArray[np.float64]:
     A float32 as a float64 prints up to 17 digits, of which 9 say all there is to say.
 
     Args:
-        array: finite floats of 16, 32 or 64 bits, any shape.
+        array: floats of 16, 32 or 64 bits, any shape; what is not finite stays as it is.
 
     >>> shortened(np.array([0.1, 1e-7, 2.5], np.float32)).tolist()
     [0.1, 1e-07, 2.5]
@@ -61,22 +79,21 @@ def shortened(array: Array) -> NDArray[np.float64]:
         return wide
     if array.size <= _FEW_VALUES:
         return _shortened_one_by_one(wide, array.dtype, digits)
-    magnitude = np.abs(wide)
-    magnitude[magnitude == 0] = 1
-    exponents = np.floor(np.log10(magnitude))
-    for few in (digits, digits - 2):  # what was written by hand has few
-        # Powers of ten up to 22 are exact, so that one division gives the float64 nearest to the short decimal.
-        scale = 10.0 ** np.clip(few - 1 - exponents, 0, 22)
+    magnitude = np.fmin(np.fmax(np.abs(wide), 10.0**-_ORDERS), 10.0**_ORDERS)  # of NaN and 0 too
+    orders = np.floor(np.log10(magnitude)).astype(np.intp) + _ORDERS
+    for scales in _SCALES[digits]:
+        scale = scales.take(orders)
         rounded = np.rint(wide * scale) / scale
-        wide = np.where(rounded.astype(array.dtype) == array, rounded, wide)
+        np.copyto(wide, rounded, where=rounded.astype(array.dtype) == array)
     return wide
 
 
 def _shortened_one_by_one(wide: NDArray[np.float64], dtype: np.dtype[Any], digits: int) -> NDArray[np.float64]:
     """Do as `shortened` does, quicker where there are few values."""
     values = wide.reshape(-1).tolist()
+    packed, limit = _STRUCTS[dtype], _FAR_FROM_OVERFLOW[dtype]
     for index, value in enumerate(values):
         short = float(f"{value:.{digits - 2}g}")
-        exact = abs(value) < _FAR_FROM_OVERFLOW[dtype] and dtype.type(short) == value
+        exact = abs(value) < limit and packed.unpack(packed.pack(short))[0] == value
         values[index] = short if exact else float(f"{value:.{digits}g}")
     return np.array(values, np.float64).reshape(wide.shape)

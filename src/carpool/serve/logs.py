@@ -175,7 +175,6 @@ def _handler(path: Path | None) -> _ToStream | _ToFile:
     if path is None:
         return _ToStream(sys.stderr)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         return _ToFile(path, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ConfigError(f"can't write the log to {str(path)!r}: {error}; name a writable file") from error

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from carpool.serve.datatypes import BF16, BYTES, NUMPY, Array
+from carpool.serve.datatypes import BF16, BYTES, NUMPY, Array, shortened
 from carpool.serve.faults import Fault, bad_request
 from carpool.serve.oip import decode_json
 from carpool.serve.signature import to_array
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _Convert = Callable[[Any], Any]
 _ELEMENTS: Mapping[str, type] = MappingProxyType({"b": bool, "u": int, "i": int, "f": float})
+_DOUBLE = 8  # bytes of a number that JSON says in full anyway
 _INT64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 # How `struct` calls the datatypes, of which it refuses numbers beyond their range by itself.
 _PACKED: Mapping[str, str] = MappingProxyType(
@@ -211,12 +212,12 @@ def _plain(value: Any) -> Any:
     """Turn what JSON has no word for into what it has: arrays and tensors into lists."""
     if value is None or isinstance(value, bool | tuple | list):  # which JSON has, and not for keys
         raise NotImplementedError(f"a dict with {reprlib.repr(value)} for a key")
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    array = to_array(value)
+    if isinstance(value, np.generic):
+        return float(str(value)) if value.dtype.kind == "f" and value.dtype.itemsize < _DOUBLE else value.item()
+    array = value if isinstance(value, np.ndarray) else to_array(value)
     if array is None:
         raise NotImplementedError(with_article(type(value).__name__))
-    return array.tolist()
+    return (shortened(array) if array.dtype.kind == "f" and array.dtype.itemsize < _DOUBLE else array).tolist()
 
 
 _encode = msgspec.json.Encoder(enc_hook=_plain).encode

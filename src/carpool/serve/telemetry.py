@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from contextlib import ExitStack, contextmanager
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from carpool.config.settings import TelemetrySettings
     from carpool.signals.events import Sink
     from carpool.signals.tracing import Traces
-
-
-_logger = logging.getLogger("carpool.serve")
 
 
 class Telemetry:
@@ -53,11 +49,9 @@ class Telemetry:
         return tuple(found)
 
     def close(self) -> None:
-        """Write what is left; say which events could not be."""
-        for model, writer in self._writers.items():
+        """Write what is left."""
+        for writer in self._writers.values():
             writer.close()
-            if writer.failure is not None:
-                _logger.error("events of %s were lost: %s", model, writer.failure)
 
 
 @contextmanager
@@ -78,11 +72,11 @@ def telemetry(settings: TelemetrySettings) -> Iterator[Telemetry]:
 
 
 def _require_directory(events: Path | None) -> None:
-    """Make the directory of events, before anything is served."""
+    """Make the directory of events in one that there is, before anything is served."""
     if events is None:
         return
     try:
-        events.mkdir(parents=True, exist_ok=True)
+        events.mkdir(exist_ok=True)
     except OSError as error:
         raise ConfigError(f"can't write events to {str(events)!r}: {error}; name a directory") from None
     if not os.access(events, os.W_OK):

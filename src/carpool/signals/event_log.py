@@ -8,6 +8,7 @@ A file is bounded: once it is full it becomes `NAME.1`, in place of the one befo
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EventLog", "EventWriter", "EventsHeader", "older_part", "read_events"]
 
+_logger = logging.getLogger("carpool.signals")
+
 MAX_BYTES = 64 * 1024**2
 LEAST_BYTES = 1024
 
@@ -31,7 +34,7 @@ LEAST_BYTES = 1024
 class EventWriter:
     """A sink that appends events to a file; usable from any thread, and a context manager that closes it.
 
-    A disk that fails must not fail the batches: writing then stops, and `failure` says why.
+    A disk that fails must not fail the batches: writing then stops, the log says so once, and `failure` says why.
 
     Args:
         path: the file; an existing one is begun anew.
@@ -65,13 +68,17 @@ class EventWriter:
             try:
                 self._append(line)
             except OSError as error:
-                self.failure = error
+                self._give_up(error)
 
     def flush(self) -> None:
         """Hand everything to the operating system."""
         with self._lock:
-            if not self._file.closed:
+            if self.failure is not None or self._file.closed:
+                return
+            try:
                 self._file.flush()
+            except OSError as error:
+                self._give_up(error)
 
     def close(self) -> None:
         """Write what is left and close the file; events that come later are ignored."""
@@ -79,7 +86,7 @@ class EventWriter:
             try:
                 self._file.close()
             except OSError as error:  # what is left does not fit on the disk
-                self.failure = self.failure or error
+                self._give_up(error)
 
     def __enter__(self) -> Self:
         return self
@@ -88,6 +95,16 @@ class EventWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _give_up(self, error: OSError) -> None:
+        if self.failure is not None:
+            return
+        self.failure = error
+        _logger.error(
+            "events can't be written to %s (%s), and are lost from here on: see to the disk, and start anew",
+            self.path,
+            error.strerror or error,
+        )
 
     def _append(self, line: bytes) -> None:
         if self._size + len(line) > self._max_bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import quote, unquote_to_bytes
 
 from carpool.errors import CarpoolError
 from carpool.serve.access import Access
@@ -77,8 +78,7 @@ class _Request:
     async def answer(self, router: Router, limits: Limits, access: Access) -> None:
         """Read the request, have it answered, and send that."""
         scope = self._scope
-        target = scope.get("raw_path") or scope["path"].encode()
-        match = router.match(scope["method"], target + b"?" + scope.get("query_string", b""))
+        match = router.match(scope["method"], _path_of(scope) + b"?" + scope.get("query_string", b""))
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             headers[name] = value if name not in headers else headers[name] + b", " + value
@@ -180,6 +180,25 @@ class _Stream:
         await self._send({"type": "http.response.body", "body": b""})
         self._exchange.ended()
         self._finished.set_result(None)
+
+
+def _path_of(scope: Scope) -> bytes:
+    """Return the path below the one that the application is mounted at, as it stands in a request line.
+
+    Some servers have what it is mounted at stand in `path` and `raw_path`, as the specification says, and some have
+    taken it off already.
+
+    Source: https://asgi.readthedocs.io/en/latest/specs/www.html, "HTTP connection scope"
+    """
+    path = scope.get("raw_path") or quote(scope["path"]).encode()
+    root = scope.get("root_path", "").rstrip("/")
+    if not root:
+        return path
+    segments = path.split(b"/")
+    num_above = root.count("/") + 1
+    below = segments[num_above:]
+    is_mounted_there = unquote_to_bytes(b"/".join(segments[:num_above])) == root.encode()
+    return b"/" + b"/".join(below) if is_mounted_there else path
 
 
 def _id_of(exchange: Exchange) -> Headers:
