@@ -1,6 +1,9 @@
 """Functions over a list, and classes and instances that act as one."""
 
+import asyncio
 import functools
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -105,6 +108,36 @@ def test_hooks_check_and_measure_each_item() -> None:
     assert model.has_length
     assert model.admit("two words").length == 2
     with pytest.raises(InvalidItem, match="Counting refuses this item: 7 is no text"):
+        model.admit(7)
+
+
+@pytest.mark.parametrize(
+    "raised", [KeyboardInterrupt, asyncio.CancelledError, SystemExit, GeneratorExit, BaseException]
+)
+@pytest.mark.parametrize("hook", ["check", "length"])
+def test_whatever_a_hook_raises_refuses_the_item(hook: str, raised: type[BaseException]) -> None:
+    """Nothing of it reaches the event loop that asks."""
+
+    def hooked(batch: list[Any]) -> list[Any]:
+        return batch
+
+    def raising(item: object) -> int:
+        raise raised(f"not {item}")
+
+    setattr(hooked, hook, raising)
+    with ThreadPoolExecutor(1) as thread, pytest.raises(InvalidItem, match="not 7"):
+        thread.submit(ready(hooked).admit, 7).result()
+
+
+def test_ctrl_c_ends_a_program_while_a_hook_runs() -> None:
+    """Where Python's own handler raises it, it is the user who wants to leave."""
+
+    def hooked(batch: list[Any]) -> list[Any]:
+        return batch
+
+    hooked.check = lambda item: signal.raise_signal(signal.SIGINT)  # type: ignore[attr-defined]
+    model = ready(hooked)
+    with pytest.raises(KeyboardInterrupt):
         model.admit(7)
 
 

@@ -1,6 +1,8 @@
 """What a user's function, class or module may say about its items: check, length and examples."""
 
 import inspect
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,7 +60,8 @@ class Hooks:
             self._check(item)
         except InvalidItem:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            _let_through_ctrl_c(error)
             raise InvalidItem(f"{self._target} refuses this item: {text_of(error) or type(error).__name__}") from error
 
     def length(self, item: object) -> int:
@@ -71,7 +74,8 @@ class Hooks:
             return 1
         try:
             length = self._length(item)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            _let_through_ctrl_c(error)
             raise InvalidItem(f"length() of {self._target} raised {describe(error)}") from error
         if isinstance(length, bool) or not hasattr(length, "__index__") or int(length) < 1:
             raise InvalidItem(
@@ -120,6 +124,16 @@ class Hooks:
             remedy = "let `examples(n, length=...)` make such items, or choose among those lengths"
             raise ConfigError(f"{self._target} offers no example of length {length}, only of {known}; {remedy}")
         return chosen
+
+
+def _let_through_ctrl_c(error: BaseException) -> None:
+    """Raise again what a key may have caused: by Python's own handler, which raises it on the main thread."""
+    if (
+        isinstance(error, KeyboardInterrupt)
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):
+        raise error
 
 
 def _callable(owner: object, name: str, target: str) -> Callable[[Any], Any] | None:
