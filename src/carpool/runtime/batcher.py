@@ -115,7 +115,7 @@ class Batcher:
         """Begin to take items, once every worker is ready."""
         self.policy = fit_policy(self.policy, self.model)
         former = BatchFormer(self.policy, self._cost, num_workers=len(self._models))
-        self._dispatcher = Dispatcher(former, self._clock, self.sinks, deliver)
+        self._dispatcher = Dispatcher(former, self._clock, self.sinks, deliver, model=self.model.info.name)
         return self._dispatcher
 
     def close(self, timeout_s: float | None = None) -> None:

@@ -24,6 +24,7 @@ from carpool.errors import (
     WrongResultCount,
 )
 from carpool.runtime.delivery import Deliver, Outcome
+from carpool.runtime.failures import FailureLog
 from carpool.runtime.told import run_failed, run_succeeded, why_rejected
 from carpool.signals.events import ItemDropped, ItemRejected, Sink
 
@@ -58,9 +59,11 @@ class Dispatcher:
         clock: tells the time.
         sink: is told what happened.
         deliver: hands outcomes to those who wait.
+        model: how the log names what runs the batches.
     """
 
-    def __init__(self, former: BatchFormer, clock: Clock, sink: Sink, deliver: Deliver) -> None:
+    def __init__(self, former: BatchFormer, clock: Clock, sink: Sink, deliver: Deliver, *, model: str = "") -> None:
+        self.failures = FailureLog(model, clock)
         self._former = former
         self._clock = clock
         self._sink = sink
@@ -269,18 +272,19 @@ class Dispatcher:
             try:
                 with self._lock:
                     self._former.learn(batch, now)
-                self._sink.record(
-                    run_succeeded(
-                        batch,
-                        results,
-                        worker=worker,
-                        started_at=started_at,
-                        at=now,
-                        queue_depth=depth,
-                        drift=self._former.drift,
-                        profiled_s=self._former.profiled_s(batch),
-                    )
+                ran = run_succeeded(
+                    batch,
+                    results,
+                    worker=worker,
+                    started_at=started_at,
+                    at=now,
+                    queue_depth=depth,
+                    drift=self._former.drift,
+                    profiled_s=self._former.profiled_s(batch),
                 )
+                self._sink.record(ran)
+                if ran.num_failed:
+                    self.failures.returned(batch, results)
             except BaseException as error:  # noqa: BLE001 - it may be called on a thread that knows nothing of batches
                 self.die(error, None)
 
@@ -307,6 +311,8 @@ class Dispatcher:
             self._sink.record(failure)
         finally:
             self._deliver([(item.handle, error) for item in guilty])
+        if fault is None:  # who names the fault has a worker to replace first, or a batch that did not run
+            self.failures.raised(batch, error)
 
     # ------------------------------------------------------------------------------------------ for deadlines
 

@@ -212,7 +212,9 @@ class Overlap:
         try:
             inputs = copying(lambda: self._stages.to_device(self._stages.prepare(rows)))
         except BaseException as error:  # noqa: BLE001 - whatever the model raises is an error of the model
-            self._dispatcher.failed(batch, translate(error, len(rows)), started_at=started_at)
+            failure = translate(error, len(rows))
+            failure.__cause__ = error.__cause__ if failure is error else error
+            self._dispatcher.failed(batch, failure, started_at=started_at)
             return
         self._ahead.prepared(self._clock.now() - started_at)
         with self._changed:

@@ -233,6 +233,7 @@ class Pool:
             message = f"the batcher was closed, and {timeout_s} s were not enough to finish: allow more time"
             dispatcher.abandon(BatcherClosed(message))
             self._kill()
+        dispatcher.failures.close()
         if self._watch is not None:
             self._watch.close()
 

@@ -210,6 +210,7 @@ class Worker:
         self.on_written_off()
         dispatcher.wake_workers()  # the thread that prepares for it, where there is one
         replace(self)
+        dispatcher.failures.raised(batch, hung)
 
     # ------------------------------------------------------------------------------------------- mending
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from carpool.errors import CarpoolError, InvalidItem, ModelError, OutOfMemory, WrongResultCount
 from carpool.models.blame import text_of
+from carpool.runtime.failures import RaisedThere, raised_there
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,11 +36,13 @@ class PackedError:
         pickled: the error itself; empty where that can't be sent.
         kind: the nearest class of our own, which takes a message alone.
         text: its message.
+        raised: what the model raised, as `RaisedThere` tells it; None where it raised nothing.
     """
 
     pickled: bytes
     kind: type[CarpoolError]
     text: str
+    raised: tuple[str, str, str] | None = None
 
 
 def pack(rows: Sequence[Any]) -> Any:
@@ -87,11 +90,18 @@ def pack_error(error: CarpoolError) -> PackedError:
         pickle.loads(pickled)  # noqa: S301 - what was pickled in the line above
     except Exception:  # noqa: BLE001 - the user's own class; its text is sent in its place
         pickled = b""
-    return PackedError(pickled, kind, text_of(error))
+    return PackedError(pickled, kind, text_of(error), raised_there(error))
 
 
 def unpack_error(packed: PackedError) -> CarpoolError:
-    """Return the error itself where it can be made here, else one of our own with its text."""
+    """Return the error itself where it can be made here, else one of our own with its text; its cause is told."""
+    error = _made_here(packed)
+    if packed.raised is not None:
+        error.__cause__ = RaisedThere(*packed.raised)
+    return error
+
+
+def _made_here(packed: PackedError) -> CarpoolError:
     if packed.pickled:
         try:
             error = pickle.loads(packed.pickled)  # noqa: S301 - from our own child, see the channel
