@@ -197,7 +197,7 @@ def test_a_result_whose_class_only_the_worker_has_is_told(tmp_path: Path) -> Non
     file.write_text("class Own: pass\ndef make(items):\n    return [Own() for _ in items]\n", encoding="utf-8")
     model = load_target(f"{file}:make")
     remote = RemoteModel(model, model.recipe)  # type: ignore[arg-type]
-    for name in [name for name in sys.modules if name.endswith("_own")]:
+    for name in [name for name in sys.modules if name.startswith("carpool_target_")]:
         del sys.modules[name]
     remote.load()
     try:

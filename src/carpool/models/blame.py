@@ -8,6 +8,7 @@ from typing import Any
 from carpool.errors import CarpoolError, ModelError
 
 _MOST_CHARACTERS = 2000
+_IMPORTING = ("<frozen", str(Path(__file__).with_name("siblings.py")))  # between an `import` and what it runs
 
 
 def describe(error: BaseException, file: str | Path | None = None) -> str:
@@ -63,7 +64,7 @@ def _syntax_place(error: BaseException) -> str:
 
 
 def _frame_place(error: BaseException, file: str | Path | None) -> str:
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_IMPORTING)]
     own = [frame for frame in frames if file is not None and Path(frame.filename) == Path(file)]
     chosen = (own or frames)[-1:]
     return "".join(f"{frame.filename}, line {frame.lineno}: {frame.line}" for frame in chosen)

@@ -4,7 +4,6 @@ import ast
 import importlib
 import importlib.util
 import sys
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +11,7 @@ from typing import Any
 
 from carpool.errors import TargetError
 from carpool.models.blame import describe
+from carpool.models.siblings import run_file
 
 MOST_LISTED = 12
 # A name may have one slip for every so many of its letters, and be taken for another all the same.
@@ -21,7 +21,8 @@ LETTERS_A_SLIP = 4
 def object_in_file(path: Path, name: str, target: str) -> Any:
     """Run a Python file and take a name from it.
 
-    The file's directory is put on the import path, as when the file is run as a script.
+    What it imports from beside it is its own, and run anew (`run_file`). For what imports by other means, such as
+    pickle, the file's directory comes last on the import path.
 
     Args:
         path: the file.
@@ -34,16 +35,10 @@ def object_in_file(path: Path, name: str, target: str) -> Any:
     if not path.is_file():
         raise TargetError(f"{target}: there is no file {path}; {files_nearby(path)}")
     resolved = path.resolve()
-    _put_on_path(str(resolved.parent))
-    spec = importlib.util.spec_from_file_location(_module_name(resolved), resolved)
-    assert spec is not None, "a .py file always has a loader"
-    assert spec.loader is not None, "a .py file always has a loader"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # dataclasses and pickle look their module up by name
+    _put_last_on_path(str(resolved.parent))
     try:
-        spec.loader.exec_module(module)
+        module = run_file(resolved)
     except (Exception, SystemExit) as error:
-        del sys.modules[module.__name__]
         raise TargetError(f"{target}: running {path} failed: {describe(error, resolved)}{_remedy(error)}") from error
     return _named(module, name, target, where=str(path))
 
@@ -148,9 +143,9 @@ def _put_on_path(directory: str) -> None:
         sys.path.insert(0, directory)
 
 
-def _module_name(path: Path) -> str:
-    # A name of its own, so that a user's `json.py` or `images.py` hides no module that others import.
-    return f"carpool_target_{zlib.crc32(str(path).encode()):08x}_{path.stem}"
+def _put_last_on_path(directory: str) -> None:
+    if directory not in sys.path:
+        sys.path.append(directory)  # so that a user's `json.py` or `images.py` hides no module that others import
 
 
 def _named(module: ModuleType, name: str, target: str, *, where: str) -> Any:
