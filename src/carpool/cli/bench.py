@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from carpool.cli.certificates import ca_option, trusting
 from carpool.cli.main import INTERRUPTED
 from carpool.cli.options import DURATION, OBJECTIVE, RATE, json_option
 from carpool.cli.workload_options import arrival_options
@@ -46,6 +47,7 @@ class BenchOptions:
     api: str | None
     data: Path | None
     headers: tuple[str, ...]
+    ca: Path | None
     seed: int
     out: Path | None
 
@@ -93,6 +95,7 @@ class BenchOptions:
 @click.option("--api", type=click.Choice(["oip", "openai"]), help="What to speak.  [default: what the server does]")
 @click.option("--data", type=FILE, help="Bodies to send, one JSON document a line; URL is then the full one.")
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with each; may be repeated.")
+@ca_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of arrivals and bodies.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write requests, summary, plots here.")
 @json_option
@@ -122,12 +125,14 @@ def _requests(url: str, options: BenchOptions) -> Requests:
     from carpool.loadgen.http import Requests, check_url
 
     check_url(url)
-    headers = _headers(options.headers)
+    headers, trusted = _headers(options.headers), None if options.ca is None else trusting(options.ca)
     if options.data is not None:
-        return Requests(url, read_bodies(options.data), headers)
+        return Requests(url, read_bodies(options.data), headers, trusted)
     if not is_bare(url):
         raise ConfigError(f"{url} names a path, and nothing says what to send there: add --data FILE, or drop the path")
-    return run_in_loop(discover(url, model=options.model, api=options.api, seed=options.seed, headers=headers))
+    return run_in_loop(
+        discover(url, model=options.model, api=options.api, seed=options.seed, headers=headers, trusted=trusted)
+    )
 
 
 def _headers(given: tuple[str, ...]) -> dict[str, str]:

@@ -7,17 +7,18 @@ import json
 import ssl
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import click
 
+from carpool.cli.certificates import ca_option, trusting
 from carpool.cli.options import json_option
 from carpool.errors import ConfigError, ConnectionFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from carpool.cli.output import Output
 
@@ -39,11 +40,7 @@ _REFUSED = frozenset({400, 403})
     envvar="CARPOOL_API_KEY",
     help="A key that the server knows, marked `control` to change.  [default: CARPOOL_API_KEY]",
 )
-@click.option(
-    "--ca",
-    type=click.Path(path_type=Path),
-    help="Certificates in PEM, one of which vouches for the server's.  [default: those that this machine trusts]",
-)
+@ca_option
 @json_option
 def policy(url: str, model: str, changes: Sequence[str], output: Output, **given: Any) -> int:
     """Show how MODEL on the server at URL forms its batches, or change it while it serves.
@@ -101,7 +98,7 @@ def _ask(address: str, document: dict[str, Any] | None, api_key: str | None, ca:
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
     method = "GET" if body is None else "PATCH"
     request = urllib.request.Request(address, data=body, headers=headers, method=method)  # noqa: S310 - http(s), checked
-    trusted = None if ca is None else _trusting(ca)
+    trusted = None if ca is None else trusting(ca)
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=trusted) as response:  # noqa: S310
             answer: dict[str, Any] = json.load(response)
@@ -117,14 +114,6 @@ def _ask(address: str, document: dict[str, Any] | None, api_key: str | None, ca:
             ) from None
         raise ConnectionFailed(f"{address} can't be asked: {error}; is the server there?") from None
     return answer
-
-
-def _trusting(ca: Path) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca)
-    except OSError as error:
-        reason = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
-        raise ConfigError(f"--ca {ca} can't be read ({reason}): name a file of certificates in PEM") from None
 
 
 def _said(error: urllib.error.HTTPError) -> str:

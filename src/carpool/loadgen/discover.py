@@ -16,6 +16,7 @@ from carpool.loadgen.http import Requests, check_url, explain, open_session
 from carpool.models.text import sentences
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 ANSWER_S = 10.0
@@ -32,7 +33,15 @@ def is_bare(url: str) -> bool:
     return urlsplit(url).path in ("", "/")
 
 
-async def discover(url: str, *, model: str | None, api: str | None, seed: int, headers: Mapping[str, str]) -> Requests:
+async def discover(
+    url: str,
+    *,
+    model: str | None,
+    api: str | None,
+    seed: int,
+    headers: Mapping[str, str],
+    trusted: ssl.SSLContext | None = None,
+) -> Requests:
     """Ask the server at a bare URL for its models, and build the bodies that one of them takes.
 
     Args:
@@ -41,6 +50,7 @@ async def discover(url: str, *, model: str | None, api: str | None, seed: int, h
         api: "oip" or "openai"; the one that the server speaks where None, Open Inference Protocol first.
         seed: Chooses sentences and numbers.
         headers: Sent with every request.
+        trusted: Whom to trust over TLS; None for those that the machine does.
 
     Raises:
         ConnectionFailed: The server is not there, or speaks neither.
@@ -48,19 +58,19 @@ async def discover(url: str, *, model: str | None, api: str | None, seed: int, h
     """
     check_url(url)
     base = url.rstrip("/")
-    async with open_session(headers) as session:
+    async with open_session(headers, trusted) as session:
         name = _choose(await _models(session, base), model, base)
         metadata = await _get(session, f"{base}/v2/models/{quote(name)}") if api != "openai" else None
     texts = sentences(NUM_BODIES, seed=seed)
     if metadata is not None:
         bodies = oip_bodies(read_inputs(metadata), texts, np.random.default_rng(seed))
-        return Requests(f"{base}/v2/models/{quote(name)}/infer", bodies, headers)
+        return Requests(f"{base}/v2/models/{quote(name)}/infer", bodies, headers, trusted)
     if api == "oip":
         raise ConnectionFailed(
             f"{base} has no metadata of {name!r} under /v2/models: it does not speak the Open Inference Protocol; "
             "use --api openai, or a full URL with --data"
         )
-    return Requests(f"{base}/v1/embeddings", openai_bodies(name, texts), headers)
+    return Requests(f"{base}/v1/embeddings", openai_bodies(name, texts), headers, trusted)
 
 
 async def _models(session: aiohttp.ClientSession, base: str) -> tuple[str, ...]:

@@ -32,11 +32,13 @@ class Requests:
         url: Where.
         bodies: Bytes of each; request i takes body i modulo their number.
         headers: Sent with each.
+        trusted: Whom to trust over TLS; None for those that the machine does.
     """
 
     url: str
     bodies: Sequence[bytes] = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=lambda: JSON_HEADERS)
+    trusted: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         check_url(self.url)
@@ -88,9 +90,11 @@ class HttpSender:
 
 
 @asynccontextmanager
-async def open_session(headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientSession]:
+async def open_session(
+    headers: Mapping[str, str], trusted: ssl.SSLContext | None = None
+) -> AsyncIterator[aiohttp.ClientSession]:
     """Open connections that are limited in nothing: the loops hold the limits, where they can be counted."""
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ssl=trusted or True)
     async with aiohttp.ClientSession(
         connector=connector,
         headers=headers,
@@ -110,7 +114,7 @@ def explain(error: aiohttp.ClientError | OSError) -> str:
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"{error.certificate_error}; to trust a certificate, name its file in PEM by SSL_CERT_FILE"
+        return f"{error.certificate_error}; give the certificate that vouches for it, in PEM, by --ca FILE"
     cause = error.os_error
     if isinstance(cause, socket.gaierror | ssl.SSLError) or not cause.errno:
         return cause.strerror or str(cause) or type(cause).__name__  # the numbers of these are not the system's

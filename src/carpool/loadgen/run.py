@@ -81,7 +81,7 @@ async def run_load(
     Raises:
         ConnectionFailed: A first request, sent before the load, was not answered with success.
     """
-    async with open_session(load.requests.headers) as session:
+    async with open_session(load.requests.headers, load.requests.trusted) as session:
         sender = await _ready_sender(session, load.requests, load.timeout_s)
         if on_ready is not None:
             on_ready()
@@ -104,7 +104,7 @@ async def run_closed(
     Raises:
         ConnectionFailed: A first request, sent before the load, was not answered with success.
     """
-    async with open_session(load.requests.headers) as session:
+    async with open_session(load.requests.headers, load.requests.trusted) as session:
         sender = await _ready_sender(session, load.requests, load.timeout_s)
         if on_ready is not None:
             on_ready()
