@@ -177,4 +177,6 @@ def _handler(path: Path | None) -> _ToStream | _ToFile:
     try:
         return _ToFile(path, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise ConfigError(f"can't write the log to {str(path)!r}: {error}; name a writable file") from error
+        raise ConfigError(
+            f"can't write the log to {str(path)!r}: {error}; name a writable file in a folder that is there"
+        ) from error

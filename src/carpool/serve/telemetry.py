@@ -78,7 +78,9 @@ def _require_directory(events: Path | None) -> None:
     try:
         events.mkdir(exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"can't write events to {str(events)!r}: {error}; name a directory") from None
+        raise ConfigError(
+            f"can't write events to {str(events)!r}: {error}; name a directory in one that is there"
+        ) from None
     if not os.access(events, os.W_OK):
         raise ConfigError(f"can't write events to {str(events)!r}: it may not be written to; name another directory")
 
