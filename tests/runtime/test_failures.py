@@ -160,19 +160,19 @@ async def test_close_with_a_limit_fails_what_could_not_be_finished() -> None:
 
 async def test_a_fault_of_the_batcher_itself_fails_what_waits_and_says_so() -> None:
     """The dispatcher dies: what runs is still answered, nobody is left waiting, readiness goes, the reason is told."""
-    died = threading.Event()
+    runs = threading.Event()
 
     class Broken:
         """A sink that breaks its promise never to raise."""
 
         def record(self, event: Event) -> None:
-            """Raise."""
-            died.set()
+            """Raise, once the next batch runs."""
+            runs.wait(10)
             raise RuntimeError("disk on fire")
 
     def model(numbers: Sequence[int]) -> Sequence[int]:
         if numbers[0] == 1:  # it runs while the batch before it is recorded
-            died.wait(10)
+            runs.set()
             while batcher.ready:
                 time.sleep(0.001)
         return numbers
