@@ -47,16 +47,18 @@ def test_a_plan_says_what_to_serve_with_and_what_that_will_do() -> None:
 
 
 def test_what_is_simulated_holds_its_batches_to_the_objective() -> None:
-    """As what is served does: 50 a second of up to 7.2 ms each, and batches of 5.2 ms at most at first."""
+    """As what is served does, but for what is late: 50 a second of up to 7.2 ms each, batches of 5.2 ms at first."""
     made = plan(50.0, "p99=10ms", lengths=(32,))
     assert {one.setup.policy.objectives_s["p99"] for one in made.tried} == {0.01}
     assert {row.setup.policy.objectives_s["p99"] for row in made.what_if} == {0.01}
     capped = replace(made.chosen, policy=replace(made.chosen.policy, max_batch_size=4, max_wait_s=0.0))
     free = replace(capped, policy=replace(capped.policy, objectives_s={}))
-    sizes = [
-        replicate(MODEL, poisson(50.0, (32,)), one, window_s=20.0, seed=0, number=0).sizes for one in (capped, free)
-    ]
-    assert sizes[0].max() == 1 < sizes[1].max()
+    held, not_held = (
+        (replicate(MODEL, poisson(50.0, (32,)), one, window_s=20.0, seed=0, number=0).sizes > 1).mean()
+        for one in (capped, free)
+    )
+    assert held < 0.02
+    assert not_held > 0.05
 
 
 def test_a_plan_agrees_with_its_table() -> None:

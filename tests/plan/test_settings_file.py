@@ -69,7 +69,7 @@ policies = st.builds(
     memory_limit_bytes=st.none() | st.integers(1, 1 << 40),
     look_ahead=st.integers(1, 512),
     patience_s=st.floats(1e-3, 100.0),
-    tenant_weights=st.sampled_from([{}, {"paid": 4.0, "a tenant": 0.5}]),
+    tenant_weights=st.sampled_from([{}, {"paid": 4.0, "a-tenant": 0.5}]),
 )
 
 
