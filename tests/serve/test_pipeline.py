@@ -120,6 +120,15 @@ async def ask(offer: Offer, *texts: str, **options: Any) -> list[Any]:
     return (await offer.named("p").call(list(texts), CallOptions(**options))).results
 
 
+async def held_at(read: Read, offer: Offer, *texts: str) -> asyncio.Task[list[Any]]:
+    """Ask the pipeline, and return once a step's model is held at its gate."""
+    read.gate.clear()
+    read.entered.clear()  # it ran its examples
+    held = asyncio.create_task(ask(offer, *texts))
+    await until(read.entered.is_set)
+    return held
+
+
 async def refusal(offer: Offer, *texts: str, **options: Any) -> Fault:
     """Return what a request is refused with."""
     with pytest.raises(Fault) as caught:
@@ -188,10 +197,7 @@ async def test_one_that_fails_in_a_step_fails_alone() -> None:
 async def test_a_pipeline_has_figures_from_end_to_end() -> None:
     """Of whole requests: what any step refuses or fails has failed; its steps keep their own."""
     async with offering() as (offer, read):
-        read.gate.clear()
-        read.entered.clear()  # it ran its examples
-        held = asyncio.create_task(ask(offer, "1", "2"))
-        await until(read.entered.is_set)
+        held = await held_at(read, offer, "1", "2")
         read.gate.set()
         assert await held == ["it is 2", "it is 4"]
         await refusal(offer, "13")
@@ -209,10 +215,7 @@ async def test_a_pipeline_has_figures_from_end_to_end() -> None:
 async def test_a_request_that_is_withdrawn_has_failed_and_was_not_answered() -> None:
     """In the protocol's statistics it is given up; on the metrics page it is the step that dropped it."""
     async with offering() as (offer, read):
-        read.gate.clear()
-        read.entered.clear()  # it ran its examples
-        held = asyncio.create_task(ask(offer, "1"))
-        await until(read.entered.is_set)
+        held = await held_at(read, offer, "1")
         held.cancel()
         await asyncio.gather(held, return_exceptions=True)
         assert offer.named("p").statistics.freeze("p", "1").inference_stats.fail.count == 1
@@ -222,10 +225,7 @@ async def test_a_request_that_is_withdrawn_has_failed_and_was_not_answered() -> 
 async def test_the_deadline_is_for_all_steps_together() -> None:
     """What is left after one step is what the next one has; what passes while it waits names the step."""
     async with offering() as (offer, read):
-        read.gate.clear()
-        read.entered.clear()  # it ran its examples
-        held = asyncio.create_task(ask(offer, "1"))
-        await until(read.entered.is_set)
+        held = await held_at(read, offer, "1")
         late = await refusal(offer, "2", timeout_s=0.05)
         assert (late.status, str(late).startswith("step 'p.read' of 'p': the deadline ")) == (504, True)
         read.gate.set()
@@ -236,10 +236,7 @@ async def test_a_request_that_is_withdrawn_leaves_the_step_that_it_waits_in() ->
     """Nothing more is computed for it."""
     async with offering() as (offer, read):
         outcomes: list[Outcome] = []
-        read.gate.clear()
-        read.entered.clear()  # it ran its examples
-        held = asyncio.create_task(ask(offer, "1"))
-        await until(read.entered.is_set)
+        held = await held_at(read, offer, "1")
         ticket = offer.named("p").submit(["2"], CallOptions(), outcomes.append)
         first = offer.named("p.read").batcher
         await until(lambda: first.num_waiting > 0)

@@ -213,11 +213,16 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | tuple | list):  # which JSON has, and not for keys
         raise NotImplementedError(f"a dict with {reprlib.repr(value)} for a key")
     if isinstance(value, np.generic):
-        return float(str(value)) if value.dtype.kind == "f" and value.dtype.itemsize < _DOUBLE else value.item()
+        return float(str(value)) if _is_narrow(value.dtype) else value.item()
     array = value if isinstance(value, np.ndarray) else to_array(value)
     if array is None:
         raise NotImplementedError(with_article(type(value).__name__))
-    return (shortened(array) if array.dtype.kind == "f" and array.dtype.itemsize < _DOUBLE else array).tolist()
+    return (shortened(array) if _is_narrow(array.dtype) else array).tolist()
+
+
+def _is_narrow(dtype: np.dtype[Any]) -> bool:
+    """Tell whether floats have fewer digits than the float64 that JSON would print of them."""
+    return dtype.kind == "f" and dtype.itemsize < _DOUBLE
 
 
 _encode = msgspec.json.Encoder(enc_hook=_plain).encode
