@@ -1,0 +1,1 @@
+"""Large language models: continuous batching, from weights to tokens."""
