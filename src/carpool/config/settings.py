@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from carpool.config.cache_keys import CacheSettings, cache_settings
 from carpool.config.http_keys import HttpSettings, http_settings
 from carpool.config.layers import COMMAND_LINE, DEFAULT, Setting, gather
+from carpool.config.llm_keys import LlmSettings, llm_settings
 from carpool.config.policy_keys import build_policy, policy_of_table
 from carpool.config.ray_keys import RaySettings, ray_settings
 from carpool.core.policy import Policy
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COMMAND_LINE",
     "DEFAULT",
+    "LlmSettings",
     "ModelSettings",
     "RaySettings",
     "ServeSettings",
@@ -131,6 +133,7 @@ class ServeSettings:
         objectives_s: Promised latency in seconds by percentile, such as `{"p99": 0.05}`.
         workload: What arrives, for a plan and for its verification.
         cache: What equal items share.
+        llm: How a language model generates.
         telemetry: Logs, traces and events.
         steps: Of a pipeline, the names of its steps in order; empty where the model is none.
         own_steps: Those of them that are declared with it, by name.
@@ -147,6 +150,7 @@ class ServeSettings:
     objectives_s: Mapping[str, float]
     workload: WorkloadSettings
     cache: CacheSettings
+    llm: LlmSettings
     telemetry: TelemetrySettings
     steps: tuple[str, ...]
     own_steps: Mapping[str, StepSettings]
@@ -216,6 +220,7 @@ def _assemble(values: tuple[Setting, ...]) -> ServeSettings:
         objectives_s=_objectives(by_key),
         workload=_workload(_table(by_key, "workload")),
         cache=cache_settings(_table(by_key, "cache")),
+        llm=llm_settings(_table(by_key, "llm")),
         telemetry=_telemetry(_table(by_key, "telemetry")),
         steps=by_key["pipeline.steps"],
         own_steps=_own_steps(values, by_key),

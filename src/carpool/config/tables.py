@@ -22,6 +22,7 @@ from carpool.config.leaf import (
     length_of_time_s,
     some,
 )
+from carpool.config.llm_keys import LlmTable
 from carpool.config.names import printable, tenant_shares
 from carpool.config.ray_keys import RayTable
 from carpool.config.telemetry_keys import TelemetryTable
@@ -40,8 +41,8 @@ class ModelTable:
         str | None,
         Meta(
             description=(
-                "what to run: `file.py:name`, `package.module:name`, a directory, an `.onnx` file, `demo:minilm` "
-                "(real weights) or `demo:null` (only waits)"
+                "what to run: `file.py:name`, `package.module:name`, a directory, an `.onnx` or `.gguf` file, "
+                "`demo:minilm` and `demo:smollm2` (real weights) or `demo:null` (only waits)"
             )
         ),
     ] = None
@@ -241,6 +242,7 @@ class SettingsFile:
     workload: WorkloadTable = field(default_factory=WorkloadTable)
     http: HttpTable = field(default_factory=HttpTable)
     cache: CacheTable = field(default_factory=CacheTable)
+    llm: LlmTable = field(default_factory=LlmTable)
     telemetry: TelemetryTable = field(default_factory=TelemetryTable)
     pipeline: PipelineTable = field(default_factory=PipelineTable)
     step: Annotated[
