@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Measurement:
     @property
     def relative_sd(self) -> float:
         """The measurement's own standard error, relative to its time."""
-        return max(0.0, self.high_s - self.low_s) / (2.0 * Z_95 * self.time_s)
+        return relative_sd(self.time_s, self.low_s, self.high_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,26 @@ def _merge(same: Sequence[Measurement]) -> Measurement:
     )
 
 
-def weights(points: Sequence[Measurement]) -> NDArray[np.float64]:
+class Timed(Protocol):
+    """A measured time, whatever it is of."""
+
+    @property
+    def time_s(self) -> float:
+        """Median seconds."""
+        ...
+
+    @property
+    def relative_sd(self) -> float:
+        """Its standard error, relative to it."""
+        ...
+
+
+def relative_sd(time_s: float, low_s: float, high_s: float) -> float:
+    """Return the standard error of a median, relative to it, from its 95 % interval."""
+    return max(0.0, high_s - low_s) / (2.0 * Z_95 * time_s)
+
+
+def weights(points: Sequence[Timed]) -> NDArray[np.float64]:
     """Weights that make a least-squares fit minimise *relative* error, each point trusted by its own interval.
 
     Args:
