@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, TypeAlias, get_args, get_origin, get_t
 
 from msgspec import Meta
 
-from carpool.core.policy import MOST_ITEMS, MOST_WORKERS
+from carpool.core.limits import MOST_ITEMS
+from carpool.core.policy import MOST_WORKERS
 from carpool.errors import ConfigError
 from carpool.units import parse_duration_s
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from carpool.core.step import StepWork
+
 
 class TimeModel(Protocol):
     """Predicts how long a batch runs."""
@@ -64,3 +66,47 @@ class AffineCost:
     def time_s(self, batch_size: int, length: int) -> float:
         """Return the predicted seconds of a batch."""
         return self.overhead_s + self.token_s * batch_size * length
+
+
+class StepTimeModel(Protocol):
+    """Predicts how long a step of an LLM runs."""
+
+    def time_s(self, work: StepWork) -> float:
+        """Return the predicted seconds of a step; of any step, also beyond what was measured."""
+        ...
+
+
+@runtime_checkable
+class LearningStepTimeModel(StepTimeModel, Protocol):
+    """Predicts time, and learns from the steps that ran."""
+
+    def observe(self, work: StepWork, service_s: float) -> None:
+        """Take note that such a step took `service_s` seconds, from its plan to its commit."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearStepTime:
+    """The simplest cost of a step: each kind of work has its price, beside what every step costs.
+
+    Args:
+        step_s: seconds of any step.
+        token_s: seconds more for each token.
+        kv_s: seconds more for each token in the cache that a single token looks at.
+        pair_s: seconds more for each pair of tokens within and before longer chunks.
+
+    >>> work = StepWork(num_tokens=8, num_sequences=8, num_sampled=8, kv_read=800, prefill_pairs=0.0)
+    >>> LinearStepTime(step_s=0.010, token_s=0.0005, kv_s=0.00001).time_s(work)
+    0.022
+    """
+
+    step_s: float
+    token_s: float = 0.0
+    kv_s: float = 0.0
+    pair_s: float = 0.0
+
+    def time_s(self, work: StepWork) -> float:
+        """Return the predicted seconds of a step."""
+        return (
+            self.step_s + self.token_s * work.num_tokens + self.kv_s * work.kv_read + self.pair_s * work.prefill_pairs
+        )

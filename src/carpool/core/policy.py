@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import SupportsIndex
 
+from carpool.core.limits import check_ascending, check_at_most, check_seconds, check_weights, check_whole
 from carpool.core.objective_cap import check_objectives
 from carpool.errors import ConfigError
 
-MOST_ITEMS = 1 << 20
-"""More than this no batch and no queue holds: beyond it arrays and waits grow past all use."""
 MOST_WORKERS = 1024
 """Each worker is a thread, or a process, of its own: far more than any machine runs beside each other."""
 
@@ -61,45 +58,19 @@ class Policy:
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "look_ahead", "max_queue"):
-            _whole(name, getattr(self, name))
-            _at_most(name, getattr(self, name))
+            check_whole(name, getattr(self, name))
+            check_at_most(name, getattr(self, name))
         for name in ("max_wait_s", "patience_s", "ageing_s"):
-            _seconds(name, getattr(self, name))
+            check_seconds(name, getattr(self, name))
         for name in ("token_budget", "memory_limit_bytes"):
             if getattr(self, name) is not None:
-                _whole(name, getattr(self, name))
+                check_whole(name, getattr(self, name))
         for name in ("token_buckets", "length_buckets", "batch_size_buckets"):
-            _ascending(name, getattr(self, name))
-        _positive_weights(self.tenant_weights)
+            check_ascending(name, getattr(self, name))
+        check_weights(self.tenant_weights)
         check_objectives(self.objectives_s)
         if self.batch_size_buckets and self.batch_size_buckets[-1] < self.max_batch_size:
             raise ConfigError(
                 f"batch_size_buckets ends at {self.batch_size_buckets[-1]}, below max_batch_size "
                 f"{self.max_batch_size}: add {self.max_batch_size}, or lower max_batch_size"
             )
-
-
-def _whole(name: str, value: object) -> None:
-    if not isinstance(value, SupportsIndex) or isinstance(value, bool) or value.__index__() < 1:
-        raise ConfigError(f"{name} is {value!r}; it must be at least 1, a whole number")
-
-
-def _at_most(name: str, value: int) -> None:
-    if value > MOST_ITEMS:
-        raise ConfigError(f"{name} is {value}; it must be at most {MOST_ITEMS}: run more servers for more")
-
-
-def _seconds(name: str, value: object) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
-        raise ConfigError(f"{name} is {value!r}; it must be at least 0, in seconds")
-
-
-def _ascending(name: str, values: tuple[int, ...]) -> None:
-    if any(value < 1 for value in values) or any(low >= high for low, high in pairwise(values)):
-        raise ConfigError(f"{name} is {list(values)}; it must rise from at least 1, as in [16, 32, 64]")
-
-
-def _positive_weights(weights: Mapping[str, float]) -> None:
-    for tenant, weight in weights.items():
-        if not 0 < weight < float("inf"):
-            raise ConfigError(f"tenant_weights has {weight!r} for {tenant!r}; a weight must be above 0 and finite")

@@ -53,6 +53,14 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     num_cached: int = 0  # tokens of the prompt that were found in the prefix cache
     num_preemptions: int = 0
+    # What the scheduler remembers of it; nobody else's.
+    order: int = 0  # the how-many-th it was to be added; 0 before
+    due_at: float = 0.0  # those due sooner go first
+    most_tokens: int = 0  # its prompt and all that it may generate
+    pause_at: int = 0  # once so many tokens are computed, its next one needs more than the usual care
+    num_passed: int = 0  # tokens of others that went past while it waited for blocks
+    digests: list[bytes] = field(default_factory=list)  # of its first full blocks
+    parent: "Sequence | None" = None  # whose blocks it waits for, to share them
 
     def __post_init__(self) -> None:
         self.num_prompt = len(self.tokens)
