@@ -152,7 +152,7 @@ def test_a_target_is_sought_with_the_version_and_then_with_the_model(tmp_path: P
         find_target("other.py:f", places)
     with pytest.raises(TargetError, match=f"it is not in {model}$"):
         find_target("other.py:f", (model,))
-    with pytest.raises(TargetError, match=r"holds neither model.onnx nor a model's config.json"):
+    with pytest.raises(TargetError, match=r"holds no model.onnx, no model.gguf and no config.json"):
         find_target(None, (model,))
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from carpool.serve.front import Front
     from carpool.serve.grpc.server import GrpcServer
     from carpool.serve.offer import Offer
-    from carpool.serve.served import Served
     from carpool.serve.source import Source
     from carpool.serve.telemetry import Telemetry
 
@@ -112,6 +111,7 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
     it loads. Exits 0 when stopped so, 1 when it could not serve, 2 on wrong use.
     """
     flags = _flags(given)
+    from carpool.cli.serve_notes import announce
     from carpool.serve.app import create_router
     from carpool.serve.control import Control
     from carpool.serve.front import open_front, warning_of
@@ -138,9 +138,7 @@ def serve(target: str | None, output: Output, **given: Any) -> int:
 
         def begin() -> None:
             Refresh(offer, settings.server.watch_s).begin()
-            for served in offer.all():
-                _warn_of_profile(output, offer, served)
-            _announce(output, offer, listening.url, grpc)
+            announce(output, offer, listening.url, None if grpc is None else grpc.address)
 
         ending = run_server(
             create_router(offer, telling.watch, control),
@@ -227,65 +225,3 @@ def _grpc(
         watch=telling.watch,
         control=control,
     )
-
-
-def _announce(output: Output, offer: Offer, url: str, grpc: GrpcServer | None) -> None:
-    """Say what is ready, and where; what is not was said when it failed."""
-    ready = [served for served in offer.all() if served.ready]
-    for served in ready:
-        output.say(_sentence(served, url))
-    name = ready[0].name if len(ready) == 1 else "NAME"
-    paths = [
-        f"/predict/{name}",
-        f"/v2/models/{name}/infer",
-        *(["/v1/embeddings"] if any(served.embeds for served in ready) else []),
-        "/docs",
-        "/metrics",
-    ]
-    beside = "" if grpc is None else f"; gRPC on {grpc.address}"
-    output.say(f"  {', '.join(paths)}{beside}; stop with Ctrl-C")
-    models = [_document(served) for served in ready]
-    alone = models[0] if len(offer.index()) == 1 else {}
-    output.result({"url": url, "grpc": grpc and grpc.address, "paths": paths, **alone, "models": models})
-
-
-def _document(served: Served) -> dict[str, Any]:
-    return {
-        "model": served.name,
-        "version": served.version,
-        "info": served.model.info,
-        "policy": served.batcher.policy,
-        "num_workers": served.num_workers,
-    }
-
-
-def _sentence(served: Served, url: str) -> str:
-    """Say that one model is ready, and what it is."""
-    info, policy = served.model.info, served.batcher.policy
-    batching = f"batches of up to {policy.max_batch_size}" if policy.max_batch_size > 1 else "no batching"
-    if served.num_workers > 1:
-        batching += f", {served.num_workers} at a time"
-    what = ", ".join(part for part in (info.kind, info.dtype, info.device) if part)
-    version = f" version {served.version}" if served.version != "1" else ""
-    return f"{served.name}{version} ({what}) is ready on {url}: {batching}"
-
-
-def _warn_of_profile(output: Output, offer: Offer, served: Served) -> None:
-    """Say why the profile that a model goes by is not to be trusted, or in what its machine differs from this one."""
-    settings = offer.told_of(served)
-    if settings is None or settings.profile is None or served.machine is None:
-        return
-    from carpool.profile.artefact import load_profile
-    from carpool.profile.trust import headline
-    from carpool.profile.validity import machine_differences
-
-    profile = load_profile(settings.profile)
-    if not profile.trust.trusted:
-        reasons = "; ".join(profile.trust.reasons)
-        output.note(f"warning: {settings.profile}: {headline(profile.trust)}: {reasons}")
-    differences = machine_differences(profile.machine, served.machine)
-    if differences:
-        output.note(f"warning: {settings.profile} was measured under other conditions, so its times may be wrong here:")
-        for difference in differences:
-            output.note(f"  {difference}")
-        output.note(f"  measure here by `carpool profile {settings.model.target} --out DIR`, or leave the profile out")

@@ -6,24 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carpool.config.settings import COMMAND_LINE, DEFAULT, ServeSettings
-from carpool.errors import ConfigError
-from carpool.serve.build import build_served, build_step
+from carpool.config.settings import ServeSettings
+from carpool.serve.build import build_step
+from carpool.serve.build_any import build_any
 from carpool.serve.source import Blueprint, Named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from carpool.config.settings import StepSettings
+    from carpool.serve.on_offer import OnOffer
     from carpool.serve.served import Served
 
 _NOT_READ = frozenset({"__pycache__", "carpool.toml"})
 # What a model is made from, of all that settings tell.
-# What a pipeline has no use for, and what it passes on to the steps that are declared with it alone.
-_NOT_OF_A_PIPELINE = ("model.target", "policy.", "cache.", "profile")
-_OF_OWN_STEPS = ("model.", "objective.", "tenants")
-_OF_ANY_PIPELINE = frozenset({"model.name", "model.versions"})
-_MADE_FROM = ("model.", "profile", "pipeline.", "step", "cache.", "server.request_timeout")
+_MADE_FROM = ("model.", "profile", "pipeline.", "step", "cache.", "llm.", "server.request_timeout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +33,7 @@ class Told:
         settings: what is told.
         places: where files that targets name are sought; none: in the working directory.
         files: files and directories that it is made from.
+        generates: whether it is a language model.
     """
 
     name: str
@@ -43,6 +41,7 @@ class Told:
     settings: ServeSettings
     places: tuple[Path, ...]
     files: tuple[Path, ...]
+    generates: bool = False
 
     def names(self) -> Iterator[str]:
         """Name the model, and the steps that are declared with it."""
@@ -55,42 +54,14 @@ class Told:
         return f"{self.name}.{step}" if step in self.settings.own_steps else step
 
 
-def require_of_pipeline(settings: ServeSettings, is_own: Callable[[str], bool]) -> None:
-    """Refuse what is told of a pipeline and would do nothing.
-
-    Args:
-        settings: of a model or a pipeline.
-        is_own: tells whether what came from an origin is told of it alone, and not of all models beside it.
-
-    Raises:
-        ConfigError: a key is of no use to it.
-    """
-    unused = _NOT_OF_A_PIPELINE if settings.own_steps else (*_NOT_OF_A_PIPELINE, *_OF_OWN_STEPS)
-    for setting in settings.values if settings.steps else ():
-        stray = setting.key.startswith(unused) and setting.key not in _OF_ANY_PIPELINE
-        if stray and setting.origin != DEFAULT and is_own(setting.origin):
-            option = f"--{setting.key.rpartition('.')[2].replace('_', '-')}"
-            named = option if setting.origin == COMMAND_LINE else setting.named
-            raise ConfigError(f"{named} does nothing for a pipeline: {_remedy(setting.key)}")
-
-
-def _remedy(key: str) -> str:
-    if key.startswith("policy."):
-        return "each step has a policy of its own: put it into [step.NAME.policy], or into the step's own carpool.toml"
-    if key == "model.target":
-        return "it runs its steps: name each step's target in [step.NAME], or leave [pipeline] out"
-    what = {"cache": "a cache", "objective": "an objective", "tenants": "shares"}.get(key.partition(".")[0], "it")
-    return f"give {what} to a step that is a model of its own, with its own carpool.toml, in a model repository"
-
-
 def blueprint_of(told: Told) -> Blueprint:
     """Return the blueprint of a model or a pipeline."""
     settings = told.settings
     steps = tuple(told.step_name(step) for step in settings.steps)
 
-    def build(others: Named) -> Served:
+    def build(others: Named) -> OnOffer:
         if not steps:
-            return build_served(settings, name=told.name, version=told.version, places=told.places)
+            return build_any(settings, name=told.name, version=told.version, places=told.places)
         from carpool.serve.pipeline import Pipeline
 
         versions = tuple(told.version if step in settings.own_steps else "" for step in settings.steps)
@@ -132,7 +103,8 @@ def _step(told: Told, name: str, step: StepSettings, state: object) -> Blueprint
 
 def state_of(told: Told) -> object:
     """Return what tells one state of a model's files and settings from another; its policy changes while it runs."""
-    values = tuple((one.key, repr(one.value)) for one in told.settings.values if one.key.startswith(_MADE_FROM))
+    made_from = (*_MADE_FROM, "tenants") if told.generates else _MADE_FROM  # shares are changed while batches run
+    values = tuple((one.key, repr(one.value)) for one in told.settings.values if one.key.startswith(made_from))
     return values, tuple(sorted(found for path in told.files for found in _stamps(path, told)))
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from carpool.config.settings import ModelSettings, ServeSettings, StepSettings
     from carpool.profile.artefact import Profile
 
-_FOUND_ALONE = ("model.onnx", "config.json", "modules.json")
+_FOUND_ALONE = ("model.onnx", "model.gguf", "config.json", "modules.json")
 
 
 def build_served(
@@ -172,7 +172,7 @@ def find_target(target: str | None, places: Sequence[Path]) -> str:
     for place in places:
         if (place / file).exists():
             return f"{place / file}{colon}{name}" if colon and head.endswith(".py") else str(place / file)
-    if file.suffix in {".py", ".onnx"} or file.name != str(file):
+    if file.suffix in {".py", ".onnx", ".gguf"} or file.name != str(file):
         sought = f"{'neither' if len(places) > 1 else 'not'} in {' nor in '.join(map(str, places))}"
         raise TargetError(f"{target!r} names a file that is not there: it is {sought}")
     return target
@@ -182,8 +182,8 @@ def _found_alone(places: Sequence[Path]) -> str:
     for place in places:
         for file in _FOUND_ALONE:
             if (place / file).is_file():
-                return str(place / file) if file.endswith(".onnx") else str(place)
+                return str(place) if file.endswith(".json") else str(place / file)
     raise TargetError(
-        f"no [model] target is given, and {places[0]} holds neither model.onnx nor a model's config.json: "
+        f"no [model] target is given, and {places[0]} holds no model.onnx, no model.gguf and no config.json: "
         "name what to serve in carpool.toml"
     )

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from carpool.errors import CarpoolError
 from carpool.models.blame import text_of
 from carpool.serve.rollout import Rollout
+from carpool.serve.served import Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from carpool.serve.served import Served
+    from carpool.serve.on_offer import OnOffer
     from carpool.serve.shelf import Shelf
     from carpool.serve.source import Blueprint, Named, Sheet
     from carpool.signals.events import Sink
@@ -157,10 +158,11 @@ class Keeper:
             served.close(0.0)
         return None
 
-    def _equip(self, blueprint: Blueprint, served: Served, who: str) -> None:
+    def _equip(self, blueprint: Blueprint, served: OnOffer, who: str) -> None:
         """Let a model that was loaded be heard, and go by the policy that has been put in force meanwhile."""
         key = (blueprint.name, blueprint.version)
-        if blueprint.steps:  # each of which has a policy of its own
+        # Each step of a pipeline has a policy of its own, and a language model forms no batches.
+        if blueprint.steps or not isinstance(served, Served):
             return
         for sink in self._sinks_of(served.name):
             served.batcher.sinks.add(sink)
@@ -208,7 +210,7 @@ class Keeper:
         if served is not None:
             self._retire(served, version)
 
-    def _retire(self, served: Served, version: str | None = None) -> None:
+    def _retire(self, served: OnOffer, version: str | None = None) -> None:
         """Let a model finish what it has accepted, aside.
 
         Args:

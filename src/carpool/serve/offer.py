@@ -11,7 +11,9 @@ from carpool.errors import CarpoolError
 from carpool.models.blame import text_of
 from carpool.serve.faults import BAD_REQUEST, NOT_FOUND, UNAVAILABLE, Fault
 from carpool.serve.keeper import Keeper, asked_by
+from carpool.serve.llm.served import ServedLM
 from carpool.serve.pipeline import Pipeline
+from carpool.serve.served import Served
 from carpool.serve.shelf import ModelState, Shelf
 from carpool.serve.source import Fixed
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from carpool.config.settings import ServeSettings
     from carpool.runtime.batcher import Batcher
     from carpool.serve.keeper import SinksOf
+    from carpool.serve.on_offer import OnOffer
     from carpool.serve.rollout import PolicyVersion, Rollout
-    from carpool.serve.served import Served
     from carpool.serve.source import Sheet, Source
     from carpool.signals.export import PolicyCount
 
@@ -77,7 +79,7 @@ class Offer:
                 self._shelf.announce(blueprint)
 
     @classmethod
-    def of(cls, *served: Served) -> Offer:
+    def of(cls, *served: OnOffer) -> Offer:
         """Offer models that were made elsewhere, not yet started."""
         offer = cls(Fixed(*served), strict=True)
         for one in served:
@@ -86,8 +88,8 @@ class Offer:
 
     # ------------------------------------------------------------------------------------------- for requests
 
-    def named(self, name: str, version: str = "") -> Served:
-        """Return a model; where it still loads or has failed, its `check_ready` says so.
+    def find(self, name: str, version: str = "") -> OnOffer:
+        """Return a model, whatever it does; where it still loads or has failed, its `check_ready` says so.
 
         Args:
             name: what clients call it.
@@ -96,10 +98,42 @@ class Offer:
         Raises:
             Fault: there is none (404), or it can't answer and never could (503).
         """
-        served = self._shelf.find(name, version)
-        if served is None:
+        found = self._shelf.find(name, version)
+        if found is None:
             raise self._missing(name, version)
-        return served
+        return found
+
+    def named(self, name: str, version: str = "") -> Served:
+        """Return a model that answers in batches.
+
+        Args:
+            name: as for `find`.
+            version: as for `find`.
+
+        Raises:
+            Fault: as `find`, or it is a language model (400).
+        """
+        found = self.find(name, version)
+        if isinstance(found, Served):
+            return found
+        assert isinstance(found, ServedLM), "there is nothing else"
+        raise found.no_batches()
+
+    def generator(self, name: str) -> ServedLM:
+        """Return a language model.
+
+        Args:
+            name: what clients call it.
+
+        Raises:
+            Fault: as `find`, or it is none (400).
+        """
+        found = self.find(name)
+        if isinstance(found, ServedLM):
+            return found
+        have = ", ".join(sorted({one.name for one in self.generators().values()})) or "none"
+        message = f"the model {name!r} does not generate text: ask it at /predict/{name}; of those that do there is"
+        raise Fault(BAD_REQUEST, f"{message} {have}", param="model")
 
     def _missing(self, name: str, version: str) -> Fault:
         """Say why there is no such model, and what there is."""
@@ -126,11 +160,19 @@ class Offer:
         """Return the versions of a model that answer or will, rising; none where there is no such model."""
         return self._shelf.versions(name)
 
-    def all(self) -> tuple[Served, ...]:
+    def all(self) -> tuple[OnOffer, ...]:
         """Return every version of every model that is made, ordered by name and version."""
         return self._shelf.all()
 
-    def told_of(self, served: Served) -> ServeSettings | None:
+    def batched(self) -> tuple[Served, ...]:
+        """Return those of them that answer in batches."""
+        return tuple(one for one in self._shelf.all() if isinstance(one, Served))
+
+    def generators(self) -> dict[tuple[str, str], ServedLM]:
+        """Return every language model by its name and version."""
+        return {(one.name, one.version): one for one in self._shelf.all() if isinstance(one, ServedLM)}
+
+    def told_of(self, served: OnOffer) -> ServeSettings | None:
         """Return the settings that a model was made from; None where there are none."""
         blueprint = self._shelf.blueprint(served.name, served.version)
         return None if blueprint is None else blueprint.settings
@@ -235,12 +277,12 @@ class Offer:
 
     def batchers(self) -> dict[tuple[str, str], Batcher]:
         """Return every batcher by its model's name and version: a pipeline has none but those of its steps."""
-        runs = [served for served in self.all() if not isinstance(served, Pipeline)]
+        runs = [served for served in self.batched() if not isinstance(served, Pipeline)]
         return {(served.name, served.version): served.batcher for served in runs}
 
     def pipelines(self) -> dict[tuple[str, str], Pipeline]:
         """Return every pipeline by its name and version."""
-        return {(served.name, served.version): served for served in self.all() if isinstance(served, Pipeline)}
+        return {(served.name, served.version): served for served in self.batched() if isinstance(served, Pipeline)}
 
     async def set_policy(
         self,

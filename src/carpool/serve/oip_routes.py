@@ -119,7 +119,7 @@ class _Paths:
         return Reply(_encode(oip_documents.ServerReady(ready)), OK if ready else UNAVAILABLE)
 
     def model_ready(self, exchange: Exchange) -> Reply:
-        served = self._of_path(exchange)
+        served = self._offer.find(exchange.params["model"], exchange.params.get("version", ""))
         ready = served.ready and not exchange.draining
         return Reply(_encode(oip_documents.ModelReady(served.name, ready)), OK if ready else UNAVAILABLE)
 
@@ -135,11 +135,11 @@ class _Paths:
 
     def stats(self, exchange: Exchange) -> Reply:
         named, version = self._of_path(exchange), exchange.params.get("version", "")
-        told = [one for one in self._offer.all() if one.name == named.name and version in ("", one.version)]
+        told = [one for one in self._offer.batched() if one.name == named.name and version in ("", one.version)]
         return Reply(_encode(oip_documents.statistics(told)))
 
     def all_stats(self, _exchange: Exchange) -> Reply:
-        return Reply(_encode(oip_documents.statistics(self._offer.all())))
+        return Reply(_encode(oip_documents.statistics(self._offer.batched())))
 
     def infer(self, exchange: Exchange) -> Awaitable[Reply] | None:
         json_bytes = exchange.header(b"inference-header-content-length")

@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 from carpool.config.settings import load_settings
 from carpool.errors import CarpoolError, ConfigError, TargetError
-from carpool.serve.blueprints import Told, blueprint_of, require_of_pipeline, steps_of
-from carpool.serve.build import build_served
+from carpool.serve.blueprints import Told, blueprint_of, steps_of
+from carpool.serve.build_any import build_any
 from carpool.serve.source import Blueprint, Sheet
+from carpool.serve.unused import kind_of, require_used
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from carpool.config.settings import ServeSettings
-    from carpool.serve.served import Served
+    from carpool.serve.on_offer import OnOffer
     from carpool.serve.source import Named, Source
 
 FILE = "carpool.toml"
@@ -63,7 +64,7 @@ def open_source(
         if settings.model.target is None and not settings.steps:
             where = f"{file} has no [model] target" if file else "no TARGET was given"
             raise ConfigError(f"{where}: name what to serve, as in carpool serve demo:minilm")
-        require_of_pipeline(settings, lambda _origin: True)
+        require_used(settings, kind_of(settings), lambda _origin: True)
         return settings
 
     return read(None), Single(read, file)
@@ -112,7 +113,7 @@ class Single:
         self._read = read
         self._file = file
         settings = read(None)
-        self._first = None if settings.steps else build_served(settings)
+        self._first = None if settings.steps else build_any(settings)
         self._name = self._first.name if self._first is not None else _pipeline_name(settings, file)
 
     def names(self) -> Iterable[str]:
@@ -131,8 +132,8 @@ class Single:
             return sheet
         return Sheet(versions=tuple(replace(one, build=self._build_first(one)) for one in sheet.versions))
 
-    def _build_first(self, blueprint: Blueprint) -> Callable[[Named], Served]:
-        def build(others: Named) -> Served:
+    def _build_first(self, blueprint: Blueprint) -> Callable[[Named], OnOffer]:
+        def build(others: Named) -> OnOffer:
             first, self._first = self._first, None
             return blueprint.build(others) if first is None else first
 
@@ -140,7 +141,14 @@ class Single:
 
     def _told(self, config: Mapping[str, Any] | None) -> Told:
         settings = self._read(config)
-        return Told(name=self._name, version="1", settings=settings, places=(), files=self._files(settings))
+        return Told(
+            name=self._name,
+            version="1",
+            settings=settings,
+            places=(),
+            files=self._files(settings),
+            generates=kind_of(settings) == "language model",
+        )
 
     def _files(self, settings: ServeSettings) -> tuple[Path, ...]:
         """Return what the model is made from, to see whether it has changed."""
@@ -225,7 +233,16 @@ class Repository:
         settings = self._read(own, files, config)
         used = (*self._shared(), *([settings.profile] if settings.profile and settings.profile.exists() else ()))
         version = "1" if number is None else str(number)
-        return Told(name=own, version=version, settings=settings, places=places, files=(*used, *places))
+        kind = kind_of(settings, places)
+        require_used(settings, kind, {f"the load of {own}", *map(str, files)}.__contains__)
+        return Told(
+            name=own,
+            version=version,
+            settings=settings,
+            places=places,
+            files=(*used, *places),
+            generates=kind == "language model",
+        )
 
     def _read(self, own: str, files: list[Path], config: Mapping[str, Any] | None) -> ServeSettings:
         settings = load_settings(
@@ -233,13 +250,12 @@ class Repository:
             flags=self._flags,
             environ=self._environ,
             tables=config,
-            tables_from=(load := f"the load of {own}"),
+            tables_from=f"the load of {own}",
         )
         named = settings.setting("model.name")
         if named.value not in (None, own):
             raise ConfigError(f"{named.named} is {named.value!r}, and its directory {own!r}: leave the name out")
         of_the_server = {str(file) for file in self._shared()}
-        require_of_pipeline(settings, {load, *map(str, files)}.__contains__)
         for setting in settings.values:
             stray = setting.key.startswith(_OF_THE_SERVER) and setting.key not in _OWN_SERVER_KEYS
             if stray and setting.origin in {str(file) for file in files} - of_the_server:

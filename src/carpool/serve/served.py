@@ -12,8 +12,9 @@ from carpool.models.model import Admitted
 from carpool.profile.machine import describe_machine
 from carpool.runtime.batcher import Batcher
 from carpool.serve.call import SMALL_BODY_BYTES, Answer, CallOptions, Outcome, Ticket
-from carpool.serve.faults import FAILED, UNAVAILABLE, Fault, bad_request, to_fault
+from carpool.serve.faults import FAILED, Fault, bad_request, to_fault
 from carpool.serve.feeding import Feeding
+from carpool.serve.on_offer import unready
 from carpool.serve.sharing import Sharing
 from carpool.serve.signature import Signature, describe
 from carpool.serve.statistics import Statistics
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from carpool.serve.feeding import Entrance
 
 NUM_EXAMPLES = 4
-_LOADING_S = 1.0
 _MOST_QUEUES = 16  # of rows in one request: what is larger is no request, but a job
 _logger = logging.getLogger("carpool.serve")
 
@@ -141,9 +141,7 @@ class Served:
         """
         if self.batcher.accepts:
             return
-        if self.failure is not None:
-            raise Fault(UNAVAILABLE, f"the model {self.name!r} has failed: {self.failure}")
-        raise Fault(UNAVAILABLE, f"the model {self.name!r} is loading: come back soon", retry_after_s=_LOADING_S)
+        raise unready(self.name, self.failure)
 
     @property
     def num_workers(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from carpool.serve.served import Served
+    from carpool.serve.on_offer import OnOffer
     from carpool.serve.source import Blueprint
 
 State: TypeAlias = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
@@ -50,15 +50,15 @@ class Shelf:
 
     def __init__(self) -> None:
         self._changing = threading.Lock()
-        self._made: dict[_Key, Served] = {}
-        self._defaults: dict[str, Served] = {}
+        self._made: dict[_Key, OnOffer] = {}
+        self._defaults: dict[str, OnOffer] = {}
         self._blueprints: dict[_Key, Blueprint] = {}  # of those that are made and were loaded
         self._states: dict[_Key, ModelState] = {}  # of those that are not made
         self._troubles: dict[_Key, str] = {}  # why what serves is not what was last asked for
 
     # --------------------------------------------------------------------------------------------- reading
 
-    def find(self, name: str, version: str) -> Served | None:
+    def find(self, name: str, version: str) -> OnOffer | None:
         """Return a version that is made; the default one where `version` is empty."""
         return self._made.get((name, version)) if version else self._defaults.get(name)
 
@@ -70,7 +70,7 @@ class Shelf:
         """Return the versions of a model that are made, rising."""
         return tuple(version for other, version in sorted(self._made, key=_order) if other == name)
 
-    def all(self) -> tuple[Served, ...]:
+    def all(self) -> tuple[OnOffer, ...]:
         """Return all that are made, in order."""
         made = self._made
         return tuple(made[key] for key in sorted(made, key=_order))
@@ -81,7 +81,7 @@ class Shelf:
         keys = sorted((key for key in {*made, *states} if name in (None, key[0])), key=_order)
         return tuple(self._state_of(key, made[key]) if key in made else states[key] for key in keys)
 
-    def _state_of(self, key: _Key, served: Served) -> ModelState:
+    def _state_of(self, key: _Key, served: OnOffer) -> ModelState:
         name, version = key
         if served.ready:
             return ModelState(name=name, version=version, state="READY", reason=self._troubles.get(key, ""))
@@ -106,7 +106,7 @@ class Shelf:
         with self._changing:
             self._say(blueprint.name, blueprint.version, "LOADING")
 
-    def begin(self, name: str, version: str, served: Served) -> None:
+    def begin(self, name: str, version: str, served: OnOffer) -> None:
         """Take note that a version is made and begins to load; one that serves in its place stays there."""
         with self._changing:
             key = (name, version)
@@ -114,7 +114,7 @@ class Shelf:
             if current is None or not current.ready:
                 self._place(key, served)
 
-    def put(self, blueprint: Blueprint, served: Served) -> Served | None:
+    def put(self, blueprint: Blueprint, served: OnOffer) -> OnOffer | None:
         """Let a version that has loaded serve; return the one whose place it takes."""
         with self._changing:
             key = (blueprint.name, blueprint.version)
@@ -147,7 +147,7 @@ class Shelf:
                 if key[0] == name and state.state != "UNLOADING":
                     self._say(*key, "UNAVAILABLE", UNLOADED)
 
-    def take(self, name: str, version: str) -> Served | None:
+    def take(self, name: str, version: str) -> OnOffer | None:
         """Take a version out, to be drained; return it."""
         with self._changing:
             served = self._made.get((name, version))
@@ -177,7 +177,7 @@ class Shelf:
         said = ModelState(name=name, version=version, state=state, reason=reason)
         self._states = {**self._states, (name, version): said}
 
-    def _place(self, key: _Key, served: Served) -> None:
+    def _place(self, key: _Key, served: OnOffer) -> None:
         self._made = {**self._made, key: served}
         self._choose_default(key[0])
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from carpool.config.settings import ServeSettings
 from carpool.core import Policy
 from carpool.errors import CarpoolError, ConfigError
+from carpool.serve.on_offer import OnOffer
 from carpool.serve.served import Served
 
 
@@ -27,7 +28,7 @@ class Blueprint:
         name: what clients call the model.
         version: a whole number, as text.
         build: makes the model, given where others are found; it is not loaded yet.
-        policy: how its batches are formed, as told.
+        policy: how its batches are formed, as told; of no meaning for what forms none.
         objectives_s: promised latency in seconds by percentile, such as `{"p99": 0.05}`.
         files: what tells one state of its files and settings, besides the policy, from another; equal while nothing
             has changed.
@@ -37,7 +38,7 @@ class Blueprint:
 
     name: str
     version: str
-    build: Callable[[Named], Served]
+    build: Callable[[Named], OnOffer]
     _: KW_ONLY
     policy: Policy
     objectives_s: Mapping[str, float] = field(default_factory=dict)
@@ -81,7 +82,7 @@ class Fixed:
         served: not yet started.
     """
 
-    def __init__(self, *served: Served) -> None:
+    def __init__(self, *served: OnOffer) -> None:
         self._served = {one.name: one for one in served}
         self._given: set[str] = set()
 
@@ -101,11 +102,12 @@ class Fixed:
         if config:
             raise ConfigError(f"the model {name!r} was made by the program that serves it, and takes no other settings")
 
-        def give(_others: Named) -> Served:
+        def give(_others: Named) -> OnOffer:
             if name in self._given:
                 message = f"the model {name!r} was made by the program that serves it, which alone can make it anew"
                 raise ConfigError(message)
             self._given.add(name)
             return served
 
-        return Sheet(versions=(Blueprint(name, served.version, give, policy=served.batcher.policy),))
+        policy = served.batcher.policy if isinstance(served, Served) else Policy()
+        return Sheet(versions=(Blueprint(name, served.version, give, policy=policy),))

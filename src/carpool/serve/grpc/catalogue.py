@@ -67,7 +67,7 @@ class Catalogue:
     async def model_ready(self, request: m.ModelReadyRequest, _caller: Caller) -> m.ModelReadyResponse:
         """Say whether a model answers; one that there is not does not."""
         try:
-            ready = self._offer.named(request.name, request.version).ready
+            ready = self._offer.find(request.name, request.version).ready
         except Fault:
             ready = False
         return m.ModelReadyResponse(ready=ready)
@@ -95,7 +95,7 @@ class Catalogue:
             self._offer.named(request.name, request.version)
         told = [
             served
-            for served in self._offer.all()
+            for served in self._offer.batched()
             if request.name in ("", served.name) and request.version in ("", served.version)
         ]
         return _to_message(oip_documents.statistics(told), m.ModelStatisticsResponse)

@@ -127,7 +127,9 @@ class Replica:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Tell the autoscaler how long requests wait here, and what arrives."""
-        sights = ((f"{served.name}/{served.version}", look_at(served)) for served in self._offer.all() if served.ready)
+        sights = (
+            (f"{served.name}/{served.version}", look_at(served)) for served in self._offer.batched() if served.ready
+        )
         reading = self._gauge.read(sights, time.monotonic())
         return {DELAY: reading.delay_s, LOAD: reading.load}
 

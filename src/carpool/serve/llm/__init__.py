@@ -1,0 +1,1 @@
+"""Language models over the network, as OpenAI's clients and vLLM's ask them."""
