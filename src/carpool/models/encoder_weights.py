@@ -1,7 +1,5 @@
 """Read an encoder's weights from a local directory, and count its work."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel
-from transformers.utils import logging
 
 from carpool.errors import TargetError
+from carpool.models.quiet import quiet
 from carpool.units import counted
 
 # The formula below was checked for these: attention over all tokens, every linear layer once a token.
@@ -32,7 +30,7 @@ def load_encoder(directory: Path, device: torch.device, dtype: torch.dtype) -> A
         TargetError: there are no weights, or they are not those that config.json describes.
     """
     try:
-        with _quiet():
+        with quiet():
             config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
             _require_encoder_only(config, directory)
             encoder, found = AutoModel.from_pretrained(
@@ -67,20 +65,6 @@ def _require_all_weights(found: dict[str, Any], directory: Path) -> None:
             raise TargetError(
                 f"the weights in {directory} {what} {counted(len(names), 'tensor')}, such as {names[0]!r}"
             )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the library from printing while it loads: what matters is checked and raised here."""
-    verbosity, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bar:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)

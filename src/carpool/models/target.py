@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from carpool.errors import ConfigError, TargetError
 from carpool.models import demo
 from carpool.models.function import FunctionModel, refuse_options, require_no_arguments
+from carpool.models.generator import DEMO, causal_architecture, generating_architecture
 from carpool.models.lookup import closest, files_nearby, names_in_source, object_in_file, object_in_module
 from carpool.models.model import Model, Recipe
 from carpool.units import with_article
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 FORMS = "file.py:name, package.module:name, a Hugging Face directory, a .onnx file, demo:minilm or demo:null"
 _MOST_SHOWN = 12
-_GENERATOR = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
 
 
 def load_target(
@@ -166,6 +166,8 @@ def _demo(target: str, options: dict[str, Any]) -> Model:
         "minilm": lambda: _encoder(demo.minilm_directory(), target, options, name="all-MiniLM-L6-v2"),
     }
     name = target.removeprefix("demo:")
+    if target == DEMO:
+        raise TargetError(_generates(target, "SmolLM2-135M-Instruct"))
     if name not in known:
         close = closest(name, known)
         hint = f" (did you mean demo:{close}?)" if close else ""
@@ -214,10 +216,13 @@ def _name_is_missing(path: Path, target: str) -> str:
     return f"{target} is a file; add the name of a function, class or module in it, as in {example}; {offered}"
 
 
-def _generates(target: str, what: str) -> str:
+def _generates(target: str, what: str, *, runs: bool = True) -> str:
+    where = (
+        f"`carpool serve {target}` serves it and carpool.LLM({target!r}) runs it" if runs else "Carpool runs no such"
+    )
     return (
-        f"{target} is {what}: a model that generates text token by token. Carpool batches models that answer an "
-        f"item in one call; give a directory with an encoder (embeddings), or {FORMS}"
+        f"{target} is {what}: a model that generates text token by token; {where}. Here a model is wanted that answers "
+        f"an item in one call: give a directory with an encoder (embeddings), or {FORMS}"
     )
 
 
@@ -233,9 +238,11 @@ def _require_encoder(directory: Path, target: str) -> None:
     except ValueError as error:
         raise TargetError(f"{config} is not JSON: {error}") from error
     architectures = said.get("architectures") or [] if isinstance(said, dict) else []
-    generating = [name for name in architectures if _GENERATOR.search(str(name))]
+    names = [str(name) for name in architectures]
+    generating = generating_architecture(names)
     if generating:
-        raise TargetError(_generates(target, f"a directory with {generating[0]}"))
+        runs = causal_architecture(names) is not None
+        raise TargetError(_generates(target, f"a directory with {generating}", runs=runs))
 
 
 def _contents(directory: Path) -> str:
