@@ -19,6 +19,8 @@ from sybil.sybil import SybilCollection
 
 from tests.doc_blocks import console_blocks, data_blocks, shell_blocks
 
+os.environ["TRITON_INTERPRET"] = "1"  # CUDA's kernels run without a GPU; read once, when Triton is first imported
+
 
 def _enter_empty_directory(namespace: dict[str, object]) -> None:
     namespace["_home"] = Path.cwd()
