@@ -10,10 +10,10 @@ Four figures of one run, taken in turns so that a machine that slows down slows 
   taken 64 at a time (as many as there are connections), sorted by length, run in full batches of 32.
 - *in process*: the same batcher with the same policy, called by 64 clients in one process, with no network.
 
-The limit is a fixed way to batch and no upper bound: a full batch may hold more tokens than the processor's caches like,
-and a batcher that cuts what waits to a budget of tokens is faster on the same items. Saturation over the limit can
-therefore exceed 1, and says how well batches are formed as much as what serving costs. Saturation over *in process* has
-the same policy on both sides: that is what HTTP, JSON and the load generator take from the model.
+The limit is a fixed way to batch and no upper bound: a full batch may hold more tokens than the processor's caches
+like, and a batcher that cuts what waits to a budget of tokens is faster on the same items. Saturation over the limit
+can therefore exceed 1, and says how well batches are formed as much as what serving costs. Saturation over *in process*
+has the same policy on both sides: that is what HTTP, JSON and the load generator take from the model.
 
     python benchmarks/serve_saturation.py [--rounds 6] [--seconds 6]
 """

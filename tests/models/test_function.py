@@ -137,8 +137,12 @@ def test_ctrl_c_ends_a_program_while_a_hook_runs() -> None:
 
     hooked.check = lambda item: signal.raise_signal(signal.SIGINT)  # type: ignore[attr-defined]
     model = ready(hooked)
-    with pytest.raises(KeyboardInterrupt):
-        model.admit(7)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born without it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            model.admit(7)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_class_tells_whether_items_have_lengths_before_it_is_made() -> None:
