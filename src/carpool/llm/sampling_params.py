@@ -19,7 +19,6 @@ MAX_STOP_CHARACTERS = 1_000
 GREEDY_BELOW = 1e-5
 """Temperatures below this are greedy: the next token would be the most likely one anyhow."""
 _SEED_FROM, _SEED_TO = -(2**63), 2**64 - 1
-_MAX_FLOAT = 3.4e38  # what logits are computed in holds no more
 _MAX_BIAS, _MAX_PENALTY, _MAX_REPETITION = 100.0, 2.0, 100.0
 _COUNTS = {"min_tokens": (0, None), "n": (1, MAX_CHOICES), "top_k": (-1, None)}
 _OPTIONAL_COUNTS = {
@@ -29,7 +28,7 @@ _OPTIONAL_COUNTS = {
     "seed": (_SEED_FROM, _SEED_TO),
 }
 _NUMBERS = {
-    "temperature": (0.0, _MAX_FLOAT),
+    "temperature": (0.0, 100.0),
     "min_p": (0.0, 1.0),
     "presence_penalty": (-_MAX_PENALTY, _MAX_PENALTY),
     "frequency_penalty": (-_MAX_PENALTY, _MAX_PENALTY),
@@ -165,12 +164,11 @@ def _check_number(name: str, value: object, low: float, high: float) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not -math.inf < value < math.inf:
         raise InvalidItem(f"{name} is {value!r}: it must be a finite number")
     if not low <= value <= high:
-        allowed = f"{low:g} or more" if high == _MAX_FLOAT else f"from {low:g} to {high:g}"
-        raise InvalidItem(f"{name} is {value}: it must be {allowed}")
+        raise InvalidItem(f"{name} is {value}: it must be from {low:g} to {high:g}")
 
 
 def _check_positive(name: str, value: object, high: float) -> None:
-    _check_number(name, value, -_MAX_FLOAT, _MAX_FLOAT)
+    _check_number(name, value, -high, high)
     assert isinstance(value, int | float)
     if not 0 < value <= high:
         remedy = "; for the most likely token alone set temperature to 0" if name == "top_p" else ""

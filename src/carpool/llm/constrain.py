@@ -1,0 +1,172 @@
+"""Hold generated text to a form: which tokens may come next under a JSON schema, an expression or a grammar.
+
+The grammars are compiled and followed by llguidance, token by token, in tens of microseconds.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from carpool.errors import CarpoolError, ConfigError, InvalidItem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from llguidance import LLMatcher, LLTokenizer
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+    from carpool.llm.constraint import Constraint
+
+_NUM_KEPT = 128
+_BLANKS = r"[ \t\r\n]{0,40}"
+"""What may stand between the parts of JSON. Without a limit a model that is unsure goes on with blanks for ever."""
+
+
+class Matcher:
+    """Follows the text of one sequence through the form that it must have.
+
+    Args:
+        matcher: llguidance's, which nobody else uses.
+        kind: what the form is called.
+    """
+
+    __slots__ = ("_kind", "_matcher")
+
+    def __init__(self, matcher: LLMatcher, kind: str) -> None:
+        self._matcher = matcher
+        self._kind = kind
+
+    def copy(self) -> Matcher:
+        """Make another that goes on from the same place."""
+        return Matcher(self._matcher.deep_copy(), self._kind)
+
+    def fill(self, allowed: NDArray[np.int32]) -> CarpoolError | None:
+        """Write which tokens may come next, a bit each; say why that can't be told, if it can't.
+
+        Args:
+            allowed: (ceil(V / 32),) contiguous; token t is bit `t % 32` of word `t // 32`.
+        """
+        self._matcher.unsafe_compute_mask_ptr(allowed.ctypes.data, allowed.nbytes)
+        return self._trouble()
+
+    def accept(self, token: int) -> CarpoolError | None:
+        """Go on by a token; say why that can't be, if it can't."""
+        self._matcher.consume_token(token)
+        return self._trouble()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the text has its form, and nothing may be added to it."""
+        return self._matcher.is_stopped() and not self._matcher.is_error()
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the text has its form."""
+        return self._matcher.is_accepting()
+
+    def _trouble(self) -> CarpoolError | None:
+        if not self._matcher.is_error():
+            return None
+        return InvalidItem(f"the {self._kind} constraint can't be followed any further: {self._matcher.get_error()}")
+
+
+class ConstraintCompiler:
+    """Makes matchers for a model, and keeps the forms that were compiled last; may be used from several threads.
+
+    Args:
+        tokenizer: the model's.
+        eos_ids: tokens that it ends its texts with: they may come where the form is complete.
+        vocabulary_size: logits in a row, which may be more than the tokenizer has tokens.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, eos_ids: frozenset[int], vocabulary_size: int) -> None:
+        self._tokenizer = tokenizer
+        self._eos_ids = eos_ids
+        self._vocabulary_size = vocabulary_size
+        self._lock = threading.Lock()
+        self._tokens: LLTokenizer | None = None
+        self._kept: dict[Constraint, Matcher] = {}
+
+    def matcher(self, constraint: Constraint) -> Matcher:
+        """Make a matcher for a new sequence; the first of a model takes half a second, one for a new form milliseconds.
+
+        Raises:
+            InvalidItem: the form is wrong, or uses what is not supported.
+            ConfigError: llguidance is not installed, or can't read the model's tokenizer.
+        """
+        with self._lock:
+            kept = self._kept.pop(constraint, None) or self._compile(constraint)
+            self._kept[constraint] = kept
+            if len(self._kept) > _NUM_KEPT:
+                del self._kept[next(iter(self._kept))]
+            return kept.copy()
+
+    def _compile(self, constraint: Constraint) -> Matcher:
+        self._tokens = self._tokens or self._read_tokens()
+        import llguidance
+
+        try:
+            grammar = _grammar(constraint)
+        except ValueError as error:
+            raise InvalidItem(f"the {constraint.kind} constraint can't be read: {error}") from error
+        matcher = llguidance.LLMatcher(self._tokens, grammar, log_level=0)
+        if matcher.is_error():
+            raise InvalidItem(f"the {constraint.kind} constraint can't be used: {matcher.get_error().strip()}")
+        return Matcher(matcher, constraint.kind)
+
+    def _read_tokens(self) -> LLTokenizer:
+        try:
+            import llguidance
+        except ImportError as error:
+            raise ConfigError(
+                "constraints on the text need the package llguidance: run `pip install 'carpool[llm]'`"
+            ) from error
+        plain = copy.copy(self._tokenizer)
+        plain.no_padding()
+        plain.no_truncation()
+        eos = sorted(self._eos_ids) or None
+        try:
+            return llguidance.LLTokenizer(plain.to_str(), n_vocab=self._vocabulary_size, eos_token=eos)
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"llguidance can't read this model's tokenizer, so that no constraint works: {error}"
+            ) from error
+
+
+def _grammar(constraint: Constraint) -> str:
+    import llguidance
+
+    if constraint.kind in {"json_schema", "json_object"}:
+        return llguidance.LLMatcher.grammar_from_json_schema(constraint.text, overrides={"whitespace_pattern": _BLANKS})
+    if constraint.kind == "regex":
+        return llguidance.LLMatcher.grammar_from_regex(constraint.text)
+    return llguidance.grammar_from("choice" if constraint.kind == "choice" else "grammar", constraint.text)
+
+
+def constrain(logits: torch.Tensor, matchers: Mapping[int, Matcher]) -> dict[int, CarpoolError]:
+    """Make impossible what constraints don't allow, in place.
+
+    Args:
+        logits: (R, V).
+        matchers: by the row that each is of.
+
+    Returns:
+        What is wrong with rows whose constraint can't go on.
+    """
+    if not matchers:
+        return {}
+    import torch
+
+    words = np.zeros((len(matchers), -(-logits.shape[1] // 32)), dtype=np.int32)
+    found = {row: matcher.fill(words[at]) for at, (row, matcher) in enumerate(matchers.items())}
+    bits = np.unpackbits(words.view(np.uint8), axis=1, count=logits.shape[1], bitorder="little")
+    ruled_out = torch.from_numpy(bits == 0).to(logits.device)
+    for at, row in enumerate(matchers):
+        logits[row].masked_fill_(ruled_out[at], -torch.inf)
+    return {row: trouble for row, trouble in found.items() if trouble is not None}

@@ -1,0 +1,153 @@
+"""Draw tokens from logits, each row by itself and with one random number: the inverse of its cumulative distribution.
+
+Rows of a kind are computed together, and what is computed for a row does not depend on the others. Rows that are not
+filtered never look at single tokens outside one block; those that are, look only at tokens that may be left.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from carpool.llm.filters import cut_by_p
+from carpool.llm.largest import BLOCK, at_least_kth, block_maxima
+from carpool.llm.sampling_params import SamplingParams
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A token to be drawn.
+
+    Args:
+        row: of the logits.
+        params: how.
+        uniform: the random number, 0 or more and below 1.
+    """
+
+    row: int
+    params: SamplingParams
+    uniform: float
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether the weights of all tokens matter: top-p's share is one of them, unless top-k went before."""
+        return self.params.top_p < 1 and self.params.top_k <= 0
+
+
+def draw(logits: torch.Tensor, peaks: torch.Tensor, draws: Sequence[Draw]) -> dict[int, int]:
+    """Draw a token for each of some rows.
+
+    Args:
+        logits: (R, V).
+        peaks: (R,) the largest of each row, finite.
+        draws: the rows that one is drawn for.
+
+    Returns:
+        The token of each row.
+    """
+    tokens: dict[int, int] = {}
+    plain = [one for one in draws if not one.params.truncates]
+    if plain:
+        tokens.update(_draw_of_all(_probabilities(logits, peaks, plain), plain))
+    shared = [one for one in draws if one.params.truncates and one.needs_all]
+    if shared:
+        rows = _probabilities(logits, peaks, shared).cpu().numpy()
+        tokens.update((one.row, _draw_of_share(row, one)) for one, row in zip(shared, rows, strict=True))
+    few = [one for one in draws if one.params.truncates and not one.needs_all]
+    if few:
+        tokens.update(_draw_of_few(_rows(logits, few), few))
+    return tokens
+
+
+def _rows(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+    return logits if len(draws) == len(logits) else logits[[one.row for one in draws]]
+
+
+def _probabilities(logits: torch.Tensor, peaks: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+    """(n, V): the probabilities of all tokens; the peak goes first, so that no temperature makes a logit infinite."""
+    import torch
+
+    temperatures = torch.tensor([one.params.temperature for one in draws], dtype=logits.dtype, device=logits.device)
+    below = _rows(logits, draws) - _rows(peaks, draws)[:, None]
+    return torch.softmax(below.div_(temperatures[:, None]), dim=-1)
+
+
+def _draw_of_all(probabilities: torch.Tensor, draws: Sequence[Draw]) -> list[tuple[int, int]]:
+    """Find the block first, then the token in it, so that one sum over all tokens is enough."""
+    import torch
+
+    width = probabilities.shape[1]
+    whole = width // BLOCK * BLOCK
+    sums = probabilities[:, :whole].view(len(draws), whole // BLOCK, BLOCK).sum(-1)
+    sums = torch.cat([sums, probabilities[:, whole:].sum(-1, keepdim=True)], dim=1)
+    blocks, rests = _invert(sums.cpu().numpy(), np.array([one.uniform for one in draws]))
+    columns = np.minimum(blocks[:, None] * BLOCK + np.arange(BLOCK), width - 1)
+    found = probabilities.gather(1, torch.from_numpy(columns).to(probabilities.device)).cpu().numpy()
+    found[blocks[:, None] * BLOCK + np.arange(BLOCK) >= width] = 0
+    places, _ = _invert(found, rests)
+    return [(one.row, int(token)) for one, token in zip(draws, blocks * BLOCK + places, strict=True)]
+
+
+def _invert(weights: NDArray[Any], uniforms: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Find where cumulative weights pass a share of their total.
+
+    Args:
+        weights: (n, m) none below zero, some above it.
+        uniforms: (n,) shares, 0 or more and below 1.
+
+    Returns:
+        (n,) places, of weights above zero; and how far into each the share lies, 0 or more and below 1.
+    """
+    reached = np.cumsum(weights, axis=1, dtype=np.float64)
+    targets = np.minimum(uniforms * reached[:, -1], np.nextafter(reached[:, -1], 0))
+    places = (reached <= targets[:, None]).sum(axis=1)
+    rows = np.arange(len(weights))
+    found = weights[rows, places].astype(np.float64)
+    rests = (targets - (reached[rows, places] - found)) / found
+    return places, np.clip(rests, 0, math.nextafter(1, 0))
+
+
+def _draw_of_share(probabilities: NDArray[Any], one: Draw) -> int:
+    """Draw from a row with top-p.
+
+    Tokens that are each less likely than (1 - top_p) / V are together less likely than 1 - top_p: none of them is left.
+    """
+    params = one.params
+    peak = float(probabilities.max())
+    floor = max((1 - params.top_p) / len(probabilities) * 0.999, params.min_p * peak)
+    places = np.flatnonzero(probabilities >= min(floor, peak))
+    weights = probabilities[places]
+    return _draw_of_marked(places, weights, cut_by_p(weights, 1.0, params.top_p, params.min_p), one.uniform)
+
+
+def _draw_of_few(logits: torch.Tensor, draws: Sequence[Draw]) -> list[tuple[int, int]]:
+    """Draw from rows with top-k or min-p, which say by themselves which tokens may be left."""
+    maxima = block_maxima(logits).cpu().numpy()
+    rows = logits.cpu().numpy()
+    return [(one.row, _draw_of_row(rows[at], maxima[at], one)) for at, one in enumerate(draws)]
+
+
+def _draw_of_row(row: NDArray[Any], maxima: NDArray[Any], one: Draw) -> int:
+    params, peak = one.params, maxima.max()
+    if params.top_k > 0:
+        places = at_least_kth(row, maxima, params.top_k)
+    else:
+        places = np.flatnonzero(row >= peak + params.temperature * math.log(params.min_p) - 1e-3 * params.temperature)
+    weights = np.exp((row[places].astype(np.float64) - float(peak)) / params.temperature)
+    kept = cut_by_p(weights, float(weights.sum()), params.top_p, params.min_p)
+    return _draw_of_marked(places, weights, kept, one.uniform)
+
+
+def _draw_of_marked(places: NDArray[np.int64], weights: NDArray[Any], marked: NDArray[np.bool_], uniform: float) -> int:
+    places, weights = places[marked], weights[marked]
+    found, _ = _invert(weights[None], np.array([uniform]))
+    return int(places[found[0]])
