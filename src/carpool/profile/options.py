@@ -29,12 +29,15 @@ class ProfileOptions:
 
     Args:
         batch_sizes: Items in a batch, each at least 1.
-        lengths: Tokens of an item; none takes 16, 32, 64 and 128, or what the model's own examples have.
+        lengths: Tokens of an item; none takes 16, 32, 64 and 128, or what the model's own examples have. Of a model
+            that generates, tokens that a sequence has in the cache.
+        chunks: Of a model that generates, tokens of a prompt that a step computes; none takes 32, 128 and 512.
         device: As PyTorch names devices; None lets the model choose.
         dtype: Such as `bfloat16`; None lets the model choose.
         num_threads: Threads of one operation on a CPU; None leaves the library's choice.
         budget_s: About how long all of it may take, in seconds.
-        memory_limit_bytes: Most memory that a batch may need; None takes what the machine allows.
+        memory_limit_bytes: Most memory that a batch may need, or of a model that generates its keys and values; None
+            takes what the machine allows.
         probe_memory: Whether memory is probed in processes of their own.
         seed: Another seed measures in another order, with other items.
         out: The folder that the profile is written to: what says how to measure again repeats it.
@@ -45,6 +48,7 @@ class ProfileOptions:
 
     batch_sizes: tuple[int, ...] = DEFAULT_BATCH_SIZES
     lengths: tuple[int, ...] = ()
+    chunks: tuple[int, ...] = ()
     device: str | None = None
     dtype: str | None = None
     num_threads: int | None = None
@@ -60,6 +64,7 @@ class ProfileOptions:
             raise ConfigError("there are no batch sizes to measure: give some, such as 1,2,4,8")
         _require_positive("batch size", self.batch_sizes, "1,2,4,8")
         _require_positive("length", self.lengths, "16,64")
+        _require_positive("chunk", self.chunks, "32,512")
         if not LEAST_BUDGET_S <= self.budget_s < float("inf"):
             raise ConfigError(
                 f"a budget of {self.budget_s:g} s is outside {LEAST_BUDGET_S:g} s to forever: give more, such as 45s"

@@ -52,7 +52,11 @@ def _label(profile: Profile, length: int) -> str:
 
 def _sizes(points: Sequence[ProfilePoint]) -> list[int]:
     """Batch sizes from the smallest to the largest measured, close enough for a curve."""
-    low, high = points[0].batch_size, points[-1].batch_size
+    return close_together(points[0].batch_size, points[-1].batch_size)
+
+
+def close_together(low: int, high: int) -> list[int]:
+    """Return whole numbers from a low one to a high one, close enough for a curve on a scale of doublings."""
     factor, sizes, size = 2.0 ** (1.0 / STEPS), {low, high}, float(low)
     while size < high:
         sizes.add(round(size))

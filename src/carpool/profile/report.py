@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from carpool.profile.artefact import Profile
+    from carpool.profile.artefact import Profile, Trust
+    from carpool.profile.llm_artefact import LlmProfile
     from carpool.report.table import Table
 
 PAYS = 1.15
@@ -73,15 +74,20 @@ def write_report(profile: Profile, out: Path) -> list[Path]:
 
 def build_page(profile: Profile) -> Page:
     """Put the page together."""
-    machine = profile.machine
     return Page(
         title=f"Profile of {profile.name}",
         lead=_lead(profile),
         sections=tuple(_sections(profile)),
-        footer=(
-            f"{profile.target} on {machine.device_name}, {counted(machine.num_cores, 'core')}, {machine.platform}, "
-            f"{profile.created_at}; carpool {machine.versions['carpool']}"
-        ),
+        footer=machine_footer(profile),
+    )
+
+
+def machine_footer(profile: Profile | LlmProfile) -> str:
+    """Say what a page's figures are of, and where they were measured."""
+    machine = profile.machine
+    return (
+        f"{profile.target} on {machine.device_name}, {counted(machine.num_cores, 'core')}, {machine.platform}, "
+        f"{profile.created_at}; carpool {machine.versions['carpool']}"
     )
 
 
@@ -95,7 +101,7 @@ def _lead(profile: Profile) -> str:
 def _sections(profile: Profile) -> Iterator[Section]:
     trusted = profile.trust.trusted
     if not trusted:
-        yield from _doubt(profile)
+        yield from doubt(profile.trust)
     yield from _figures(profile)
     yield from _verdict(profile)
     drawn = page_pictures(profile)
@@ -107,9 +113,8 @@ def _sections(profile: Profile) -> Iterator[Section]:
     yield Details("Memory probes, quality and the machine", tuple(more_tables(profile)))
 
 
-def _doubt(profile: Profile) -> Iterator[Section]:
-    """Say above all else why the page is not to be trusted, and what to do."""
-    trust = profile.trust
+def doubt(trust: Trust) -> Iterator[Section]:
+    """Say above all else why a page is not to be trusted, and what to do."""
     text = "Do not rely on what the fit predicts." if trust.times_sure else "Do not rely on these figures."
     details = (*(f"{capitalised(reason)}." for reason in trust.reasons), f"To mend that, {trust.remedy}.")
     yield Verdict(text, "warning" if trust.times_sure else "bad", details, label="Not to be trusted")

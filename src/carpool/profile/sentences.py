@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from carpool.profile.breakdown import CallParts
     from carpool.profile.mix import MixPoint
     from carpool.profile.quality import Quality
+    from carpool.profile.trust import Measured
 
 REMEDIES: Mapping[BoundKind, str] = {
     "compute": "larger batches no longer help: fewer padded tokens, a narrower dtype or more hardware do",
@@ -48,11 +49,11 @@ def sentences_about(profile: Profile) -> Iterator[str]:
     yield from _quality(profile)
     yield from _energy(profile)
     if profile.trust.times_sure:
-        yield from _disturbances(profile)
+        yield from disturbances(profile)
     yield from _skipped(profile)
 
 
-def _disturbances(profile: Profile) -> Iterator[str]:
+def disturbances(profile: Measured) -> Iterator[str]:
     """Mention what disturbed a little, not enough to doubt the whole."""
     if abs(profile.drift) > DRIFT:
         word = "slower" if profile.drift > 0 else "faster"

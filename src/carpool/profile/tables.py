@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from carpool.profile.artefact import Profile, ProfilePoint
+    from carpool.profile.llm_artefact import LlmProfile
     from carpool.profile.peaks import MeasuredPeaks
     from carpool.profile.quality import Tolerance
 
@@ -225,7 +226,7 @@ def _tolerance(tolerance: Tolerance) -> str:
     return f"Said to depend beyond {tolerance.relative:g} relative, or below a cosine of {tolerance.cosine:g}."
 
 
-def machine_table(profile: Profile) -> Table:
+def machine_table(profile: Profile | LlmProfile) -> Table:
     """What the figures hold for."""
     machine, peaks = profile.machine, profile.peaks
     took, budget = format_durations(profile.took_s, profile.budget_s)

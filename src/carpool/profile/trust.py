@@ -20,7 +20,7 @@ import shlex
 from dataclasses import replace
 from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from carpool.profile.artefact import Trust
 from carpool.profile.peaks import COPY_BYTES
@@ -28,16 +28,53 @@ from carpool.profile.wording import at_shape
 from carpool.units import format_durations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from carpool.profile.artefact import Profile
     from carpool.profile.breakdown import CallParts
+    from carpool.profile.machine import Machine
     from carpool.profile.options import ProfileOptions
 
 MOST_LOAD, MOST_DRIFT, MOST_SPREAD, MOST_RATIO = 0.25, 0.25, 0.25, 2.0
 # A matrix product of another size than those tried may be a little faster.
 MOST_OF_PEAK = 1.05
 MOST_FIT_ERROR_PCT, MOST_MIX_ERROR_PCT = 20.0, 50.0
+
+
+class Timed(Protocol):
+    """A median time with its interval."""
+
+    @property
+    def time_s(self) -> float:
+        """Median seconds."""
+
+    @property
+    def low_s(self) -> float:
+        """Lower end of its interval."""
+
+    @property
+    def high_s(self) -> float:
+        """Upper end."""
+
+
+class Measured(Protocol):
+    """What every profile says of how it was taken, whatever of."""
+
+    @property
+    def machine(self) -> Machine:
+        """Where."""
+
+    @property
+    def points(self) -> Sequence[Timed]:
+        """What was timed."""
+
+    @property
+    def drift(self) -> float:
+        """How much slower the machine became."""
+
+    @property
+    def other_load_cores(self) -> float:
+        """What other programs used."""
 
 
 def judge(profile: Profile, options: ProfileOptions) -> Trust:
@@ -50,12 +87,11 @@ def judge(profile: Profile, options: ProfileOptions) -> Trust:
     of_times, of_fit = tuple(_doubts_of_times(profile)), tuple(_doubts_of_fit(profile))
     if not of_times and not of_fit:
         return Trust()
-    longer = replace(options, budget_s=2.0 * options.budget_s)
     if of_times:
-        remedy = f"close other programs and run again, for longer: {_command(profile, longer)}"
+        remedy = quieter(profile.target, options)
     else:
-        finer = replace(longer, batch_sizes=_sizes_between(profile))
-        remedy = f"measure more batch sizes, for longer: {_command(profile, finer)}"
+        finer = replace(options, budget_s=2.0 * options.budget_s, batch_sizes=_sizes_between(profile))
+        remedy = f"measure more batch sizes, for longer: {command(profile.target, finer)}"
     return Trust(trusted=False, times_sure=not of_times, reasons=of_times + of_fit, remedy=remedy)
 
 
@@ -70,18 +106,19 @@ def headline(trust: Trust) -> str:
 
 def _doubts_of_times(profile: Profile) -> Iterator[str]:
     """Say why the measured times may be wrong, each reason with its figures."""
+    yield from doubts_of_machine(profile)
+    yield from _beaten_peaks(profile)
+    yield from _parts(profile)
+
+
+def doubts_of_machine(profile: Measured) -> Iterator[str]:
+    """Say what disturbed the measuring, whatever was measured."""
     num_cores = profile.machine.num_cores
     if profile.other_load_cores > MOST_LOAD * num_cores:
         yield f"other programs used {profile.other_load_cores:.1f} of {num_cores} cores while it was timed"
     if abs(profile.drift) > MOST_DRIFT:
         word = "slower" if profile.drift > 0 else "faster"
         yield f"the machine became {abs(profile.drift):.0%} {word} while it was timed"
-    yield from _spread(profile)
-    yield from _beaten_peaks(profile)
-    yield from _parts(profile)
-
-
-def _spread(profile: Profile) -> Iterator[str]:
     spreads = [(point.high_s - point.low_s) / (2.0 * point.time_s) for point in profile.points]
     if spreads and median(spreads) > MOST_SPREAD:
         yield f"repeats differed so much that half of the times are known to no better than {median(spreads):.0%}"
@@ -135,12 +172,18 @@ def _doubts_of_fit(profile: Profile) -> Iterator[str]:
         yield f"what the fit predicts of items as they come is off by {max(errors):.0f} %"
 
 
-def _command(profile: Profile, options: ProfileOptions) -> str:
+def quieter(target: str, options: ProfileOptions) -> str:
+    """Say what to do where the times are in doubt."""
+    longer = replace(options, budget_s=2.0 * options.budget_s)
+    return f"close other programs and run again, for longer: {command(target, longer)}"
+
+
+def command(target: str, options: ProfileOptions) -> str:
     """Return how to measure with these options."""
-    if not any(mark in profile.target for mark in ":/\\."):  # a live object, which has no name on the command line
+    if not any(mark in target for mark in ":/\\."):  # a live object, which has no name on the command line
         asked = {name: f"{value:g}" if name == "budget_s" else repr(value) for name, value in options.given().items()}
         return f"`ProfileOptions({', '.join(f'{name}={value}' for name, value in asked.items() if name != 'out')})`"
-    return f"`carpool profile {shlex.quote(profile.target)}{options.as_flags()}`"
+    return f"`carpool profile {shlex.quote(target)}{options.as_flags()}`"
 
 
 def _sizes_between(profile: Profile) -> tuple[int, ...]:

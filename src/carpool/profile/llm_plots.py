@@ -1,0 +1,192 @@
+"""The profile of a model that generates as pictures: rates over sequences, steps over context, prompts over pieces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from carpool.cost.step_cost import decode_work, prefill_work
+from carpool.profile.llm_limits import parts_of
+from carpool.profile.plots import close_together
+from carpool.report.plot import LineSeries, Mark, Panel, Picture, figure
+from carpool.units import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from carpool.profile.llm_artefact import LlmProfile, StepPoint
+
+MS, PERCENT = 1e3, 100.0
+POINTS_TO_DRAW = 2
+MOST_LINES = 4
+
+
+def pictures(profile: LlmProfile) -> dict[str, Picture]:
+    """Return all pictures that the profile has figures for, by the name of their file."""
+    found = {
+        "decode": ("Sequences that get a token each", [*_throughput(profile), *_context(profile)]),
+        "prefill": ("Prompts, and what limits a step", [*_prefill(profile), *_limits(profile)]),
+    }
+    return {name: figure(panels, title=title) for name, (title, panels) in found.items() if panels}
+
+
+def _throughput(profile: LlmProfile) -> Iterator[Panel]:
+    """Draw the rate over the number of sequences, a line a context."""
+    series: list[LineSeries] = []
+    for tone, context in enumerate(_thinned(sorted({point.context for point in profile.decodes}))):
+        points = [point for point in profile.decodes if point.context == context]
+        if len(points) >= POINTS_TO_DRAW:
+            sizes = [point.batch_size for point in points]
+            series.append(_rates(points, sizes, f"{context} tokens in the cache", tone))
+            series += _fitted_rates(profile, sizes, context, tone)
+    if series:
+        yield Panel(
+            title=_throughput_title(profile),
+            x_label="sequences",
+            y_label="tokens/s",
+            series=tuple(series),
+            marks=_marks(profile),
+            x_scale="log2",
+        )
+
+
+def _throughput_title(profile: LlmProfile) -> str:
+    if not profile.trust.times_sure:
+        return "Throughput: do not trust it"
+    cost = profile.step_cost
+    if cost is None or not profile.trust.trusted:
+        return "Throughput as sequences are added"
+    knee, most = cost.knee(profile.typical_context), cost.most_sequences(profile.typical_context)
+    return f"Throughput levels off at about {knee}" if knee < 0.9 * most else f"Throughput still grows at {most}"
+
+
+def _marks(profile: LlmProfile) -> tuple[Mark, ...]:
+    cost = profile.step_cost
+    if cost is None or not profile.trust.trusted:
+        return ()
+    context = profile.typical_context
+    return (Mark(cost.knee(context), f"knee ~{cost.knee(context)} at {counted(context, 'token')}"),)
+
+
+def _rates(points: Sequence[StepPoint], x: Sequence[int], label: str, tone: int) -> LineSeries:
+    return LineSeries(
+        label=label,
+        x=x,
+        y=[point.tokens_per_s for point in points],
+        low=[point.work.num_tokens / point.high_s for point in points],
+        high=[point.work.num_tokens / point.low_s for point in points],
+        style="points",
+        tone=tone,
+    )
+
+
+def _fitted_rates(profile: LlmProfile, sizes: Sequence[int], context: int, tone: int) -> Iterator[LineSeries]:
+    cost = profile.step_cost
+    if cost is not None:
+        between = close_together(min(sizes), max(sizes))
+        rates = [cost.decode_rate(size, context) for size in between]
+        yield LineSeries(label="", x=between, y=rates, tone=tone)
+
+
+def _context(profile: LlmProfile) -> Iterator[Panel]:
+    """Draw a step's time over the context, a line a number of sequences."""
+    series: list[LineSeries] = []
+    for tone, size in enumerate(_thinned(sorted({point.batch_size for point in profile.decodes}))):
+        points = [point for point in profile.decodes if point.batch_size == size]
+        if len(points) < POINTS_TO_DRAW:
+            continue
+        contexts = [point.context for point in points]
+        series.append(
+            LineSeries(
+                label=counted(size, "sequence"),
+                x=contexts,
+                y=[point.time_s * MS for point in points],
+                low=[point.low_s * MS for point in points],
+                high=[point.high_s * MS for point in points],
+                style="points",
+                tone=tone,
+            )
+        )
+        if profile.step_cost is not None:
+            x = close_together(min(contexts), max(contexts))
+            times = [profile.step_cost.line_s(decode_work(size, context)) * MS for context in x]
+            series.append(LineSeries(label="", x=x, y=times, tone=tone))
+    if series:
+        yield Panel(
+            title="A step's time as the context grows (lines: the fit)",
+            x_label="tokens in the cache of each",
+            y_label="ms",
+            series=tuple(series),
+            x_scale="log2",
+        )
+
+
+def _prefill(profile: LlmProfile) -> Iterator[Panel]:
+    """Draw how fast prompts are read over the size of a piece, a line for what lies before it."""
+    series: list[LineSeries] = []
+    for tone, start in enumerate(sorted({point.start for point in profile.prefills})):
+        points = [point for point in profile.prefills if point.start == start]
+        if len(points) >= POINTS_TO_DRAW:
+            chunks = [point.chunk for point in points]
+            label = f"after {counted(start, 'token')}" if start else "from the beginning"
+            series.append(_rates(points, chunks, label, tone))
+            series += _fitted_prefill(profile, chunks, start, tone)
+    if series:
+        yield Panel(
+            title=_prefill_title(profile),
+            x_label="tokens in a piece",
+            y_label="tokens/s",
+            series=tuple(series),
+            x_scale="log2",
+        )
+
+
+def _prefill_title(profile: LlmProfile) -> str:
+    fresh = [point for point in profile.prefills if not point.start]
+    best = max(fresh, key=lambda point: point.tokens_per_s, default=None)
+    if best is None or not profile.trust.times_sure:
+        return "How fast prompts are read"
+    if best.chunk == max(point.chunk for point in fresh):
+        return "Prompts are read faster in larger pieces"
+    return f"Prompts are read fastest in pieces of about {best.chunk}"
+
+
+def _fitted_prefill(profile: LlmProfile, chunks: Sequence[int], start: int, tone: int) -> Iterator[LineSeries]:
+    cost = profile.step_cost
+    if cost is not None:
+        between = close_together(min(chunks), max(chunks))
+        rates = [chunk / cost.line_s(prefill_work(chunk, start)) for chunk in between]
+        yield LineSeries(label="", x=between, y=rates, tone=tone)
+
+
+def _limits(profile: LlmProfile) -> Iterator[Panel]:
+    """Draw where the time of a step goes over the number of sequences, at the typical context."""
+    sizes = sorted({point.batch_size for point in profile.decodes})
+    context = profile.typical_context
+    if len(sizes) < POINTS_TO_DRAW or profile.step_cost is None:
+        return
+    between = close_together(min(sizes), max(sizes))
+    parts = [part for size in between if (part := parts_of(profile, decode_work(size, context))) is not None]
+    shares = {
+        "reading the weights": [part.share("weights") for part in parts],
+        "the same in every step": [part.share("overhead") for part in parts],
+        "arithmetic of its tokens": [part.share("compute") for part in parts],
+        "keys and values": [part.share("KV") for part in parts],
+    }
+    yield Panel(
+        title=f"Where a step's time goes, {counted(context, 'token')} in the cache of each",
+        x_label="sequences",
+        y_label="% of the step, by the fit",
+        series=tuple(
+            LineSeries(label=label, x=between, y=[PERCENT * share for share in values])
+            for label, values in shares.items()
+        ),
+        x_scale="log2",
+    )
+
+
+def _thinned(values: Sequence[int]) -> list[int]:
+    """Return the first, the last and some between: few enough lines to tell apart."""
+    if len(values) <= MOST_LINES:
+        return list(values)
+    last = len(values) - 1
+    return [values[round(last * number / (MOST_LINES - 1))] for number in range(MOST_LINES)]

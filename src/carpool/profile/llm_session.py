@@ -1,0 +1,248 @@
+"""A model that generates being profiled: peaks, steps of every kind, and the scheduler and the model together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from carpool.core.step_policy import StepPolicy
+from carpool.cost.kv_memory import KvMemory
+from carpool.cost.step_cost import StepCost, StepMeasurement, fit_step_cost
+from carpool.errors import CarpoolError, ConfigError, ModelError
+from carpool.profile.artefact import Trust
+from carpool.profile.llm_artefact import LlmProfile, Rehearsal, SkippedStep, StepPoint
+from carpool.profile.llm_rehearse import Rehearser
+from carpool.profile.llm_sentences import sentences_about
+from carpool.profile.llm_step import StepCaller, StepShape, steps_to_time
+from carpool.profile.llm_trust import judge
+from carpool.profile.machine import Machine
+from carpool.profile.measure import Sweep, Timing, explore, reconsider, repeat
+from carpool.profile.options import DEFAULT_BATCH_SIZES, ProfileOptions
+from carpool.profile.other_load import OtherLoad
+from carpool.profile.peaks import MeasuredPeaks
+from carpool.report.progress import Progress
+from carpool.units import counted
+
+if TYPE_CHECKING:
+    from carpool.llm.runner import Runner
+    from carpool.profile.shape import Shape
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+CONTEXTS = (64, 256, 1024)
+CHUNKS = (32, 128, 512)
+# When each phase must be over, as a share of the budget; what one leaves over, the next ones have.
+PEAKS_UNTIL, SWEEP_UNTIL, REHEARSAL_UNTIL = 0.04, 0.78, 0.96
+PEAKS_MOST_S = 1.5
+NUM_REHEARSED, SLOTS_REHEARSED, BUDGET_REHEARSED = 48, 32, 256
+
+
+class Loaded(Protocol):
+    """A model on its device, ready to compute steps: what `carpool.llm.parts.Parts` is, as far as it is needed here."""
+
+    @property
+    def runner(self) -> Runner:
+        """Computes steps."""
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in."""
+
+
+@dataclass(slots=True)
+class LlmSession:
+    """One model that generates being profiled.
+
+    Args:
+        target: The TARGET.
+        loaded: The model, warmed up on the thread.
+        options: What to measure.
+        machine: What the figures will hold for.
+        caller: Runs steps on the thread.
+        progress: Told how far it is.
+        measure: Measures the peaks within so many seconds.
+        clock: Seconds from any origin.
+        other_load: Counts what other programs use from its making on.
+    """
+
+    target: str
+    loaded: Loaded
+    options: ProfileOptions
+    machine: Machine
+    caller: StepCaller
+    progress: Progress
+    measure: Callable[[float], MeasuredPeaks]
+    clock: Callable[[], float] = time.perf_counter
+    other_load: Callable[[], OtherLoad] = OtherLoad
+    sweep: Sweep = field(default_factory=Sweep)
+    peaks: MeasuredPeaks | None = None
+    cost: StepCost | None = None
+    rehearsal: Rehearsal | None = None
+    other_load_cores: float = 0.0
+    begun_at: float = 0.0
+    told_s: float = 0.0
+
+    def run(self) -> LlmProfile:
+        """Go through all phases, and put together what they found.
+
+        Raises:
+            ModelError: No step could be measured; says what the model did.
+            KeyboardInterrupt: Stopped before anything was measured.
+        """
+        self.begun_at, complete = self.clock(), False
+        others = self.other_load()
+        try:
+            self._peaks(PEAKS_UNTIL)
+            self._sweep()
+            self._fit()
+            self._rehearse()
+            self._peaks(1.0)
+            complete = True
+        except KeyboardInterrupt:
+            if not self.sweep.timings():
+                raise
+            self._fit()
+        if not self.sweep.timings():
+            reasons = [one.reason for one in self.sweep.dropped]
+            raise ModelError(f"no step of {self.target} could be measured: {reasons[0] if reasons else 'none ran'}")
+        self.other_load_cores = others.cores()
+        self._tell("")
+        return self._profile(complete=complete)
+
+    def _until(self, share: float) -> float:
+        return self.begun_at + share * self.options.budget_s
+
+    def _tell(self, what: str) -> None:
+        """Move the progress to the seconds that have gone, never beyond the budget."""
+        most_s = self.options.budget_s
+        gone_s = min(self.clock() - self.begun_at, most_s) if what else most_s
+        self.progress.advance(gone_s - self.told_s)
+        self.told_s = gone_s
+        self.progress.note(what)
+
+    def _peaks(self, share: float) -> None:
+        """Measure the peaks, before and after everything else: interference only lowers them, so the best counts."""
+        self._tell("peaks of the machine")
+        budget_s = min(PEAKS_MOST_S, max(0.0, self._until(share) - self.clock()), 0.04 * self.options.budget_s)
+        found = self.caller.thread.call(lambda: self.measure(budget_s))
+        self.peaks = found if self.peaks is None else self.peaks.best_of(found)
+
+    def _sweep(self) -> None:
+        until = self._until(SWEEP_UNTIL)
+        timed: dict[str, Any] = {"sweep": self.sweep, "clock": self.clock, "until": until}
+        explore(self._shapes(), self.caller, watch=lambda _: self._tell("warming up"), **timed)
+        rng = np.random.default_rng(self.options.seed)
+        repeat(self.caller, rng=rng, only_promised=True, watch=self._tell_samples, **timed)
+        reconsider(self.caller, watch=self._tell_samples, **timed)
+        repeat(self.caller, rng=rng, watch=self._tell_samples, **timed)
+
+    def _tell_samples(self, sweep: Sweep) -> None:
+        num_samples = sum(len(point.samples_s) for point in sweep.points)
+        self._tell(f"timing: {counted(len(sweep.points), 'kind')} of step, {counted(num_samples, 'sample')}")
+
+    def _shapes(self) -> list[StepShape]:
+        given = self.options.batch_sizes
+        return steps_to_time(
+            BATCH_SIZES if given == DEFAULT_BATCH_SIZES else tuple(sorted(given)),
+            tuple(sorted(self.options.lengths)) or CONTEXTS,
+            tuple(sorted(self.options.chunks)) or CHUNKS,
+            self.loaded.runner.max_length,
+        )
+
+    def _fit(self) -> None:
+        points = [_as_measurement(timing) for timing in self.sweep.timings()]
+        try:
+            self.cost = fit_step_cost(points, measured_on=self.machine.as_measured_on())
+        except ConfigError:  # too few steps: the profile says so by having no fit
+            self.cost = None
+
+    def _rehearse(self) -> None:
+        """Let the scheduler and the model generate together for a while."""
+        if self.cost is None:
+            return
+        self._tell("the scheduler and the model together")
+        most = max(point.shape.batch_size for point in self.sweep.points)
+        slots = max(1, min(SLOTS_REHEARSED, most))
+        runner = self.loaded.runner
+        rehearser = Rehearser(
+            runner=runner,
+            time_s=self.caller.time_s,
+            cost=self.cost,
+            policy=StepPolicy(num_slots=slots, token_budget=max(BUDGET_REHEARSED, slots), block_size=runner.block_size),
+            rng=np.random.default_rng(self.options.seed),
+            clock=self.clock,
+        )
+        until = self._until(REHEARSAL_UNTIL)
+        with suppress(CarpoolError):  # a model that fails at some step is told of by the sweep
+            self.rehearsal = self.caller.thread.call(lambda: rehearser.run(NUM_REHEARSED, until=until))
+
+    def _profile(self, *, complete: bool) -> LlmProfile:
+        runner, samples = self.loaded.runner, self.sweep.timings()
+        profile = LlmProfile(
+            trust=Trust(),
+            target=self.target,
+            name=self.loaded.name,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            took_s=self.clock() - self.begun_at,
+            budget_s=self.options.budget_s,
+            complete=complete,
+            machine=self.machine,
+            max_length=runner.max_length,
+            vocabulary_size=runner.vocabulary_size,
+            memory=KvMemory(
+                weights_bytes=runner.weights_bytes,
+                block_bytes=runner.cache_bytes // runner.num_blocks,
+                block_size=runner.block_size,
+            ),
+            num_blocks=runner.num_blocks,
+            points=tuple(_point(timing, self.cost) for timing in samples),
+            skipped=tuple(
+                SkippedStep(step=str(one.shape), kind=one.kind, reason=one.reason) for one in self.sweep.dropped
+            ),
+            drift=self.sweep.drift(),
+            other_load_cores=self.other_load_cores,
+            step_cost=self.cost,
+            call_spread=self.sweep.call_spread(),
+            peaks=self.peaks,
+            rehearsal=self.rehearsal,
+            sentences=(),
+        )
+        profile = replace(profile, trust=judge(profile, self.options))
+        return replace(profile, sentences=tuple(sentences_about(profile)))
+
+
+def _step(shape: Shape) -> StepShape:
+    assert isinstance(shape, StepShape), "only steps were timed"
+    return shape
+
+
+def _as_measurement(timing: Timing) -> StepMeasurement:
+    return StepMeasurement(
+        work=_step(timing.shape).work, time_s=timing.time_s, low_s=timing.low_s, high_s=timing.high_s
+    )
+
+
+def _point(timing: Timing, cost: StepCost | None) -> StepPoint:
+    shape = _step(timing.shape)
+    return StepPoint(
+        batch_size=shape.batch_size,
+        context=shape.length,
+        chunk=shape.chunk,
+        start=shape.start,
+        time_s=timing.time_s,
+        low_s=timing.low_s,
+        high_s=timing.high_s,
+        confidence=timing.confidence,
+        num_samples=timing.num_samples,
+        num_calls=timing.num_calls,
+        fitted_s=None if cost is None else cost.line_s(shape.work),
+    )
