@@ -37,8 +37,12 @@ class FairShares:
 
     def activate(self, tenant: str) -> None:
         """Lift a tenant that starts to wait to the level of those that are being served."""
-        if self.served(tenant) < self._level:
-            self._served[tenant] = self._level
+        self.lift(tenant, self._level)
+
+    def lift(self, tenant: str, level: float) -> None:
+        """Let a tenant have had so much service at least."""
+        if self.served(tenant) < level:
+            self._served[tenant] = level
 
     def charge(self, tenant: str, tokens: float) -> None:
         """Count `tokens` of service to the tenant."""

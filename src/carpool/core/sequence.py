@@ -54,13 +54,16 @@ class Sequence:
     num_cached: int = 0  # tokens of the prompt that were found in the prefix cache
     num_preemptions: int = 0
     # What the scheduler remembers of it; nobody else's.
-    order: int = 0  # the how-many-th it was to be added; 0 before
+    order: int = 0  # the how-many-th it was to be accepted; 0 before
     due_at: float = 0.0  # those due sooner go first
+    is_late: bool = False  # its first token can't come in time any more
     most_tokens: int = 0  # its prompt and all that it may generate
-    pause_at: int = 0  # once so many tokens are computed, its next one needs more than the usual care
-    num_passed: int = 0  # tokens of others that went past while it waited for blocks
+    pause_at: int = 0  # with so many tokens computed it needs more care than another token
+    num_charged: int = 0  # generated tokens that its tenant has been charged for
+    num_passed: int = 0  # tokens of others that went past it while it waited
     digests: list[bytes] = field(default_factory=list)  # of its first full blocks
-    parent: "Sequence | None" = None  # whose blocks it waits for, to share them
+    parent: "Sequence | None" = None  # who is to compute first what it then shares
+    is_fork: bool = False  # it had a parent
 
     def __post_init__(self) -> None:
         self.num_prompt = len(self.tokens)

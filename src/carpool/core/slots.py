@@ -1,0 +1,137 @@
+"""The sequences that run, and the blocks that they hold."""
+
+from collections.abc import Callable, Iterator
+
+from carpool.core.kv_blocks import Blocks
+from carpool.core.sequence import Sequence, SequenceState
+from carpool.units import counted
+
+_RUNNING = SequenceState.RUNNING
+
+
+class Slots:
+    """The running sequences: those that wait for one token, and those that have more to compute.
+
+    Each holds blocks for all the tokens that it has, or is about to: a prompt is never stuck half-way for want of room.
+
+    Args:
+        blocks: the cache.
+        weight: the share of a tenant.
+
+    Attributes:
+        decoding: those whose next token follows from computing a single one; by entry.
+        prefilling: the others.
+    """
+
+    def __init__(self, blocks: Blocks, weight: Callable[[str], float]) -> None:
+        self.decoding: dict[Sequence, None] = {}
+        self.prefilling: dict[Sequence, None] = {}
+        self._blocks = blocks
+        self._weight = weight
+        self._growing: list[Sequence] = []  # those whose next token needs another block; some have left
+
+    def __len__(self) -> int:
+        return len(self.decoding) + len(self.prefilling)
+
+    def __iter__(self) -> Iterator[Sequence]:
+        yield from self.decoding
+        yield from self.prefilling
+
+    def num_blocks_for(self, sequence: Sequence) -> int:
+        """Return how many blocks hold all the tokens that a sequence has."""
+        return -(-len(sequence.tokens) // self._blocks.block_size)
+
+    def enter(self, sequence: Sequence, found: list[int]) -> None:
+        """Let a sequence run, for which there is room.
+
+        Args:
+            sequence: one that waits.
+            found: the blocks that hold its first tokens already.
+        """
+        self._blocks.share(found)  # before any is taken, lest one of these be
+        num_more = self.num_blocks_for(sequence) - len(found)
+        sequence.blocks = [*found, *[self._blocks.take() for _ in range(num_more)]]
+        sequence.num_computed = len(found) * self._blocks.block_size
+        sequence.state = _RUNNING
+        self._sort_in(sequence)
+
+    def _sort_in(self, sequence: Sequence) -> None:
+        sequence.pause_at = 0
+        if len(sequence.tokens) - sequence.num_computed == 1:
+            self.decoding[sequence] = None
+        else:
+            self.prefilling[sequence] = None
+
+    def leave(self, sequence: Sequence) -> None:
+        """Give back a running sequence's slot and blocks; its table stays as it was, for a step that is under way."""
+        if self.decoding.pop(sequence, self) is self:
+            del self.prefilling[sequence]
+        self._blocks.give_back(sequence.blocks)
+
+    def go_on(self, sequence: Sequence) -> None:
+        """Take note that a running sequence has been computed farther, and has more tokens to compute."""
+        num_tokens, room = len(sequence.tokens), len(sequence.blocks) * self._blocks.block_size
+        if num_tokens > room:
+            self._growing.append(sequence)
+        is_single = num_tokens - sequence.num_computed == 1
+        if is_single != (sequence in self.decoding):
+            del (self.prefilling if is_single else self.decoding)[sequence]
+            self._sort_in(sequence)
+        if is_single:
+            sequence.pause_at = min(room, sequence.most_tokens - 1)
+
+    def grow(self) -> tuple[list[Sequence], str]:
+        """Give those that need it another block, taken from the least entitled where none is free.
+
+        Returns:
+            Those that were preempted, and why, in words.
+        """
+        if not self._growing:
+            return [], ""
+        wanted = {
+            sequence: self.num_blocks_for(sequence) - len(sequence.blocks)
+            for sequence in self._growing
+            if sequence.state is _RUNNING
+        }
+        self._growing.clear()
+        preempted: list[Sequence] = []
+        num_free, num_wanted = self._blocks.num_free, sum(wanted.values())
+        why = f"{counted(num_wanted, 'block')} wanted by {counted(len(wanted), 'sequence')}, {num_free} free"
+        while num_wanted > self._blocks.num_free:
+            victim = self._least_entitled()
+            preempted.append(victim)
+            num_wanted -= wanted.pop(victim, 0)
+            self._preempt(victim)
+        for sequence, num_blocks in wanted.items():
+            sequence.blocks += [self._blocks.take() for _ in range(num_blocks)]
+            if sequence in self.decoding:
+                sequence.pause_at = min(len(sequence.blocks) * self._blocks.block_size, sequence.most_tokens - 1)
+        return preempted, why if preempted else ""
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.leave(sequence)
+        sequence.blocks = []
+        sequence.num_computed = 0
+        sequence.num_preemptions += 1
+        sequence.state = SequenceState.WAITING
+
+    def _least_entitled(self) -> Sequence:
+        """Return who gives way: of the lowest priority, then of the tenant that holds most, then who is due last."""
+        held: dict[str, float] = {}
+        for sequence in self:
+            share = len(sequence.blocks) / self._weight(sequence.tenant)
+            held[sequence.tenant] = held.get(sequence.tenant, 0.0) + share
+        return max(self, key=lambda s: (-s.priority, held[s.tenant], s.due_at, s.order))
+
+    def check_integrity(self) -> None:
+        """Assert the invariants: every sequence is in the right place, and holds the blocks that it needs."""
+        assert not self.decoding.keys() & self.prefilling.keys()
+        growing = {sequence for sequence in self._growing if sequence.state is _RUNNING}
+        for sequence in self:
+            assert sequence.state is _RUNNING
+            num_left = len(sequence.tokens) - sequence.num_computed
+            assert num_left >= 1
+            assert (num_left == 1) == (sequence in self.decoding)
+            needed = self.num_blocks_for(sequence)
+            assert len(sequence.blocks) == needed or (sequence in growing and len(sequence.blocks) < needed)
+        self._blocks.check_integrity(sequence.blocks for sequence in self)
