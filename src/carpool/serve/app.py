@@ -9,12 +9,13 @@ import msgspec
 from carpool.serve.control import Control
 from carpool.serve.http.exchange import Exchange, Reply
 from carpool.serve.http.routing import Route, Router
+from carpool.serve.llm.routes import llm_operations
 from carpool.serve.oip_admin_routes import admin_operations
 from carpool.serve.oip_routes import inference_operations, write_error
 from carpool.serve.openai_routes import openai_operations
 from carpool.serve.openapi import write_openapi, write_page
 from carpool.serve.operation import Operation
-from carpool.serve.plain_routes import plain_operations
+from carpool.serve.plain_routes import OPTIONS, plain_operations
 from carpool.serve.policy_routes import policy_operations
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _HTML = "text/html; charset=utf-8"
 
 
 def create_router(offer: Offer, watch: RequestWatch | None = None, control: Control | None = None) -> Router:
-    """Put models on offer: plain JSON, the Open Inference Protocol, OpenAI's embeddings, health and metrics.
+    """Put models on offer: plain JSON, the Open Inference Protocol, OpenAI's API, health and metrics.
 
     The models are started and closed by the caller; until one is ready its requests are answered 503.
 
@@ -51,6 +52,7 @@ def operations(offer: Offer, watch: RequestWatch | None = None, control: Control
     controlling = control or Control()
 
     def metrics(_exchange: Exchange) -> Reply:
+        from carpool.serve.llm.metrics_page import language_models
         from carpool.signals.export import prometheus_page  # loads what nothing else needs
 
         page = prometheus_page(
@@ -60,6 +62,7 @@ def operations(offer: Offer, watch: RequestWatch | None = None, control: Control
             answered=None if watch is None else watch.num_answered,
             called=None if watch is None else watch.num_called,
             num_connections=None if watch is None else watch.num_connections,
+            more=language_models(offer.generators()),
         )
         return Reply(page, content_type=_PROMETHEUS.encode())
 
@@ -74,6 +77,7 @@ def operations(offer: Offer, watch: RequestWatch | None = None, control: Control
         *inference_operations(offer),
         *admin_operations(offer, controlling),
         *openai_operations(offer),
+        *llm_operations(offer, OPTIONS),
         *policy_operations(offer, controlling),
         Operation(
             route=Route("GET", "/metrics", metrics, write_error, audience="metrics"),

@@ -82,9 +82,9 @@ class Fault(CarpoolError):
         ]
 
 
-def bad_request(message: str, *, param: str = "") -> Fault:
+def bad_request(message: str, *, param: str = "", code: str = "") -> Fault:
     """Return the fault of a request that can never be answered as it is."""
-    return Fault(BAD_REQUEST, message, param=param)
+    return Fault(BAD_REQUEST, message, param=param, code=code)
 
 
 def to_fault(error: CarpoolError, *, position: int = 0, num_items: int = 1) -> Fault:

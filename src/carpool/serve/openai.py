@@ -57,10 +57,19 @@ class EmbeddingsResponse(msgspec.Struct):
 
 
 class ModelCard(msgspec.Struct):
-    """A model."""
+    """A model.
+
+    Args:
+        id: its name.
+        created: seconds since 1970.
+        max_model_len: of one that generates, the longest prompt with what is generated, in tokens.
+        owned_by: whose it is.
+        object: what this is.
+    """
 
     id: str
     created: int
+    max_model_len: int | msgspec.UnsetType = msgspec.UNSET
     owned_by: str = "carpool"
     object: Literal["model"] = "model"
 
@@ -190,24 +199,22 @@ def _written(vector: Array, *, as_base64: bool) -> list[float] | str:
     return base64.b64encode(vector.tobytes()).decode() if as_base64 else shortened(vector).tolist()
 
 
-def write_models(names: Sequence[str], *, created_at: int) -> bytes:
+def write_models(cards: Sequence[ModelCard]) -> bytes:
     """List the models.
 
     Args:
-        names: what clients call them.
-        created_at: seconds since 1970.
+        cards: theirs.
     """
-    return _encode(ModelList([ModelCard(name, created_at) for name in names]))
+    return _encode(ModelList(list(cards)))
 
 
-def write_model(name: str, *, created_at: int) -> bytes:
+def write_model(card: ModelCard) -> bytes:
     """Tell of one model.
 
     Args:
-        name: what clients call it.
-        created_at: seconds since 1970.
+        card: its own.
     """
-    return _encode(ModelCard(name, created_at))
+    return _encode(card)
 
 
 def write_error(fault: Fault) -> bytes:

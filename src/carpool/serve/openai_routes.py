@@ -6,20 +6,25 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from carpool.serve import openai
 from carpool.serve.asked import Asked, answer, read_options
 from carpool.serve.call import SMALL_BODY_BYTES
 from carpool.serve.faults import Fault
 from carpool.serve.http.exchange import Exchange, Reply
 from carpool.serve.http.routing import Route
+from carpool.serve.llm.served import ServedLM
+from carpool.serve.llm.vectors import embed
 from carpool.serve.operation import OF_A_MODEL, RUNS_A_MODEL, Operation
 from carpool.serve.plain_routes import OPTIONS
+from carpool.serve.served import Served
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from carpool.serve.offer import Offer
-    from carpool.serve.served import Served
+    from carpool.serve.on_offer import OnOffer
 
 GROUP = "OpenAI"
 
@@ -70,11 +75,15 @@ class _Paths:
         self._created_at = int(time.time())
 
     def models(self, _exchange: Exchange) -> Reply:
-        return Reply(openai.write_models(self._offer.names(), created_at=self._created_at))
+        return Reply(openai.write_models([self._card(name) for name in self._offer.names()]))
 
     def model(self, exchange: Exchange) -> Reply:
-        served = self._offer.named(exchange.params["model"])
-        return Reply(openai.write_model(served.name, created_at=self._created_at))
+        return Reply(openai.write_model(self._card(exchange.params["model"])))
+
+    def _card(self, name: str) -> openai.ModelCard:
+        found = self._offer.find(name)
+        length = found.max_length if isinstance(found, ServedLM) and found.ready else msgspec.UNSET
+        return openai.ModelCard(found.name, self._created_at, length)
 
     def embeddings(self, exchange: Exchange) -> Awaitable[Reply | None] | None:
         if len(exchange.body) > SMALL_BODY_BYTES:
@@ -87,6 +96,9 @@ class _Paths:
 
     def _embed(self, exchange: Exchange, request: openai.EmbeddingsRequest) -> Awaitable[Reply] | None:
         options = read_options(exchange)
+        found = self._find(request.model)
+        if isinstance(found, ServedLM):
+            return embed(exchange, found, request, options)
 
         def read(served: Served) -> Asked:
             call = openai.read_call(request, max_rows=served.max_rows)
@@ -101,8 +113,12 @@ class _Paths:
         return answer(exchange, lambda: self._named(request.model), read)
 
     def _named(self, name: str) -> Served:
+        served = self._find(name)
+        return served if isinstance(served, Served) else self._offer.named(name)
+
+    def _find(self, name: str) -> OnOffer:
         try:
-            return self._offer.named(name)
+            return self._offer.find(name)
         except Fault as fault:
             fault.param = "model"
             raise

@@ -37,6 +37,7 @@ _MEANINGS: Mapping[int, str] = MappingProxyType(
     }
 )
 _COME_BACK = (429, 503)
+_AS_OPENAI = ("/v1/", "/tokenize", "/detokenize", "/health")  # what errors are written as there
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
 
 
@@ -155,10 +156,11 @@ def _answer(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _errors(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
-    error = schemas[repr(OpenAiError if operation.route.pattern.startswith("/v1/") else OipError)]
+    error = schemas[repr(OpenAiError if operation.route.pattern.startswith(_AS_OPENAI) else OipError)]
     documents = {}
     for status in sorted({*_OF_ANY, *operation.statuses}):
-        says_not_ready = operation.route.audience == "health" and status == 503  # noqa: PLR2004 - as in the table above
+        is_health = operation.route.audience == "health" and not _is_media_type(operation.answer)
+        says_not_ready = is_health and status == 503  # noqa: PLR2004 - as in the table above
         schema = {"anyOf": [schemas[repr(operation.answer)], error]} if says_not_ready else error
         document = {"description": _MEANINGS[status], "content": {JSON: {"schema": schema}}}
         documents[str(status)] = document | ({"headers": _RETRY_AFTER} if status in _COME_BACK else {})

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from prometheus_client import Metric
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from carpool.signals.histogram import Histogram
     from carpool.signals.metrics import Metrics, Totals
 
-__all__ = ["CONTENT_TYPE", "CallKey", "ModelKey", "RequestKey", "prometheus_page"]
+__all__ = ["CONTENT_TYPE", "CallKey", "ModelKey", "OfOnePage", "RequestKey", "buckets_of", "prometheus_page"]
 
 ModelKey = tuple[str, str]
 """A model's name and version."""
@@ -70,6 +70,7 @@ def prometheus_page(
     called: Mapping[CallKey, int] | None = None,
     num_connections: int | None = None,
     policies: Mapping[ModelKey, PolicyCount] | None = None,
+    more: Iterable[Collector] = (),
 ) -> bytes:
     """Write the page, of content type `CONTENT_TYPE`, in Prometheus' text format.
 
@@ -80,15 +81,18 @@ def prometheus_page(
         called: how many gRPC calls ended how.
         num_connections: open connections.
         policies: what became of each model's policies.
+        more: what else there is to tell.
     """
     registry = CollectorRegistry()
     registry.register(_Models(metrics, pipelines or {}))
     registry.register(_Server(answered or {}, called or {}, num_connections))
     registry.register(_Policies(policies or {}))
+    for collector in more:
+        registry.register(collector)
     return generate_latest(registry)
 
 
-class _OfOnePage(Collector):
+class OfOnePage(Collector):
     """A collector whose registry lives for one page, so that no other can clash with it."""
 
     def describe(self) -> Iterator[Metric]:
@@ -111,7 +115,7 @@ class PolicyCount:
     changes: Mapping[str, int]
 
 
-class _Policies(_OfOnePage):
+class _Policies(OfOnePage):
     """Turns what became of policies into families."""
 
     def __init__(self, policies: Mapping[ModelKey, PolicyCount]) -> None:
@@ -132,7 +136,7 @@ class _Policies(_OfOnePage):
         yield from (version, trial, changes) if self._policies else ()
 
 
-class _Server(_OfOnePage):
+class _Server(OfOnePage):
     """Turns what a server counts of its own into families; of what was not counted there is none."""
 
     def __init__(
@@ -162,7 +166,7 @@ class _Server(_OfOnePage):
             yield GaugeMetricFamily("carpool_http_connections", "Open connections.", value=self._num_connections)
 
 
-class _Models(_OfOnePage):
+class _Models(OfOnePage):
     """Turns the totals of all models into families, one sample or histogram a model."""
 
     def __init__(self, metrics: Mapping[ModelKey, Metrics], pipelines: Mapping[ModelKey, EndToEndTotals]) -> None:
@@ -219,11 +223,12 @@ def _histograms(totals: Mapping[ModelKey, Totals], pipelines: Mapping[ModelKey, 
         family = HistogramMetricFamily(name, documentation, labels=_LABELS)
         for model, counted in _with_pipelines(field, totals, pipelines).items():
             histogram: Histogram = getattr(counted, field)
-            family.add_metric([*model], buckets=_buckets(histogram), sum_value=histogram.total)
+            family.add_metric([*model], buckets=buckets_of(histogram), sum_value=histogram.total)
         yield family
 
 
-def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+def buckets_of(histogram: Histogram) -> list[tuple[str, float]]:
+    """Return the values not above each bound, as families of histograms take them."""
     bounds = [floatToGoString(bound) for bound in histogram.bounds]  # type: ignore[no-untyped-call]
     return list(zip([*bounds, "+Inf"], histogram.cumulative(), strict=True))
 

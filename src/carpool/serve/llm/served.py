@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from carpool.core.step_policy import StepPolicy
 from carpool.errors import ConfigError
 from carpool.serve.faults import Fault, bad_request
+from carpool.serve.llm.token_texts import TokenTexts
 from carpool.serve.on_offer import unready
 
 if TYPE_CHECKING:
@@ -116,6 +118,11 @@ class ServedLM:
     def tokenizer(self) -> Tokenizer:
         """Turns texts into tokens."""
         return self.engine.parts.tokenizer
+
+    @cached_property
+    def texts(self) -> TokenTexts:
+        """Says what single tokens are."""
+        return TokenTexts(self.tokenizer)
 
     @property
     def max_length(self) -> int:
