@@ -17,10 +17,12 @@ from carpool.llm.largest import BLOCK, at_least_kth, block_maxima
 from carpool.llm.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import torch
     from numpy.typing import NDArray
+
+_TILE = 8  # rows whose probabilities are worked out at once, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +45,22 @@ class Draw:
         return self.params.top_p < 1 and self.params.top_k <= 0
 
 
-def draw(logits: torch.Tensor, peaks: torch.Tensor, draws: Sequence[Draw]) -> dict[int, int]:
+def draw(logits: torch.Tensor, draws: Sequence[Draw]) -> dict[int, int]:
     """Draw a token for each of some rows.
 
     Args:
         logits: (R, V).
-        peaks: (R,) the largest of each row, finite.
-        draws: the rows that one is drawn for.
+        draws: the rows that one is drawn for, rising.
 
     Returns:
-        The token of each row.
+        The token of each row; none for a row whose logits are no numbers, or all -inf.
     """
     tokens: dict[int, int] = {}
-    plain = [one for one in draws if not one.params.truncates]
-    if plain:
-        tokens.update(_draw_of_all(_probabilities(logits, peaks, plain), plain))
-    shared = [one for one in draws if one.params.truncates and one.needs_all]
-    if shared:
-        rows = _probabilities(logits, peaks, shared).cpu().numpy()
-        tokens.update((one.row, _draw_of_share(row, one)) for one, row in zip(shared, rows, strict=True))
+    for tile, rows in _probabilities(logits, [one for one in draws if not one.params.truncates]):
+        tokens.update(_draw_of_all(rows, tile))
+    for tile, rows in _probabilities(logits, [one for one in draws if one.params.truncates and one.needs_all]):
+        arrays = rows.cpu().numpy()
+        tokens.update((one.row, _draw_of_share(row, one)) for one, row in zip(tile, arrays, strict=True))
     few = [one for one in draws if one.params.truncates and not one.needs_all]
     if few:
         tokens.update(_draw_of_few(_rows(logits, few), few))
@@ -69,16 +68,26 @@ def draw(logits: torch.Tensor, peaks: torch.Tensor, draws: Sequence[Draw]) -> di
 
 
 def _rows(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
-    return logits if len(draws) == len(logits) else logits[[one.row for one in draws]]
+    """(n, V): without a copy where the rows lie side by side."""
+    first, last = draws[0].row, draws[-1].row
+    if last - first == len(draws) - 1:
+        return logits[first : last + 1]
+    return logits[[one.row for one in draws]]
 
 
-def _probabilities(logits: torch.Tensor, peaks: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
-    """(n, V): the probabilities of all tokens; the peak goes first, so that no temperature makes a logit infinite."""
+def _probabilities(logits: torch.Tensor, draws: Sequence[Draw]) -> Iterator[tuple[Sequence[Draw], torch.Tensor]]:
+    """Give a few draws at a time, and (n, V) the probabilities of their tokens; leave out rows that have none."""
     import torch
 
-    temperatures = torch.tensor([one.params.temperature for one in draws], dtype=logits.dtype, device=logits.device)
-    below = _rows(logits, draws) - _rows(peaks, draws)[:, None]
-    return torch.softmax(below.div_(temperatures[:, None]), dim=-1)
+    for first in range(0, len(draws), _TILE):
+        tile = draws[first : first + _TILE]
+        temperatures = torch.tensor([one.params.temperature for one in tile], dtype=logits.dtype, device=logits.device)
+        probabilities = torch.softmax(_rows(logits, tile) / temperatures[:, None], dim=-1)
+        usable = probabilities[:, 0].isfinite().tolist()  # one NaN or infinite logit makes all of its row NaN
+        if all(usable):
+            yield tile, probabilities
+        elif any(usable):
+            yield [one for one, can in zip(tile, usable, strict=True) if can], probabilities[torch.tensor(usable)]
 
 
 def _draw_of_all(probabilities: torch.Tensor, draws: Sequence[Draw]) -> list[tuple[int, int]]:
@@ -133,7 +142,8 @@ def _draw_of_few(logits: torch.Tensor, draws: Sequence[Draw]) -> list[tuple[int,
     """Draw from rows with top-k or min-p, which say by themselves which tokens may be left."""
     maxima = block_maxima(logits).cpu().numpy()
     rows = logits.cpu().numpy()
-    return [(one.row, _draw_of_row(rows[at], maxima[at], one)) for at, one in enumerate(draws)]
+    usable = np.isfinite(maxima.max(axis=1))
+    return [(one.row, _draw_of_row(rows[at], maxima[at], one)) for at, one in enumerate(draws) if usable[at]]
 
 
 def _draw_of_row(row: NDArray[Any], maxima: NDArray[Any], one: Draw) -> int:
@@ -148,6 +158,10 @@ def _draw_of_row(row: NDArray[Any], maxima: NDArray[Any], one: Draw) -> int:
 
 
 def _draw_of_marked(places: NDArray[np.int64], weights: NDArray[Any], marked: NDArray[np.bool_], uniform: float) -> int:
-    places, weights = places[marked], weights[marked]
-    found, _ = _invert(weights[None], np.array([uniform]))
-    return int(places[found[0]])
+    """Draw one of the places that are marked: the block first, then the place in it."""
+    weights = weights * marked  # quicker than to pick them out, and no weight of 0 is ever drawn
+    shares = np.array([uniform])
+    blocks, rests = _invert(np.add.reduceat(weights, np.arange(0, len(weights), BLOCK))[None], shares)
+    first = int(blocks[0]) * BLOCK
+    found, _ = _invert(weights[None, first : first + BLOCK], rests)
+    return int(places[first + int(found[0])])

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SORTED_AT_ONCE = 2048
-_NUM_BINS = 1024
 
 
 def nucleus(weights: NDArray[Any], mass: float) -> NDArray[np.bool_]:
@@ -27,10 +26,8 @@ def nucleus(weights: NDArray[Any], mass: float) -> NDArray[np.bool_]:
     """
     if len(weights) <= _SORTED_AT_ONCE:
         return _nucleus_by_sorting(weights, mass)
-    # Weights of one bin differ by a small factor, and only those of the bin where the mass is reached need an order.
-    with np.errstate(divide="ignore"):
-        depths = np.log(weights / weights.max()) * -(_NUM_BINS / 32)
-    bins = np.minimum(depths, _NUM_BINS).astype(np.int64)
+    # Only the weights of the bin where the mass is reached need an order.
+    bins = _bins(weights)
     reached = np.cumsum(np.bincount(bins, weights))
     edge = int(np.searchsorted(reached, mass))
     marked: NDArray[np.bool_] = bins < edge
@@ -38,6 +35,14 @@ def nucleus(weights: NDArray[Any], mass: float) -> NDArray[np.bool_]:
     before = float(reached[edge - 1]) if edge else 0.0
     marked[at_edge] = _nucleus_by_sorting(weights[at_edge], mass - before)
     return marked
+
+
+def _bins(weights: NDArray[Any]) -> NDArray[np.int64]:
+    """Sort into bins, 16 to each factor of 2, the largest first: floats above zero are ordered as their bits are."""
+    bits = np.finfo(weights.dtype).bits
+    first_bits = weights.view(f"i{bits // 8}") >> (np.finfo(weights.dtype).nmant - 4)
+    bins: NDArray[np.int64] = (first_bits.max() - first_bits).astype(np.int64)
+    return bins
 
 
 def _nucleus_by_sorting(weights: NDArray[Any], mass: float) -> NDArray[np.bool_]:

@@ -161,18 +161,20 @@ def _check_whole(name: str, value: object, least: int, most: int | None) -> None
 
 
 def _check_number(name: str, value: object, low: float, high: float) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not -math.inf < value < math.inf:
-        raise InvalidItem(f"{name} is {value!r}: it must be a finite number")
-    if not low <= value <= high:
+    if not low <= _finite(name, value) <= high:
         raise InvalidItem(f"{name} is {value}: it must be from {low:g} to {high:g}")
 
 
 def _check_positive(name: str, value: object, high: float) -> None:
-    _check_number(name, value, -high, high)
-    assert isinstance(value, int | float)
-    if not 0 < value <= high:
-        remedy = "; for the most likely token alone set temperature to 0" if name == "top_p" else ""
+    if not 0 < _finite(name, value) <= high:
+        remedy = "; for the most likely token alone set temperature to 0" if value == 0 and name == "top_p" else ""
         raise InvalidItem(f"{name} is {value}: it must be above 0 and at most {high:g}{remedy}")
+
+
+def _finite(name: str, value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not -math.inf < value < math.inf:
+        raise InvalidItem(f"{name} is {value!r}: it must be a finite number")
+    return value
 
 
 def _check_bias(logit_bias: object) -> None:
