@@ -1,0 +1,259 @@
+"""Attention over blocks with PyTorch's own operators, on any device.
+
+Single tokens, of which a step has most, are batched matrix products over all blocks that they look at: a third of the
+time of `scaled_dot_product_attention` on a CPU, where that works through its keys once for every row of the query. The
+heads of the query that share keys are rows of one product. Longer chunks are one call each.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from carpool.llm.attention.pairs import Pairs, pair_up
+from carpool.llm.runner import StepBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from carpool.llm.attention.interface import AttentionLayer
+
+_MOST_SCORES = 1 << 24
+"""Scores of a long chunk that are held at once, where they are held at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Singles:
+    """Index arrays for the tokens that are alone of their sequences, for layers of one kind."""
+
+    num_tokens: int
+    tokens: torch.Tensor  # (N,): the row of the step of each pair's token
+    blocks: torch.Tensor  # (N,)
+    spread: torch.Tensor
+    gather: torch.Tensor
+    sums: torch.Tensor
+    sum_starts: torch.Tensor
+    hidden: torch.Tensor  # (R, 1, W * block size), added to scores
+    rows: torch.Tensor | slice  # where the R tokens lie in the step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Piece:
+    """A chunk of several tokens of one sequence, for layers of one kind."""
+
+    rows: slice
+    heads_of_blocks: torch.Tensor  # (K * W,): which (block, head) of the cache, head by head
+    first: int  # position of the first key
+    num_keys: int
+    hidden: torch.Tensor | None  # (tokens, keys) True where a token does not look; None where it is purely causal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What layers of one kind share in a step."""
+
+    places: torch.Tensor  # (T * K,): where each token's heads go in the cache
+    singles: _Singles | None
+    pieces: tuple[_Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PortableStep:
+    """A step, with what each kind of layer has worked out for it."""
+
+    batch: StepBatch
+    num_rows: int
+    plans: dict[tuple[int, int, int | None], _Plan] = field(default_factory=dict)
+
+
+class PortableAttention:
+    """Keeps keys and values in blocks, head by head, and attends to them.
+
+    Args:
+        layers: of the model.
+        num_blocks: blocks.
+        block_size: tokens in each; 32 or more keep the products efficient.
+        dtype: of keys and values.
+        device: where they lie.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[AttentionLayer],
+        *,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._layers, self._block_size, self._dtype = tuple(layers), block_size, dtype
+        self._device = torch.device(device)
+
+        def blocks(layer: AttentionLayer, size: int) -> torch.Tensor:
+            return torch.zeros(num_blocks, layer.num_kv_heads, block_size, size, dtype=dtype, device=self._device)
+
+        self._keys = [blocks(layer, layer.key_size) for layer in self._layers]
+        self._values = [blocks(layer, layer.value_size) for layer in self._layers]
+        self.cache_bytes = sum(each.nbytes for each in (*self._keys, *self._values))
+
+    def prepare(self, batch: StepBatch, num_rows: int) -> PortableStep:
+        """Take the step; each kind of layer works out what it needs when it comes first."""
+        return PortableStep(batch, num_rows)
+
+    def finish(self, step: PortableStep) -> None:
+        """Nothing is left to do."""
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, step: PortableStep
+    ) -> torch.Tensor:
+        """Keep the step's keys and values, then attend."""
+        what = self._layers[layer]
+        kind = (what.num_heads, what.num_kv_heads, what.window)
+        plan = step.plans.get(kind)
+        if plan is None:
+            plan = step.plans[kind] = self._plan(what, step)
+        keys, values, total = self._keys[layer], self._values[layer], step.batch.num_tokens
+        keys.view(-1, what.key_size).index_copy_(0, plan.places, key[:total].reshape(-1, what.key_size))
+        values.view(-1, what.value_size).index_copy_(0, plan.places, value[:total].reshape(-1, what.value_size))
+        singles = plan.singles
+        if singles is not None and singles.num_tokens == len(query):
+            return _attend_singles(what, query, keys, values, singles)
+        out = query.new_zeros(len(query), what.num_heads, what.value_size)
+        if singles is not None:
+            out[singles.rows] = _attend_singles(what, query, keys, values, singles)
+        for piece in plan.pieces:
+            out[piece.rows] = _attend_piece(what, query[piece.rows], keys, values, piece)
+        return out
+
+    def _plan(self, layer: AttentionLayer, step: PortableStep) -> _Plan:
+        batch, lengths = step.batch, np.diff(step.batch.starts)
+        tables = batch.block_tables.astype(np.int64)
+        sequences = np.repeat(np.arange(batch.num_sequences), lengths)
+        blocks = tables[sequences, batch.positions // self._block_size]
+        heads = np.arange(layer.num_kv_heads)
+        rows = (blocks[:, None] * layer.num_kv_heads + heads) * self._block_size
+        places = rows + (batch.positions % self._block_size)[:, None]
+        alone = np.flatnonzero(lengths == 1)
+        return _Plan(
+            places=self._tensor(places.ravel()),
+            singles=self._singles(layer, batch, tables, alone) if len(alone) else None,
+            pieces=tuple(self._piece(layer, batch, tables, s) for s in np.flatnonzero(lengths > 1).tolist()),
+        )
+
+    def _singles(
+        self, layer: AttentionLayer, batch: StepBatch, tables: NDArray[np.int64], alone: NDArray[np.int64]
+    ) -> _Singles:
+        rows = batch.starts[alone].astype(np.int64)
+        pairs: Pairs = pair_up(tables[alone], batch.contexts[alone].astype(np.int64), self._block_size, layer.window)
+        sums, sum_starts = pairs.sums(layer.num_heads)
+        hidden = torch.zeros(pairs.hidden.shape, dtype=self._dtype).masked_fill_(
+            torch.from_numpy(pairs.hidden), -math.inf
+        )
+        together = int(rows[-1]) - int(rows[0]) == len(rows) - 1
+        return _Singles(
+            num_tokens=len(alone),
+            tokens=self._tensor(rows[pairs.tokens]),
+            blocks=self._tensor(pairs.blocks),
+            spread=self._tensor(pairs.spread(layer.num_heads)),
+            gather=self._tensor(pairs.gather(layer.num_heads)),
+            sums=self._tensor(sums),
+            sum_starts=self._tensor(sum_starts),
+            hidden=hidden[:, None].to(self._device),
+            rows=slice(int(rows[0]), int(rows[-1]) + 1) if together else self._tensor(rows),
+        )
+
+    def _piece(self, layer: AttentionLayer, batch: StepBatch, tables: NDArray[np.int64], sequence: int) -> _Piece:
+        begin, end = int(batch.starts[sequence]), int(batch.starts[sequence + 1])
+        context = int(batch.contexts[sequence])
+        start = context - (end - begin)
+        first_block = 0 if layer.window is None else max(start - layer.window + 1, 0) // self._block_size
+        first = first_block * self._block_size
+        blocks = tables[sequence, first_block : -(-context // self._block_size)]
+        heads = np.arange(layer.num_kv_heads)[:, None]
+        return _Piece(
+            rows=slice(begin, end),
+            heads_of_blocks=self._tensor((blocks * layer.num_kv_heads + heads).ravel()),
+            first=first,
+            num_keys=context - first,
+            hidden=self._hidden(start, context, first, layer.window),
+        )
+
+    def _hidden(self, start: int, context: int, first: int, window: int | None) -> torch.Tensor | None:
+        """Which keys each token of a chunk does not see, (tokens, keys)."""
+        if start == first and (window is None or context <= window):
+            return None
+        behind = torch.arange(start, context)[:, None] - torch.arange(first, context)
+        hidden = behind < 0
+        if window is not None:
+            hidden |= behind >= window
+        return hidden.to(self._device)
+
+    def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+
+def _attend_singles(
+    layer: AttentionLayer, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, singles: _Singles
+) -> torch.Tensor:
+    """Attend with one token of each sequence: (R, H, E)."""
+    num_pairs, block_size = len(singles.blocks), keys.shape[2]
+    shape = (num_pairs * layer.num_kv_heads, layer.num_heads // layer.num_kv_heads)
+    scaled = (query * layer.scaling).index_select(0, singles.tokens).view(*shape, -1)
+    paired = keys.index_select(0, singles.blocks).view(shape[0], block_size, -1)
+    scores = torch.bmm(scaled, paired.transpose(1, 2)).view(-1, block_size)
+    scores = scores.index_select(0, singles.spread).view(singles.num_tokens, layer.num_heads, -1)
+    if layer.soft_cap is not None:
+        scores = torch.tanh(scores.div_(layer.soft_cap)).mul_(layer.soft_cap)
+    weights = scores.add_(singles.hidden).softmax(-1).view(-1, block_size).index_select(0, singles.gather)
+    paired = values.index_select(0, singles.blocks).view(shape[0], block_size, -1)
+    parts = torch.bmm(weights.view(*shape, block_size), paired).view(-1, layer.value_size)
+    summed = functional.embedding_bag(singles.sums, parts, singles.sum_starts, mode="sum")
+    return summed.view(singles.num_tokens, layer.num_heads, -1)
+
+
+def _attend_piece(
+    layer: AttentionLayer, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, piece: _Piece
+) -> torch.Tensor:
+    """Attend with several tokens of one sequence: (tokens, H, E)."""
+    num_tokens, group = len(query), layer.num_heads // layer.num_kv_heads
+    q = query.transpose(0, 1)[None]  # (1, H, T, D)
+    k, v = (_of_piece(each, piece).repeat_interleave(group, dim=0)[None] for each in (keys, values))
+    if layer.soft_cap is not None:
+        return _capped(layer, q, k, v, piece)
+    causal = piece.hidden is None
+    mask = None if piece.hidden is None else ~piece.hidden
+    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=layer.scaling)
+    return out[0].transpose(0, 1).reshape(num_tokens, layer.num_heads, -1)
+
+
+def _of_piece(cache: torch.Tensor, piece: _Piece) -> torch.Tensor:
+    """The keys or values that a chunk looks at, (K, keys, size)."""
+    _, heads, block_size, size = cache.shape
+    rows = cache.view(-1, block_size * size).index_select(0, piece.heads_of_blocks)
+    return rows.view(heads, -1, size)[:, : piece.num_keys]
+
+
+def _capped(
+    layer: AttentionLayer, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, piece: _Piece
+) -> torch.Tensor:
+    """Attend with bent scores, some tokens at a time: (tokens, H, E)."""
+    _, num_heads, num_tokens, _ = query.shape
+    hidden = piece.hidden
+    if hidden is None:
+        hidden = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=query.device).triu_(1)
+    cap, parts = layer.soft_cap, []
+    assert cap is not None
+    step = max(1, _MOST_SCORES // (num_heads * piece.num_keys))
+    for begin in range(0, num_tokens, step):
+        part = slice(begin, begin + step)
+        scores = query[0, :, part] @ keys[0].transpose(1, 2) * layer.scaling
+        scores = (torch.tanh(scores / cap) * cap).masked_fill_(hidden[part], -math.inf)
+        parts.append((scores.softmax(-1) @ values[0]).transpose(0, 1))
+    return torch.cat(parts)
