@@ -59,17 +59,17 @@ def load_lm(
     kind = _dtype(dtype, where)
     model, text = (_gguf if path.suffix == ".gguf" else _directory)(path, where, kind)
     loaded = _described(model, text, path, name="SmolLM2-135M-Instruct" if target == DEMO else None)
-    if not fast:
+    if not fast and weights == "as_is":
         return loaded
     from carpool.llm.fast_modules import make_fast
 
-    notes = make_fast(model)
+    notes = make_fast(model, weights=weights)
     return replace(loaded, notes=notes, weights_bytes=weights_bytes(model))
 
 
 def _check(weights: str, num_threads: int | None) -> None:
-    if weights not in ("as_is",):
-        raise ConfigError(f"weights {weights!r} is not known; write as_is")
+    if weights not in ("as_is", "int8"):
+        raise ConfigError(f"weights {weights!r} is not known; write as_is or int8")
     if num_threads is not None and num_threads < 1:
         raise ConfigError(f"num_threads is {num_threads}; it must be at least 1")
 
@@ -169,4 +169,5 @@ def weights_bytes(model: Any) -> int:
     from itertools import chain
 
     tensors = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    packed = sum(int(getattr(module, "packed_bytes", 0)) for module in model.modules())
+    return packed + sum(int(tensor.numel() * tensor.element_size()) for tensor in tensors.values())

@@ -4,6 +4,8 @@ A plain layer's weights are laid out anew on every call, which costs most for sm
 to PyTorch, so each layer is tried on the spot, and stays as it is where they are missing, fail or differ.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -30,7 +32,13 @@ class PrepackedLinear(nn.Module):
         self._multiply = operators._linear_pointwise  # noqa: SLF001 - there is no public way to it
         self._weight = operators._reorder_linear_weight(linear.weight.detach().contiguous(), None)  # noqa: SLF001
         bias: torch.Tensor | None = linear.bias
+        self._element_bytes = linear.weight.element_size()
         self._bias = None if bias is None else bias.detach()
+
+    @property
+    def packed_bytes(self) -> int:
+        """Memory of the weights."""
+        return self.in_features * self.out_features * self._element_bytes
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Multiply.
@@ -48,25 +56,59 @@ def prepack(encoder: nn.Module) -> int:
     Args:
         encoder: on the CPU, in evaluation mode.
     """
+    return replace_linears(encoder, packed)
+
+
+def replace_linears(root: nn.Module, make: Callable[[nn.Linear], nn.Module | None]) -> int:
+    """Put other layers in the place of linear ones; return how many.
+
+    What an earlier layer's weights needed is let go before the next is made, or all would be there twice in the end.
+
+    Args:
+        root: whose linear layers give way, those in several places to one in all of them.
+        make: gives what computes the same, or None where it can't: then it is not asked again.
+    """
+    made: dict[nn.Linear, nn.Module] = {}
+    for parent, name, child in linear_places(root):
+        found = made.get(child) or make(child)
+        if found is None:
+            break  # what the processor or PyTorch lacks for one, it lacks for all
+        made[child] = found
+        release(child)
+        setattr(parent, name, found)
+    return len(made)
+
+
+def linear_places(root: nn.Module) -> list[tuple[nn.Module, str, nn.Linear]]:
+    """Where linear layers stand: in which module, by which name; one that stands in two places is there twice.
+
+    Args:
+        root: of a tree of modules.
+    """
     places: list[tuple[nn.Module, str, nn.Linear]] = []
-    for parent in encoder.modules():
+    for parent in root.modules():
         # named_children() leaves out a layer in its second place.
         children = parent._modules.items()  # noqa: SLF001
         places += [(parent, name, child) for name, child in children if isinstance(child, nn.Linear)]
-    packed: dict[nn.Linear, PrepackedLinear] = {}
-    for parent, name, child in places:
-        found = packed.get(child) or _packed(child)
-        if found is None:
-            break  # what the processor or PyTorch lacks for one, it lacks for all
-        packed[child] = found
-        child.register_parameter("weight", None)  # or all weights would be there twice until the last one is done
-        setattr(parent, name, found)
-    return len(packed)
+    return places
+
+
+def release(linear: nn.Linear) -> None:
+    """Let go of a layer's weights, which another has taken over.
+
+    Args:
+        linear: is not called again.
+    """
+    linear.register_parameter("weight", None)
 
 
 @torch.inference_mode()
-def _packed(linear: nn.Linear) -> PrepackedLinear | None:
-    """Return the layer prepacked, if it gives the same."""
+def packed(linear: nn.Linear) -> PrepackedLinear | None:
+    """The layer prepacked, if it gives the same.
+
+    Args:
+        linear: on the CPU.
+    """
     dtype = linear.weight.dtype
     if dtype not in _ALLOWED or type(linear).forward is not nn.Linear.forward:
         return None
@@ -74,8 +116,8 @@ def _packed(linear: nn.Linear) -> PrepackedLinear | None:
     rows = torch.randn(_TRIED_ROWS, linear.in_features, generator=generator).to(dtype)
     plain = linear(rows).float()
     try:
-        packed = PrepackedLinear(linear)
-        difference = (packed(rows).float() - plain).abs().max()
+        found = PrepackedLinear(linear)
+        difference = (found(rows).float() - plain).abs().max()
     except (RuntimeError, AttributeError):
         return None
-    return packed if difference <= _ALLOWED[dtype] * plain.abs().max() else None
+    return found if difference <= _ALLOWED[dtype] * plain.abs().max() else None
