@@ -1,0 +1,88 @@
+"""One visit to an engine: start it, warm it, give it work, write what it did as JSON.
+
+    python -m peers.llm.visit ENGINE batch|load --orders ORDERS.json --out FOUND.json
+
+The orders name the model, the limits, and the requests; see `rig.llm.visits`, which writes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peers.llm.engine import Engine, Request, Settings
+from peers.llm.open_loop import drive
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def start(engine: str, settings: Settings) -> Engine:
+    """Start an engine by the name of its module."""
+    started: Engine = importlib.import_module(f"peers.llm.{engine}_engine").start(settings)
+    return started
+
+
+def requests_of(document: Sequence[dict[str, Any]]) -> list[Request]:
+    """Read requests."""
+    return [Request(**fields) for fields in document]
+
+
+def timed(engine: Engine, requests: Sequence[Request]) -> dict[str, Any]:
+    """Let an engine answer requests that are all there; tell seconds and tokens."""
+    began_at = time.perf_counter()
+    tokens = engine.generate(requests)
+    seconds = time.perf_counter() - began_at
+    for request, got in zip(requests, tokens, strict=True):
+        if len(got) != request.num_output:
+            message = f"{len(got)} tokens came where {request.num_output} were asked for"
+            raise RuntimeError(message)
+    return {"seconds": seconds, "tokens": tokens}
+
+
+def batch(engine: Engine, orders: dict[str, Any]) -> dict[str, Any]:
+    """Give all requests at once, then a single one."""
+    engine.generate(requests_of(orders["warm"]))
+    found = timed(engine, requests_of(orders["requests"]))
+    single = requests_of(orders["single"])
+    engine.generate([Request(request.prompt[::-1], 8) for request in single])
+    return {"batch": found, "single": timed(engine, single)}
+
+
+def load(engine: Engine, orders: dict[str, Any]) -> dict[str, Any]:
+    """Give requests one after another at each of some rates, rising, up to one that leaves too many unanswered."""
+    warm = requests_of(orders["warm"])
+    drive(engine, warm, [0.0] * len(warm), patience_s=orders["start_limit_s"])
+    loops: list[list[list[float]]] = []
+    for loop in orders["loops"]:
+        requests = requests_of(loop["requests"])
+        loops.append(drive(engine, requests, loop["due"], patience_s=orders["patience_s"]))
+        if any(len(record) < request.num_output for record, request in zip(loops[-1], requests, strict=True)):
+            break  # what it still works on would slow the next loop
+    return {"loops": loops}
+
+
+def main() -> None:
+    """Make one visit."""
+    parser = argparse.ArgumentParser(description="Measure one engine once.")
+    parser.add_argument("engine")
+    parser.add_argument("job", choices=["batch", "load"])
+    parser.add_argument("--orders", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    orders = json.loads(arguments.orders.read_text(encoding="utf-8"))
+    began_at = time.perf_counter()
+    engine = start(arguments.engine, Settings(**orders["settings"], online=arguments.job == "load"))
+    ready_s = time.perf_counter() - began_at
+    found = {"batch": batch, "load": load}[arguments.job](engine, orders)
+    arguments.out.write_text(json.dumps({"ready_s": ready_s, **found}), encoding="utf-8")
+    os._exit(0)  # an engine that was cut off in the middle of its work may not end by itself
+
+
+if __name__ == "__main__":
+    main()
