@@ -32,6 +32,7 @@ class Load:
         duration_s: The length of the schedule.
         timeout_s: Longest wait for an answer, from the intended time.
         max_in_flight: Most requests unanswered at once; those beyond it are counted and not sent.
+        first_timeout_s: Longest wait for the first answer, which shows that the server is there; None: `timeout_s`.
     """
 
     requests: Requests
@@ -39,6 +40,7 @@ class Load:
     duration_s: float
     timeout_s: float = 10.0
     max_in_flight: int = 4096
+    first_timeout_s: float | None = None
 
     def __post_init__(self) -> None:
         if not len(self.arrivals):
@@ -82,7 +84,7 @@ async def run_load(
         ConnectionFailed: A first request, sent before the load, was not answered with success.
     """
     async with open_session(load.requests.headers, load.requests.trusted) as session:
-        sender = await _ready_sender(session, load.requests, load.timeout_s)
+        sender = await _ready_sender(session, load.requests, load.first_timeout_s or load.timeout_s)
         if on_ready is not None:
             on_ready()
         run = Run(sender, timeout_s=load.timeout_s)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from carpool.loadgen.http import Requests
     from carpool.plan.stream import Stream
 
+FIRST_ANSWER_S = 10.0
+"""How long the first answer may take at the least: on a busy machine a fresh server is late once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
@@ -67,6 +70,7 @@ def drive_stream(
         duration_s=stream.window_s,
         timeout_s=timeout_s,
         max_in_flight=max_in_flight,
+        first_timeout_s=max(timeout_s, FIRST_ANSWER_S),
     )
     return _observe(server, load, watch)
 
