@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class Consumer(Protocol):
     """Calls functions later, one after another, in the order in which they were handed in."""
 
-    def post(self, call: Callable[[], None], /) -> None:
-        """Have a function called; from any thread, and it must not raise."""
+    def post(self, call: Callable[[], None], /) -> bool:
+        """Have a function called, which must not raise; from any thread. False: nobody is left to call it."""
+        ...
 
 
 class LoopConsumer:
@@ -36,17 +37,18 @@ class LoopConsumer:
         self._lock = threading.Lock()
         self._is_awake = False
 
-    def post(self, call: Callable[[], None], /) -> None:
-        """Have a function called on the loop."""
+    def post(self, call: Callable[[], None], /) -> bool:
+        """Have a function called on the loop; False once it has closed."""
         with self._lock:
             self._calls.append(call)
-            if self._is_awake:
-                return
-            self._is_awake = True
-        try:
-            self._loop.call_soon_threadsafe(self._run)
-        except RuntimeError:  # the loop has closed
-            self._calls.clear()
+            if not self._is_awake:
+                try:
+                    self._loop.call_soon_threadsafe(self._run)
+                except RuntimeError:  # it has closed
+                    self._calls.clear()
+                    return False
+                self._is_awake = True
+        return not self._loop.is_closed()
 
     def _run(self) -> None:
         with self._lock:
@@ -61,9 +63,10 @@ class QueueConsumer:
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
-    def post(self, call: Callable[[], None], /) -> None:
+    def post(self, call: Callable[[], None], /) -> bool:
         """Have a function called by the next `run_next`."""
         self._calls.put(call)
+        return True
 
     def run_next(self) -> None:
         """Wait for a function, and call it."""

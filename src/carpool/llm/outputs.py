@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carpool.errors import CarpoolError
-
-Sampled: TypeAlias = Any
+from carpool.llm.sampled import Sampled
 
 FinishReason: TypeAlias = Literal["stop", "length", "abort", "error"]
 """Why a sequence ended: a stop token or text, its length, whoever asked for it went away, or a failure."""

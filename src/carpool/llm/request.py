@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Literal
 
-SamplingParams: TypeAlias = Any
+from carpool.llm.sampling_params import SamplingParams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Generation:
     """
 
     prompt: Sequence[int]
-    params: SamplingParams
+    params: SamplingParams = field(default_factory=SamplingParams)
     priority: int = 0
     tenant: str = ""
     request_id: str = ""

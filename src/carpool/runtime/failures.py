@@ -108,13 +108,20 @@ class FailureLog:
             batch: what ran.
             error: what it failed of; where the model refuses an item as invalid, nothing is logged.
         """
-        if isinstance(error, InvalidItem):
-            return
+        if not isinstance(error, InvalidItem):
+            self.failed(f"batch {batch.batch_id} of {counted(len(batch.items), 'item')}", error)
+
+    def failed(self, what: str, error: CarpoolError) -> None:
+        """Log that something failed.
+
+        Args:
+            what: how to name it, such as "a step of 3 sequences".
+            error: what it failed of.
+        """
         cause, place = error.__cause__ or error, place_of(error)
         kind = cause.kind if isinstance(cause, RaisedThere) else type(cause).__name__
-        of = f"batch {batch.batch_id} of {counted(len(batch.items), 'item')} failed: "
         where = f" ({place})" if place else ""
-        self._note((kind, place), lambda: f"{of}{text_of(error)}{where}", cause if place else None)
+        self._note((kind, place), lambda: f"{what} failed: {text_of(error)}{where}", cause if place else None)
 
     def returned(self, batch: Batch, results: list[Any]) -> None:
         """Log the errors among the results of a batch that ran.

@@ -19,7 +19,7 @@ class StepRan:
         at: when it was done.
         started_at: when it began to be planned.
         run_at: when the model began.
-        ran_at: when the model was done; sampling comes after it.
+        ran_at: when the model was done, and the tokens were chosen.
         num_tokens: tokens computed.
         num_sequences: sequences that they belong to.
         num_sampled: sequences that got a token.
