@@ -73,7 +73,7 @@ def feed(runner: Runner, pieces: list[tuple[Fed, int]], want: Want = "logits") -
         rows=np.arange(starts[-1], dtype=np.int64),
         want=want,
     )
-    found = runner.run(batch).split(counts)
+    found = torch.split(runner.run(batch), counts)
     for (fed, count), rows in zip(pieces, found, strict=True):
         fed.said.append(rows.clone())
         fed.done += count
@@ -91,13 +91,8 @@ def feed_all(runner: Runner, feds: list[Fed], rng: np.random.Generator, *, most_
     while waiting := [fed for fed in feds if fed.done < len(fed.tokens)]:
         chosen = rng.permutation(len(waiting))[: rng.integers(1, len(waiting) + 1)]
         most = int(rng.choice([1, most_tokens]))
-        feed(
-            runner,
-            [
-                (waiting[i], int(rng.integers(1, min(most, len(waiting[i].tokens) - waiting[i].done) + 1)))
-                for i in chosen
-            ],
-        )
+        lefts = [(fed, min(most, len(fed.tokens) - fed.done)) for fed in (waiting[i] for i in chosen)]
+        feed(runner, [(fed, int(rng.integers(1, left + 1))) for fed, left in lefts])
 
 
 def sequences(runner: Runner, lengths: list[int], rng: np.random.Generator, *, vocabulary_size: int) -> list[Fed]:
