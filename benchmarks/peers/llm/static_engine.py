@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from peers.llm.engine import Engine, Listener, Request, Settings
@@ -12,7 +13,7 @@ class Static:
     """A model, asked for one padded batch after another."""
 
     def __init__(self, settings: Settings) -> None:
-        self._model = AutoModelForCausalLM.from_pretrained(settings.model, dtype=torch.bfloat16)
+        self._model: Any = AutoModelForCausalLM.from_pretrained(settings.model, dtype=torch.bfloat16)
         self._model.generation_config.eos_token_id = None
         self._num_slots = settings.num_slots
 
