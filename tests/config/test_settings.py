@@ -396,12 +396,3 @@ def test_the_environment_sets_truth_values_and_versions() -> None:
     """As text."""
     settings = load_settings(environ={"CARPOOL_SERVER_STRICT": "true", "CARPOOL_MODEL_VERSIONS": "2"})
     assert (settings.server.strict, settings.model.versions) == (True, 2)
-
-
-def test_a_language_model_generates_as_told(tmp_path: Path) -> None:
-    """Sizes and times are read with their units, and what is not told is left to the model and the machine."""
-    path = tmp_path / "carpool.toml"
-    path.write_text('[llm]\nnum_slots = 8\nkv_memory = "1MiB"\nttft = "1s"\nweights = "int8"\n')
-    llm = load_settings(path).llm
-    assert (llm.num_slots, llm.kv_memory_bytes, llm.ttft_s, llm.weights) == (8, 1024**2, 1.0, "int8")
-    assert (llm.token_budget, llm.max_length, llm.tpot_s, llm.prefix_caching) == (512, None, None, True)

@@ -50,7 +50,18 @@ _SETTINGS = {
     "length_buckets": "policy.length_buckets",
     "max_queue": "policy.max_queue",
     "profile": "profile",
+    "num_slots": "llm.num_slots",
+    "max_length": "llm.max_length",
+    "kv_memory": "llm.kv_memory",
+    "block_size": "llm.block_size",
+    "weights": "llm.weights",
+    "deterministic": "llm.deterministic",
+    "prefix_caching": "llm.prefix_caching",
+    "ttft": "llm.ttft",
+    "tpot": "llm.tpot",
 }
+# Of two kinds of models each has its own key for these.
+_OF_LANGUAGE_MODELS = {"token_budget": "llm.token_budget", "max_queue": "llm.max_waiting"}
 
 
 @click.command(
@@ -63,9 +74,9 @@ _SETTINGS = {
 @click.option("--name", help="What clients call the model.  [default: the target's own name]")
 @click.option("--max-batch-size", type=int, help="Most items in a batch.  [default: 32]")
 @click.option("--max-wait", help="Longest wait for company while the model is free, such as 2ms.  [default: 0]")
-@click.option("--token-budget", type=int, help="Most padded tokens in a batch.  [default: no limit]")
+@click.option("--token-budget", type=int, help="Most padded tokens in a batch, or tokens in a step of an LLM (512).")
 @click.option("--length-buckets", type=LENGTHS, help="Lengths that items are padded to, such as 16,32,64.")
-@click.option("--max-queue", type=int, help="Most items waiting; one more is refused.  [default: 4096]")
+@click.option("--max-queue", type=int, help="Most items waiting; one more is refused.  [default: 4096; an LLM: 1024]")
 @click.option("--no-batching", is_flag=True, help="Run items one by one, to compare with.")
 @click.option("--profile", help="A profile.json of this model on this machine, whose cost model is used.")
 @click.option("--workers", type=int, help="Batches that run at a time, each with a worker.  [default: the model's own]")
@@ -78,6 +89,24 @@ _SETTINGS = {
 @click.option("--threads", type=int, help="Threads of one operation on a CPU.  [default: one for each core]")
 @click.option("--dtype", help="float32, bfloat16 or float16.  [default: what suits the device]")
 @click.option("--device", help="Where it runs, such as cpu or cuda:0.  [default: the best there is]")
+@click.option("--num-slots", type=int, help="LLM: most sequences that generate at a time.  [default: 64]")
+@click.option("--max-length", type=int, help="LLM: longest prompt with its answer, in tokens.  [default: the model's]")
+@click.option("--kv-memory", help="LLM: memory of the KV cache, such as 2GiB.  [default: what can be used]")
+@click.option("--block-size", type=int, help="LLM: tokens in a block of the KV cache.  [default: 16]")
+@click.option(
+    "--weights", type=click.Choice(["as_is", "int8"]), help="LLM: int8 halves their memory.  [default: as_is]"
+)
+@click.option(
+    "--deterministic",
+    is_flag=True,
+    default=None,
+    help="LLM: the same logits bit for bit whatever else is in the batch.",
+)
+@click.option(
+    "--prefix-caching/--no-prefix-caching", default=None, help="LLM: read a common beginning once.  [default: so]"
+)
+@click.option("--ttft", help="LLM: time to the first token that requests are to have, such as 1s.  [default: none]")
+@click.option("--tpot", help="LLM: time between tokens that they are to have, such as 150ms.  [default: none]")
 @click.option("--max-body", help="Largest body of a request, such as 1MiB.  [default: 16MiB]")
 @click.option("--max-connections", type=int, help="Most connections at a time; one more is refused.  [default: 8192]")
 @click.option("--api-keys", help="File of API keys, one a line and its tenant after it.  [default: no key is needed]")
@@ -100,9 +129,10 @@ _SETTINGS = {
 def serve(target: str | None, output: Output, **given: Any) -> int:
     """Serve TARGET over HTTP, or what a carpool.toml says.
 
-    TARGET is a file.py:name, a package.module:name, a model's directory, an .onnx file, demo:minilm (real weights),
-    demo:null (only waits), or a model repository: a directory with a directory for each model, which holds its
-    carpool.toml. The server speaks the Open Inference Protocol (/v2), OpenAI's embeddings (/v1/embeddings) and
+    TARGET is a file.py:name, a package.module:name, a model's directory, an .onnx or .gguf file, demo:minilm or
+    demo:smollm2 (real weights), demo:null (only waits), or a model repository: a directory with a directory for each
+    model, which holds its carpool.toml. The server speaks the Open Inference Protocol (/v2), OpenAI's API (/v1: for a
+    model that generates text completions, chat completions and embeddings, for one that embeds embeddings) and
     Prometheus (/metrics). Every option is also a key of carpool.toml and an environment variable such as
     CARPOOL_SERVER_PORT; options win.
 
@@ -160,6 +190,12 @@ def _serve_on_ray(target: str | None, flags: dict[str, Any], settings: ServeSett
     """Serve from replicas on Ray Serve, each of which opens TARGET for itself."""
     if settings.server.grpc_port is not None:
         raise ConfigError("gRPC is not spoken from Ray: leave server.grpc_port out, or --on ray")
+    from carpool.serve.unused import kind_of
+
+    if settings.model.target is not None and kind_of(settings) == "language model":
+        raise ConfigError(
+            f"{target} generates text, which is not done on Ray, where nothing is streamed: leave --on out"
+        )
     import functools
     from pathlib import Path
 
@@ -179,7 +215,8 @@ def _serve_on_ray(target: str | None, flags: dict[str, Any], settings: ServeSett
 
 def _flags(given: dict[str, Any]) -> dict[str, Any]:
     """Return what the options set, by the settings' keys."""
-    flags = {key: given[name] for name, key in _SETTINGS.items()}
+    flags = {key: given[name] for name, key in {**_SETTINGS, **_OF_LANGUAGE_MODELS}.items()}
+    flags |= {_SETTINGS[name]: given[name] for name in _OF_LANGUAGE_MODELS}
     if given["no_batching"]:
         if given["max_batch_size"] not in (None, 1):
             raise ConfigError(f"--no-batching contradicts --max-batch-size {given['max_batch_size']}: leave one out")
