@@ -9,12 +9,14 @@ import pytest
 import torch
 import transformers
 
-from carpool.llm.transformers_runner import TransformersRunner, make_runner
+from carpool.llm.make_runner import make_runner
 from tests.llm.steps import feed_all, loaded, sequences
 from tests.llm.tiny import CONFIGS, VOCABULARY, tiny_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from carpool.llm.transformers_runner import TransformersRunner
 
 _MORE: dict[str, Callable[[], Any]] = {
     "phi": lambda: transformers.PhiConfig(

@@ -243,6 +243,8 @@ class TritonPagedAttention:
         self._layers = tuple(layers)
         self._block_size = block_size
         self._device = device
+        self._group = max(layer.num_heads // layer.num_kv_heads for layer in layers)
+        self._fewest_heads = min(layer.num_kv_heads for layer in layers)
         self._num_processors = num_processors or _processors(device)
         shapes = [(num_blocks, block_size, layer.num_kv_heads, layer.key_size) for layer in layers]
         self._keys = [torch.zeros(shape, device=device, dtype=dtype) for shape in shapes]
@@ -257,11 +259,10 @@ class TritonPagedAttention:
             num_rows: rows that the layers will be given; those beyond T are not kept, and give zeros.
         """
         num_queries = np.diff(batch.starts)
-        fewest_heads = min(layer.num_kv_heads for layer in self._layers)
-        group = max(layer.num_heads // layer.num_kv_heads for layer in self._layers)
-        queries_a_tile = queries_in_a_tile(int(num_queries.max()), group)
+        queries_a_tile = queries_in_a_tile(int(num_queries.max()), self._group)
         tile_sequence, tile_first = tile_queries(num_queries, queries_a_tile)
-        num_splits = choose_splits(len(tile_first) * fewest_heads, int(batch.contexts.max()), self._num_processors)
+        longest = int(batch.contexts.max())
+        num_splits = choose_splits(len(tile_first) * self._fewest_heads, longest, self._num_processors)
         starts, contexts, tables, slots, sequence, first = self._sent(
             batch.starts,
             batch.contexts,
@@ -280,6 +281,50 @@ class TritonPagedAttention:
             queries_a_tile=queries_a_tile,
             num_splits=num_splits,
         )
+
+    def static_step(self, num_sequences: int, width: int) -> PagedStep:
+        """Make a step of single tokens whose arrays stay where they are, to be filled again and again.
+
+        Args:
+            num_sequences: most sequences; S.
+            width: most blocks of a sequence.
+        """
+        each = torch.arange(num_sequences + 1, device=self._device, dtype=torch.int32)
+        zeros = torch.zeros(3 + width, num_sequences, device=self._device, dtype=torch.int32)
+        step = PagedStep(
+            starts=each,
+            contexts=zeros[0],
+            block_tables=zeros[3:].view(num_sequences, width),
+            slots=zeros[1],
+            tile_sequence=each[:-1],
+            tile_first=zeros[2],
+            queries_a_tile=queries_in_a_tile(1, self._group),
+            num_splits=choose_splits(
+                num_sequences * self._fewest_heads, width * self._block_size, self._num_processors
+            ),
+        )
+        self.fill(step, None)
+        return step
+
+    def fill(self, step: PagedStep, batch: StepBatch | None) -> None:
+        """Put another step of single tokens into a static one.
+
+        Args:
+            step: of `static_step`.
+            batch: no more sequences and blocks than it was made for; None for no sequence at all.
+        """
+        num_sequences, width = step.block_tables.shape
+        contexts = np.ones(num_sequences, np.int32)  # what belongs to no sequence looks at one key, and keeps none
+        slots = np.full(num_sequences, -1, np.int32)
+        tables = np.zeros((num_sequences, width), np.int32)
+        if batch is not None:
+            contexts[: batch.num_sequences] = batch.contexts
+            slots = place_slots(batch, num_sequences, self._block_size)
+            wide = min(width, batch.block_tables.shape[1])
+            tables[: batch.num_sequences, :wide] = batch.block_tables[:, :wide]
+        sent = self._sent(contexts, slots, tables)
+        for place, values in zip((step.contexts, step.slots, step.block_tables), sent, strict=True):
+            place.copy_(values)
 
     def _sent(self, *arrays: NDArray[np.int32]) -> list[torch.Tensor]:
         """Send arrays of int32 to the device as one."""
