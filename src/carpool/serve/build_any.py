@@ -59,13 +59,12 @@ def build_generator(settings: ServeSettings, target: str, *, name: str | None, v
         TargetError: the target names no model.
     """
     try:
-        from carpool.llm.engine import Engine
-        from carpool.llm.open import loader
+        from carpool.llm.open import open_engine
     except ImportError as error:
         raise ConfigError(f"{target} needs {error.name}: run `pip install 'carpool[llm]'`") from None
     options = engine_options(settings, target)
     with naming(settings, "model.target", TargetError):
-        engine = Engine(loader(options), policy=options.policy, step_timeout_s=options.step_timeout_s)
+        engine = open_engine(options)
     llm = settings.llm
     promises = Promises(ttft_s=llm.ttft_s, tpot_s=llm.tpot_s, timeout_s=settings.server.request_timeout_s or None)
     return ServedLM(engine, name=name or own_name(target), version=version, policy=options.policy, promises=promises)

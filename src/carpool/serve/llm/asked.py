@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from carpool.errors import InvalidItem
 from carpool.llm.request import Generation
 from carpool.serve.faults import bad_request
 from carpool.serve.llm.not_done import refuse_not_done
 from carpool.serve.llm.prompts import Prompt, read_chat, read_prompts, room
-from carpool.serve.llm.sampling import sampling_params
+from carpool.serve.llm.sampling import named, sampling_params
 
 if TYPE_CHECKING:
     from carpool.llm.sampling_params import SamplingParams
@@ -140,6 +141,10 @@ def _asked(
     if len(prompts) * params.n > most:
         message = f"the request asks for {len(prompts) * params.n:,} answers, of at most {most:,}: split it"
         raise bad_request(message, param="n" if params.n > 1 else field)
+    try:
+        params.check_vocabulary(served.parts.runner.vocabulary_size)
+    except InvalidItem as error:
+        raise named(error, request) from error
     streams = request.stream_options
     promises = served.promises
     lengths = [room(served, prompt, params.max_tokens, usual=usual, field=field) for prompt in prompts]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from carpool.errors import CarpoolError
 from carpool.llm.outputs import Output
-from carpool.serve.faults import to_fault
+from carpool.serve.faults import TOO_MANY, Fault, to_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from carpool.llm.engine import Handle
     from carpool.llm.request import Generation
     from carpool.serve.llm.served import ServedLM
+
+_COME_BACK_S = 1.0  # where nobody can say how long the others take
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Run:
                 self._handles.append(served.engine.submit(generation, self._taking(place, choice)))
             except CarpoolError as error:
                 self.cancel()
-                raise to_fault(error, position=place, num_items=len(generations)) from error
+                raise _refusal(error, place, len(generations)) from error
             choice += generation.params.n
 
     def _taking(self, prompt: int, first: int) -> Callable[[Output], None]:
@@ -108,3 +110,11 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cancel()
+
+
+def _refusal(error: CarpoolError, position: int, num_items: int) -> Fault:
+    """Return what a client is told; of too many, always when to come back."""
+    fault = to_fault(error, position=position, num_items=num_items)
+    if fault.status == TOO_MANY and fault.retry_after_s is None:
+        fault.retry_after_s = _COME_BACK_S
+    return fault
