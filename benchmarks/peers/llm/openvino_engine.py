@@ -1,13 +1,20 @@
 """OpenVINO GenAI's continuous batching, bfloat16 arithmetic; `kv` chooses what its cache holds."""
 
+from __future__ import annotations
+
 import queue
 import threading
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openvino
 import openvino_genai
-from peers.llm.engine import Engine, Listener, Request, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from openvino_genai.py_openvino_genai import GenerationHandle
+    from peers.llm.engine import Engine, Listener, Request, Settings
 
 TOKEN_BUDGET = 2048
 CACHE_GIB = 4
@@ -53,7 +60,7 @@ class OpenVino:
 
     def _serve(self) -> None:
         """Step while there is work, and hand out what came after each step."""
-        running: list[tuple[openvino_genai.GenerationHandle, Listener, list[int]]] = []
+        running: list[tuple[GenerationHandle, Listener, list[int]]] = []
         num_requests = 0
         while True:
             while not running or not self._came.empty():
@@ -64,7 +71,7 @@ class OpenVino:
             self._pipeline.step()
             running = [one for one in running if not self._deliver(*one)]
 
-    def _deliver(self, handle: openvino_genai.GenerationHandle, on_tokens: Listener, counts: list[int]) -> bool:
+    def _deliver(self, handle: GenerationHandle, on_tokens: Listener, counts: list[int]) -> bool:
         """Tell the listener of new tokens; tell whether they were the last."""
         while handle.can_read():
             counts[0] += sum(len(part.generated_ids) for part in handle.read().values())

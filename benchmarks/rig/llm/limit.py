@@ -5,8 +5,8 @@
 A step reads all weights once, multiplies every token with those of the layers and each token whose successor is wanted
 with those of the last product, and reads the keys and values of its sequences. At the *limit* the first two overlap
 wholly, at the machine's bandwidth and at the best rate that oneDNN's product reaches here; the third comes on top,
-since it depends on the second. The steps are those of continuous batching without any cost of its own: every running sequence
-gets one token a step, and what is left of the token budget goes to prompts in the order of arrival.
+since it depends on the second. The steps are those of continuous batching without any cost of its own: every running
+sequence gets one token a step, and what is left of the token budget goes to prompts in the order of arrival.
 
 The *products* are measured for themselves too, at the model's own sizes and in its order: what a step of so many tokens
 costs that does nothing else, prepacked for oneDNN. That bounds whoever uses oneDNN's product.
