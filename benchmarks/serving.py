@@ -25,19 +25,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rig.about import machine, names, replace
 from rig.contenders import CONTENDERS
 from rig.results import Results, Round, picture, ratios, rows_behind, tables
-from rig.section import replace, section
+from rig.section import section
 from rig.workloads import WORKLOADS, Workload
 
 BENCHMARKS = Path(__file__).parent
@@ -114,33 +113,6 @@ def visit(server: str, workload: Workload, base: float, arguments: list[str], pr
     return found
 
 
-def machine() -> str:
-    """Say what this runs on, as a sentence."""
-    processor = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
-    kinds = [kind for kind in ("avx512_bf16", "amx_bf16") if info.exists() and kind in info.read_text()]
-    with_kinds = f" with {' and '.join(kinds)}" if kinds else ""
-    return (
-        f"{os.cpu_count()} cores of {processor}{with_kinds}, CPython {platform.python_version()}, "
-        f"torch {version('torch')}, transformers {version('transformers')}, Carpool {version('carpool')}."
-    )
-
-
-def names(known: dict[str, Any]) -> Any:
-    """Make a reader of comma-separated names."""
-
-    def read(text: str) -> list[str]:
-        given = text.split(",")
-        if unknown := [name for name in given if name not in known]:
-            raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(known)}")
-        return [name for name in known if name in given]
-
-    return read
-
-
 def main() -> None:
     """Measure, print tables and one line of JSON."""
     parser = argparse.ArgumentParser(description="Carpool's server beside others.")
@@ -172,7 +144,7 @@ def report(results: Results, about: str, *, write: bool) -> None:
     for line in behind:
         print(f"behind: {line}")
     if write:
-        replace(BENCHMARKS / "README.md", section(results, found, behind, about))
+        replace(BENCHMARKS / "README.md", "serving.py", section(results, found, behind, about))
         picture(results).save(PICTURE)
     rounded = {name: None if value is None else round(value, 3) for name, value in found.items()}
     print(json.dumps({**rounded, "num_rows_behind": len(behind), "machine": about}))

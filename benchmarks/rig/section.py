@@ -10,11 +10,8 @@ from rig.workloads import WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from rig.results import Results
-
-BEGIN, END = "<!-- what serving.py wrote begins -->", "<!-- what serving.py wrote ends -->"
 
 
 def section(results: Results, ratios: Mapping[str, float | None], behind: Sequence[str], machine: str) -> str:
@@ -24,20 +21,6 @@ def section(results: Results, ratios: Mapping[str, float | None], behind: Sequen
         parts += [f"### {_titles[workload]}", _table(results, workload), _notes(results, workload)]
     parts.append("Rows in which a peer is ahead: " + ("; ".join(behind) if behind else "none") + ".")
     return "\n\n".join(parts)
-
-
-def replace(path: Path, text: str) -> None:
-    """Put the section into a file, between its two marks.
-
-    Raises:
-        ValueError: the file lacks the marks.
-    """
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        message = f"{path} has no place for the results: write {BEGIN} and {END} where they belong"
-        raise ValueError(message)
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
 _titles = {"null": "The null model", "minilm": "MiniLM"}

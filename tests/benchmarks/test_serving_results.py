@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rig.about import marks, replace
 from rig.contenders import CONTENDERS
 from rig.results import Results, Round, picture, ratios, rows_behind, tables
-from rig.section import BEGIN, END, replace, section
+from rig.section import section
 from rig.workloads import WORKLOADS
 
 if TYPE_CHECKING:
@@ -86,13 +87,14 @@ def test_rows_in_which_a_peer_is_ahead_are_named(results: Results) -> None:
 
 def test_the_section_takes_its_place_and_can_be_written_again(results: Results, tmp_path: Path) -> None:
     """What stands around it stays, and a second run replaces the first one's."""
+    begin, end = marks("serving.py")
     page = tmp_path / "README.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n", encoding="utf-8")
     for _ in range(2):
-        replace(page, section(results, ratios(results), rows_behind(results), "A machine."))
+        replace(page, "serving.py", section(results, ratios(results), rows_behind(results), "A machine."))
     text = page.read_text(encoding="utf-8")
-    assert text.startswith(f"before\n{BEGIN}\nA machine.")
-    assert text.endswith(f"{END}\nafter\n")
+    assert text.startswith(f"before\n{begin}\nA machine.")
+    assert text.endswith(f"{end}\nafter\n")
     assert "old" not in text
     assert text.count("| mosec") == len(WORKLOADS)
 
