@@ -54,7 +54,7 @@ def test_layers_on_the_same_rows_are_one_product() -> None:
 
     assert join_linears(model, make) == 4
     torch.testing.assert_close(logits_of(model, ids_of(model)), expected, **CLOSE)
-    assert calls == [32 + 16 + 16, 96] * 2
+    assert calls == [32 + 16 + 16, 128] * 2
     parts = [module for module in model.modules() if isinstance(module, JoinedPart)]
     assert len(parts) == 10
     assert all(part._joined._rows is None and not part._joined._waiting for part in parts)

@@ -16,7 +16,7 @@ VOCABULARY = 300
 _SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
-    "intermediate_size": 48,
+    "intermediate_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
@@ -26,13 +26,14 @@ _SIZES: dict[str, Any] = {
     "eos_token_id": 2,
     "pad_token_id": 0,
 }
+_GEMMA: dict[str, Any] = {"head_dim": 8, "sliding_window": 8, "query_pre_attn_scalar": 8}
 CONFIGS: dict[str, Callable[..., Any]] = {
     "llama": lambda **more: transformers.LlamaConfig(**_SIZES | more),
     "qwen2": lambda **more: transformers.Qwen2Config(**_SIZES | more),
     "qwen3": lambda **more: transformers.Qwen3Config(**_SIZES | {"head_dim": 16} | more),
     "mistral": lambda **more: transformers.MistralConfig(**_SIZES | {"sliding_window": 8} | more),
-    "gemma2": lambda **more: transformers.Gemma2Config(**_SIZES | {"head_dim": 8, "sliding_window": 8} | more),
-    "gemma3_text": lambda **more: transformers.Gemma3TextConfig(**_SIZES | {"head_dim": 8, "sliding_window": 8} | more),
+    "gemma2": lambda **more: transformers.Gemma2Config(**_SIZES | _GEMMA | more),
+    "gemma3_text": lambda **more: transformers.Gemma3TextConfig(**_SIZES | _GEMMA | more),
     "phi3": lambda **more: transformers.Phi3Config(**_SIZES | more),
 }
 
