@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from carpool.llm.logprobs import LogProbabilities, prompt_logprobs
+from carpool.llm.logprobs import prompt_logprobs
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -25,7 +25,7 @@ def test_prompts_are_told_as_a_softmax_over_all_of_them_says(dtype: torch.dtype)
 
 def test_level_tokens_are_told_by_their_ids() -> None:
     """So that the same model says the same, however its answer was worked out."""
-    record = LogProbabilities(torch.zeros(1, 300)).of(0, 7, 3)
+    (record,) = prompt_logprobs(torch.zeros(1, 300), [7], 3)
     assert [token for token, _ in record.top] == [0, 1, 2]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from carpool.llm.draw_sorted import draw_sorted
 from carpool.llm.filters import cut_by_p
 from carpool.llm.largest import BLOCK, at_least_kth, block_maxima
 from carpool.llm.sampling_params import SamplingParams
@@ -58,13 +59,21 @@ def draw(logits: torch.Tensor, draws: Sequence[Draw]) -> dict[int, int]:
     tokens: dict[int, int] = {}
     for tile, rows in _probabilities(logits, [one for one in draws if not one.params.truncates]):
         tokens.update(_draw_of_all(rows, tile))
-    for tile, rows in _probabilities(logits, [one for one in draws if one.params.truncates and one.needs_all]):
+    cut = [one for one in draws if one.params.truncates]
+    if cut and logits.device.type != "cpu":
+        return tokens | _draw_on_device(_rows(logits, cut), cut)
+    for tile, rows in _probabilities(logits, [one for one in cut if one.needs_all]):
         arrays = rows.cpu().numpy()
         tokens.update((one.row, _draw_of_share(row, one)) for one, row in zip(tile, arrays, strict=True))
-    few = [one for one in draws if one.params.truncates and not one.needs_all]
+    few = [one for one in cut if not one.needs_all]
     if few:
         tokens.update(_draw_of_few(_rows(logits, few), few))
     return tokens
+
+
+def _draw_on_device(rows: torch.Tensor, draws: Sequence[Draw]) -> dict[int, int]:
+    drawn = draw_sorted(rows, [one.params for one in draws], [one.uniform for one in draws])
+    return {one.row: token for one, token in zip(draws, drawn, strict=True) if token is not None}
 
 
 def _rows(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
@@ -79,8 +88,9 @@ def _probabilities(logits: torch.Tensor, draws: Sequence[Draw]) -> Iterator[tupl
     """Give a few draws at a time, and (n, V) the probabilities of their tokens; leave out rows that have none."""
     import torch
 
-    for first in range(0, len(draws), _TILE):
-        tile = draws[first : first + _TILE]
+    size = _TILE if logits.device.type == "cpu" else max(1, len(draws))
+    for first in range(0, len(draws), size):
+        tile = draws[first : first + size]
         temperatures = torch.tensor([one.params.temperature for one in tile], dtype=logits.dtype, device=logits.device)
         probabilities = torch.softmax(_rows(logits, tile) / temperatures[:, None], dim=-1)
         usable = probabilities[:, 0].isfinite().tolist()  # one NaN or infinite logit makes all of its row NaN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from carpool.llm.largest import block_maxima, largest
 from carpool.llm.sampled import Sampled
@@ -11,36 +11,33 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
-    from numpy.typing import NDArray
 
 _TILE = 16  # rows whose distributions are worked out at once: a few MB
 
 
-class LogProbabilities:
-    """The log probabilities of some rows of logits, kept while the logits are changed.
+def records(logprobs: torch.Tensor, tokens: Sequence[int], num_tops: Sequence[int]) -> list[Sampled]:
+    """Say how likely the model held tokens.
 
     Args:
-        logits: (n, V); read, not kept.
+        logprobs: (n, V) log probabilities.
+        tokens: n ids.
+        num_tops: how many of the most likely tokens to tell beside each.
     """
+    import torch
 
-    def __init__(self, logits: torch.Tensor) -> None:
-        import torch
+    chosen = logprobs.gather(1, torch.tensor(tokens, device=logprobs.device)[:, None])[:, 0].tolist()
+    tops = _tops(logprobs, num_tops) if any(num_tops) else [()] * len(tokens)
+    return [Sampled(token, logprob, top) for token, logprob, top in zip(tokens, chosen, tops, strict=True)]
 
-        kept = torch.log_softmax(logits, dim=-1)
-        self._rows: NDArray[Any] = kept.cpu().numpy()
-        self._maxima: NDArray[Any] = block_maxima(kept).cpu().numpy()
 
-    def of(self, row: int, token: int, num_top: int) -> Sampled:
-        """Give the record of a token.
-
-        Args:
-            row: where its logits are.
-            token: its id.
-            num_top: how many of the most likely tokens to tell as well.
-        """
-        logprobs = self._rows[row]
-        top = largest(logprobs, self._maxima[row], num_top) if num_top else ()
-        return Sampled(token, float(logprobs[token]), tuple((int(other), float(logprobs[other])) for other in top))
+def _tops(logprobs: torch.Tensor, num_tops: Sequence[int]) -> list[tuple[tuple[int, float], ...]]:
+    if logprobs.device.type == "cpu":
+        array, maxima = logprobs.numpy(), block_maxima(logprobs).numpy()
+        places = [largest(array[row], maxima[row], num).tolist() if num else [] for row, num in enumerate(num_tops)]
+        return [tuple((place, float(array[row, place])) for place in found) for row, found in enumerate(places)]
+    most = logprobs.sort(dim=-1, descending=True, stable=True)
+    tokens, found = most.indices[:, : max(num_tops)].tolist(), most.values[:, : max(num_tops)].tolist()
+    return [tuple(zip(tokens[row][:num], found[row][:num], strict=True)) for row, num in enumerate(num_tops)]
 
 
 def prompt_logprobs(logits: torch.Tensor, tokens: Sequence[int], num_top: int = 0) -> list[Sampled]:
@@ -49,13 +46,15 @@ def prompt_logprobs(logits: torch.Tensor, tokens: Sequence[int], num_top: int = 
     Args:
         logits: (n, V); row i is the model's answer to what stands before `tokens[i]`.
         tokens: n ids: of a prompt, those from its second on.
-        num_top: how many of the most likely tokens to tell as well.
+        num_top: how many of the most likely tokens to tell beside each.
 
     Returns:
         A record a token.
     """
-    records: list[Sampled] = []
+    import torch
+
+    told: list[Sampled] = []
     for first in range(0, len(tokens), _TILE):
-        tile = LogProbabilities(logits[first : first + _TILE])
-        records += [tile.of(row, token, num_top) for row, token in enumerate(tokens[first : first + _TILE])]
-    return records
+        tile = tokens[first : first + _TILE]
+        told += records(torch.log_softmax(logits[first : first + _TILE], dim=-1), tile, [num_top] * len(tile))
+    return told

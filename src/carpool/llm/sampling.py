@@ -15,7 +15,7 @@ import numpy as np
 from carpool.errors import CarpoolError, ModelError
 from carpool.llm.constrain import constrain
 from carpool.llm.draw import Draw, draw
-from carpool.llm.logprobs import LogProbabilities
+from carpool.llm.logprobs import records
 from carpool.llm.penalties import Penalty, TokenCounts, add_bias, forbid, penalise
 from carpool.llm.random_stream import RandomStream
 from carpool.llm.sampled import Sampled
@@ -138,26 +138,27 @@ def sample(logits: torch.Tensor, states: Sequence[SamplerState]) -> list[Outcome
         told = _Told(logits, states)
         troubles = _adjust(logits, states)
         tokens = _choose(logits, states, troubles)
-    return [
-        troubles[row] if row in troubles else _advanced(state, told.record(row, tokens[row]))
-        for row, state in enumerate(states)
-    ]
+        chosen = told.records(tokens)
+    return [troubles[row] if row in troubles else _advanced(state, chosen[row]) for row, state in enumerate(states)]
 
 
 class _Told:
     """What is told of chosen tokens: of the logits as they were."""
 
     def __init__(self, logits: torch.Tensor, states: Sequence[SamplerState]) -> None:
-        self._num_top = [state.params.logprobs for state in states]
-        rows = [row for row, num_top in enumerate(self._num_top) if num_top is not None]
-        self._places = {row: place for place, row in enumerate(rows)}
-        self._records = LogProbabilities(logits if len(rows) == len(states) else logits[rows]) if rows else None
+        wanted = [(row, state.params.logprobs) for row, state in enumerate(states)]
+        self._num_tops = {row: num_top for row, num_top in wanted if num_top is not None}
+        rows = logits if len(self._num_tops) == len(states) else logits[list(self._num_tops)]
+        self._logprobs = rows.log_softmax(-1)
 
-    def record(self, row: int, token: int) -> Sampled:
-        num_top = self._num_top[row]
-        if num_top is None or self._records is None:
-            return Sampled(token)
-        return self._records.of(self._places[row], token, num_top)
+    def records(self, tokens: dict[int, int]) -> dict[int, Sampled]:
+        """Give the record of each token, by its row."""
+        told = {row: Sampled(token) for row, token in tokens.items()}
+        if self._num_tops:
+            asked = [tokens.get(row, 0) for row in self._num_tops]
+            found = records(self._logprobs, asked, list(self._num_tops.values()))
+            told |= {row: record for row, record in zip(self._num_tops, found, strict=True) if row in tokens}
+        return told
 
 
 def _advanced(state: SamplerState, record: Sampled) -> Outcome:
