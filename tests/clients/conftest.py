@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Serve a repository of four models over HTTP and gRPC."""
+    """Serve a repository of four models and a language model over HTTP and gRPC."""
     repository = write_repository(tmp_path_factory.mktemp("repository"))
     with serving(str(repository), "--grpc-port", "0", "--control") as running:
         yield running
