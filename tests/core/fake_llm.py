@@ -1,7 +1,7 @@
 """A language model of a few lines with a cache that is really written and read, and what drives an engine with it.
 
-Its next token is a function of all the tokens before it, as it reads them from the cache: a wrong block, a lost token or
-one in the wrong place changes all that follows.
+Its next token is a function of all the tokens before it, as it reads them from the cache: a wrong block, a lost token
+or one in the wrong place changes all that follows.
 """
 
 import zlib

@@ -1,5 +1,6 @@
 """The laws of continuous batching, under any sequence of events."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -69,16 +70,15 @@ class EngineMachine(RuleBasedStateMachine):
     def add(self, data: st.DataObject) -> None:
         """A sequence arrives; it is accepted, or refused for a reason that is true."""
         sequence = data.draw(sequences(self.now))
-        fits = self.fits(sequence)
-        try:
-            self.engine.add(sequence, self.now)
-        except InvalidItem:
-            assert not fits
-        except QueueFull as refusal:
-            assert self.engine.num_waiting >= self.policy.max_waiting
-            assert refusal.retry_after_s is None or refusal.retry_after_s > 0
+        if not self.fits(sequence):
+            with pytest.raises(InvalidItem):
+                self.engine.add(sequence, self.now)
+        elif self.engine.num_waiting >= self.policy.max_waiting:
+            with pytest.raises(QueueFull) as refusal:
+                self.engine.add(sequence, self.now)
+            assert refusal.value.retry_after_s is None or refusal.value.retry_after_s > 0
         else:
-            assert fits
+            self.engine.add(sequence, self.now)
             self.accepted(sequence)
 
     def fits(self, sequence: Sequence) -> bool:

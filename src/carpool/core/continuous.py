@@ -9,10 +9,12 @@ import collections.abc
 import math
 from functools import partial
 from itertools import repeat
+from typing import TypeAlias
 
 from carpool.core.admission import Limits, Pace
 from carpool.core.cost import LearningStepTimeModel, StepTimeModel
 from carpool.core.entrance import Entrance
+from carpool.core.fairness import StepShares
 from carpool.core.kv_blocks import Blocks
 from carpool.core.prefill import Division, num_left
 from carpool.core.sequence import Sequence, SequenceState
@@ -22,6 +24,7 @@ from carpool.core.step import Chunk, StepPlan, StepWork
 from carpool.core.step_policy import StepPolicy
 from carpool.core.time_limit import LEAST_SHARE, most_tokens_in_time, work_of
 
+Tokens: TypeAlias = collections.abc.Sequence[int]
 _WAITING, _RUNNING, _FINISHED = SequenceState.WAITING, SequenceState.RUNNING, SequenceState.FINISHED
 _ONE, _TRUE = repeat(1), repeat(object=True)
 _chunk: collections.abc.Callable[[tuple[Sequence, int, int, bool]], Chunk] = partial(tuple.__new__, Chunk)
@@ -64,13 +67,15 @@ class Continuous:
         self._time_model = time_model
         self._learning = time_model if isinstance(time_model, LearningStepTimeModel) else None
         self._blocks = Blocks(num_blocks, policy.block_size, keeps=policy.prefix_caching)
-        self._queue = SequenceQueue(policy)
-        self._slots = Slots(self._blocks, self._queue.shares.weight)
+        self._shares = StepShares(policy.tenant_weights)
+        self._queue = SequenceQueue(policy, self._shares)
+        self._slots = Slots(self._blocks, self._shares)
         self._entrance = Entrance(policy, self._queue, self._slots, self._blocks, time_model)
         self._children: dict[Sequence, list[Sequence]] = {}  # those that wait for a parent, by the parent
         self._pace = Pace()
         self._num_accepted = self._num_children = 0
         self._planned_at = 0.0
+        self._any_gone = False  # a sequence has ended that ran when the latest step was planned
         self._skipped = False  # the latest step left out some that needed but one token
 
     @property
@@ -121,7 +126,7 @@ class Continuous:
         if self.num_waiting >= self.policy.max_waiting:
             raise self._pace.queue_full(self.num_waiting, self.policy.max_waiting, now)
         self._accept(sequence)
-        self._push(sequence)
+        self._queue.push(sequence)
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
         """Accept a sequence that begins with the same tokens as another, and shares the blocks that they fill.
@@ -143,7 +148,7 @@ class Continuous:
         child.is_fork = True
         child.cache_salt = parent.cache_salt
         if parent.state is _FINISHED:
-            self._push(child)
+            self._queue.push(child)
             return
         child.parent = parent
         self._children.setdefault(parent, []).append(child)
@@ -158,15 +163,12 @@ class Continuous:
         sequence.order = self._num_accepted
         sequence.most_tokens = len(sequence.tokens) + sequence.max_new_tokens
 
-    def _push(self, sequence: Sequence) -> None:
-        if not self._queue.has_lane(sequence.tenant):
-            self._settle_accounts()
-        self._queue.push(sequence)
-
     def _release_children(self, parent: Sequence) -> None:
         """Let those children wait for a slot whose blocks have been computed, or never will be."""
         children = self._children.pop(parent)
         is_over = parent.state is _FINISHED
+        if not is_over:
+            self._blocks.publish(parent)
         size = self.policy.block_size
         left = []
         for child in children:
@@ -175,11 +177,9 @@ class Continuous:
                 continue
             child.parent = None
             self._num_children -= 1
-            self._push(child)
+            self._queue.push(child)
         if left:
             self._children[parent] = left
-        if not (self.policy.prefix_caching or is_over) and len(left) < len(children):
-            self._blocks.publish(parent, 0, parent.num_computed)
 
     def finish(self, sequence: Sequence) -> None:
         """End a sequence, in whatever state; its blocks are given back, and kept for prefixes to come."""
@@ -187,7 +187,7 @@ class Continuous:
         if state is _FINISHED or not sequence.order:
             return
         if state is _RUNNING:
-            self._charge(sequence)
+            self._any_gone = True
             self._slots.leave(sequence)
         elif sequence.parent is not None:
             self._forget_child(sequence, sequence.parent)
@@ -206,24 +206,13 @@ class Continuous:
         child.parent = None
         self._num_children -= 1
 
-    def _charge(self, sequence: Sequence) -> None:
-        """Charge a tenant for the tokens that a sequence has generated since the last time."""
-        num_generated = sequence.num_generated
-        self._queue.shares.charge(sequence.tenant, num_generated - sequence.num_charged)
-        sequence.num_charged = num_generated
-
-    def _settle_accounts(self) -> None:
-        for sequence in self._slots:
-            self._charge(sequence)
-
     # ------------------------------------------------------------------------------------------------ steps
 
     def plan(self, now: float) -> StepPlan | None:
         """Say what the next step computes; None: nothing to do before somebody adds a sequence."""
-        self._planned_at = now
+        self._planned_at, self._any_gone = now, False
         preempted, because = self._slots.grow()
         for sequence in preempted:
-            self._charge(sequence)
             self._entrance.send_back(sequence)
         self.num_preemptions += len(preempted)
         singles, work = self._singles()
@@ -252,8 +241,6 @@ class Continuous:
             work: what they cost by.
             now: the instant.
         """
-        if self._queue.num_lanes > 1:
-            self._settle_accounts()
         budget, whole = self.policy.token_budget, not self.policy.chunked_prefill
         division = Division(self._slots.prefilling, self._entrance, whole=whole)
         if whole:
@@ -289,9 +276,7 @@ class Continuous:
             self._time_model, limit_s, singles, start=start, least_tokens=least, most_tokens=most_tokens
         )
 
-    def commit(
-        self, plan: StepPlan, tokens: collections.abc.Sequence[collections.abc.Sequence[int]], now: float
-    ) -> None:
+    def commit(self, plan: StepPlan, tokens: collections.abc.Sequence[Tokens], now: float) -> None:
         """Take in what a step computed.
 
         A sequence that has all its tokens, or gets none where one was due, is finished. Those that were finished
@@ -303,13 +288,16 @@ class Continuous:
                 the first count as not computed yet.
             now: the instant.
         """
-        for chunk, new in zip(plan.chunks, tokens, strict=True):
+        self._shares.step()
+        computed_now: collections.abc.Iterable[tuple[Chunk, Tokens]] = zip(plan.chunks, tokens, strict=True)
+        if self._any_gone:
+            computed_now = [pair for pair in computed_now if pair[0].sequence.state is _RUNNING]
+        for chunk, new in computed_now:
             sequence, start, num_tokens, _ = chunk
-            if sequence.state is not _RUNNING or sequence.num_computed != start:
-                continue  # it was finished
             computed = start + num_tokens
             sequence.num_computed = computed
-            sequence.tokens += new
+            held = sequence.tokens
+            held += new
             if computed >= sequence.pause_at or len(new) != 1:
                 self._go_on(chunk, len(new))
         if self._learning is not None:
@@ -317,10 +305,10 @@ class Continuous:
 
     def _go_on(self, chunk: Chunk, num_new: int) -> None:
         """Let a sequence go on that has filled a block, or a piece of its prompt, or that has all its tokens."""
-        sequence, start, num_tokens, samples = chunk
+        sequence, _, num_tokens, samples = chunk
         assert samples or not num_new, "what follows the last token of a piece is known already"
-        if self.policy.prefix_caching:
-            self._blocks.publish(sequence, start, start + num_tokens)
+        if num_tokens > 1 and self.policy.prefix_caching:
+            self._blocks.publish(sequence)  # what it generates can be found once it has ended
         del sequence.tokens[sequence.most_tokens :]
         if sequence in self._children:
             self._release_children(sequence)

@@ -49,3 +49,61 @@ class FairShares:
         served = self.served(tenant)
         self._level = max(self._level, served)
         self._served[tenant] = served + tokens / self.weight(tenant)
+
+
+class StepShares:
+    """The service that tenants have had of an engine that works in steps.
+
+    A sequence that generates gets one token a step, so that what its tenant has had is known without counting: it is
+    computed when somebody asks, and costs nothing in between.
+
+    >>> shares = StepShares({"a": 2.0})
+    >>> shares.generates("a", 3)
+    >>> shares.step()
+    >>> shares.step()
+    >>> shares.served("a")
+    3.0
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._shares = FairShares(weights)
+        self._generating: dict[str, tuple[int, int]] = {}  # by tenant: how many sequences, and since which step
+        self._num_steps = 0
+
+    def weight(self, tenant: str) -> float:
+        """Return the tenant's weight."""
+        return self._shares.weight(tenant)
+
+    def served(self, tenant: str) -> float:
+        """Return the tenant's counter."""
+        count, since = self._generating.get(tenant, (0, 0))
+        return self._shares.served(tenant) + count * (self._num_steps - since) / self._shares.weight(tenant)
+
+    def step(self) -> None:
+        """Count a token to every sequence that generates."""
+        self._num_steps += 1
+
+    def generates(self, tenant: str, change: int) -> None:
+        """Take note that so many more of a tenant's sequences generate from now on, or fewer."""
+        count, since = self._generating.get(tenant, (0, 0))
+        if count:
+            self._shares.charge(tenant, count * (self._num_steps - since))
+        if count + change:
+            self._generating[tenant] = (count + change, self._num_steps)
+        else:
+            del self._generating[tenant]
+
+    def charge(self, tenant: str, tokens: float) -> None:
+        """Count `tokens` of service to the tenant, beside those generated."""
+        self._shares.charge(tenant, tokens)
+
+    def lift(self, tenant: str, level: float) -> None:
+        """Let a tenant have had so much service at least."""
+        count, since = self._generating.get(tenant, (0, 0))
+        since_then = count * (self._num_steps - since) / self.weight(tenant)
+        self._shares.lift(tenant, level - since_then)
+
+    def close_accounts(self) -> None:
+        """Forget all service: nobody waits or runs."""
+        assert not self._generating
+        self._shares.close_accounts()

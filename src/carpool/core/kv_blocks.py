@@ -23,12 +23,15 @@ class Blocks:
         num_blocks: how many there are.
         block_size: tokens in each.
         keeps: keep the contents of blocks that nobody holds any more.
+
+    Attributes:
+        keeps: the same.
     """
 
     def __init__(self, num_blocks: int, block_size: int, *, keeps: bool) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
-        self._keeps = keeps
+        self.keeps = keeps
         self._empty = list(range(num_blocks - 1, -1, -1))  # nobody's, of no meaning; the last is taken first
         self._kept: OrderedDict[int, None] = OrderedDict()  # nobody's, but of a digest; the first is taken first
         self._num_holders = [0] * num_blocks
@@ -59,35 +62,43 @@ class Blocks:
                 del self._kept[block]
             self._num_holders[block] += 1
 
-    def give_back(self, blocks: list[int]) -> None:
-        """Let go of a sequence's blocks, the last one first."""
-        for block in reversed(blocks):
-            self._num_holders[block] -= 1
-            if self._num_holders[block]:
+    def give_back(self, sequence: Sequence) -> None:
+        """Let go of a running sequence's blocks, the last one first; those that are full can be found before."""
+        if self.keeps:
+            self.publish(sequence)
+        num_holders, digests = self._num_holders, self._digests
+        for block in reversed(sequence.blocks):
+            num_left = num_holders[block] = num_holders[block] - 1
+            if num_left:
                 continue
-            digest = self._digests[block]
-            if digest and self._keeps:
+            digest = digests[block]
+            if digest and self.keeps:
                 self._kept[block] = None
                 continue
             if digest:
                 del self._by_digest[digest]
-                self._digests[block] = b""
+                digests[block] = b""
             self._empty.append(block)
 
     def num_unheld(self, blocks: Iterable[int]) -> int:
         """Return how many of these nobody holds, so that to share them takes from what is free."""
         return sum([not self._num_holders[block] for block in blocks])
 
-    def publish(self, sequence: Sequence, start: int, end: int) -> None:
-        """Let the blocks of a sequence that its tokens from `start` to `end` have filled be found.
+    def publish(self, sequence: Sequence) -> None:
+        """Let the blocks be found that a running sequence has filled.
 
         Where another block of the same contents can be found already, that one stays the one that is.
         """
-        for index in range(start // self.block_size, end // self.block_size):
-            digest = self.digest(sequence, index)
-            if digest not in self._by_digest:
+        first, last = sequence.num_published, sequence.num_computed // self.block_size
+        if first >= last:
+            return
+        sequence.num_published = last
+        by_digest, digests = self._by_digest, self._digests_of(sequence, last)
+        for index in range(first, last):
+            digest = digests[index]
+            if digest not in by_digest:
                 block = sequence.blocks[index]
-                self._by_digest[digest] = block
+                by_digest[digest] = block
                 self._digests[block] = digest
 
     def find(self, sequence: Sequence, most: int) -> list[int]:
@@ -97,22 +108,25 @@ class Blocks:
             sequence: whose tokens.
             most: the most blocks.
         """
-        found = []
-        for index in range(most):
-            block = self._by_digest.get(self.digest(sequence, index))
+        found: list[int] = []
+        while len(found) < most:
+            block = self._by_digest.get(self._digests_of(sequence, len(found) + 1)[len(found)])
             if block is None:
                 break
             found.append(block)
         return found
 
-    def digest(self, sequence: Sequence, index: int) -> bytes:
-        """Return the digest of a sequence's tokens up to the end of its block `index`; each is computed once."""
-        digests, size = sequence.digests, self.block_size
-        while len(digests) <= index:
-            position = len(digests) * size
-            before = digests[-1] if digests else self._root(sequence.cache_salt)
-            digests.append(sha256(before + self._pack(*sequence.tokens[position : position + size])).digest())
-        return digests[index]
+    def _digests_of(self, sequence: Sequence, num_blocks: int) -> list[bytes]:
+        """Return at least the digests of so many blocks of a sequence; each is computed once."""
+        digests = sequence.digests
+        if len(digests) >= num_blocks:
+            return digests
+        size, tokens, pack = self.block_size, sequence.tokens, self._pack
+        digest = digests[-1] if digests else self._root(sequence.cache_salt)
+        for position in range(len(digests) * size, num_blocks * size, size):
+            digest = sha256(digest + pack(*tokens[position : position + size])).digest()
+            digests.append(digest)
+        return digests
 
     def _root(self, salt: str) -> bytes:
         """Return what the chain of digests begins with: of a longer text than any other, so that it is like none."""

@@ -59,7 +59,7 @@ class Sequence:
     is_late: bool = False  # its first token can't come in time any more
     most_tokens: int = 0  # its prompt and all that it may generate
     pause_at: int = 0  # with so many tokens computed it needs more care than another token
-    num_charged: int = 0  # generated tokens that its tenant has been charged for
+    num_published: int = 0  # of its blocks, that others can find
     num_passed: int = 0  # tokens of others that went past it while it waited
     digests: list[bytes] = field(default_factory=list)  # of its first full blocks
     parent: "Sequence | None" = None  # who is to compute first what it then shares

@@ -15,7 +15,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from carpool.core.fairness import FairShares
+from carpool.core.fairness import StepShares
 from carpool.core.sequence import Sequence
 from carpool.core.step_policy import StepPolicy
 
@@ -25,10 +25,15 @@ LOOK_AHEAD = 64
 
 
 class SequenceQueue:
-    """Waiting sequences, a lane for each tenant."""
+    """Waiting sequences, a lane for each tenant.
 
-    def __init__(self, policy: StepPolicy) -> None:
-        self.shares = FairShares(policy.tenant_weights)
+    Args:
+        policy: the limits.
+        shares: the service that each tenant has had.
+    """
+
+    def __init__(self, policy: StepPolicy, shares: StepShares) -> None:
+        self._shares = shares
         self._policy = policy
         self._lanes: dict[str, list[_Entry]] = {}  # never holds an empty lane
         self._turns: list[tuple[float, str]] = []  # a heap of (service, tenant): every lane's, its service or less
@@ -48,18 +53,9 @@ class SequenceQueue:
         self._insert(sequence, min(sequence.first_token_by, patience_ends_at))
         self._num_waiting += 1
 
-    @property
-    def num_lanes(self) -> int:
-        """Tenants of whom any sequence waits."""
-        return len(self._lanes)
-
-    def has_lane(self, tenant: str) -> bool:
-        """Whether any of a tenant's sequences waits."""
-        return tenant in self._lanes
-
     def close_accounts(self) -> None:
         """Forget all service: nobody waits or runs."""
-        self.shares.close_accounts()
+        self._shares.close_accounts()
         self._turns.clear()
         self._in_turns.clear()
         self._level = 0.0
@@ -70,11 +66,11 @@ class SequenceQueue:
         lane = self._lanes.get(tenant)
         if lane is None:
             least = self._least_served()
-            self.shares.lift(tenant, self._level if least is None else self.shares.served(least))
+            self._shares.lift(tenant, self._level if least is None else self._shares.served(least))
             lane = self._lanes[tenant] = []
             if tenant not in self._in_turns:
                 self._in_turns.add(tenant)
-                heapq.heappush(self._turns, (self.shares.served(tenant), tenant))
+                heapq.heappush(self._turns, (self._shares.served(tenant), tenant))
         insort(lane, (sequence.due_at, sequence.order, sequence))
 
     def remove(self, sequence: Sequence) -> None:
@@ -88,13 +84,13 @@ class SequenceQueue:
 
     def admit(self, sequence: Sequence, num_tokens: int) -> None:
         """Take out a sequence that runs from now on, and charge its tenant for the tokens to be computed."""
-        self._level = max(self._level, self.shares.served(sequence.tenant))
+        self._level = max(self._level, self._shares.served(sequence.tenant))
         self.remove(sequence)
-        self.shares.charge(sequence.tenant, num_tokens)
+        self._shares.charge(sequence.tenant, num_tokens)
 
     def _least_served(self) -> str | None:
         """Return the tenant whose turn it is; None: none waits."""
-        turns, lanes, shares = self._turns, self._lanes, self.shares
+        turns, lanes, shares = self._turns, self._lanes, self._shares
         while turns:
             served, tenant = turns[0]
             now_served = shares.served(tenant)
@@ -152,7 +148,7 @@ class SequenceQueue:
         assert self._num_waiting == sum(map(len, self._lanes.values()))
         assert set(self._lanes) <= self._in_turns
         assert sorted(self._in_turns) == sorted(tenant for _, tenant in self._turns)
-        assert all(served <= self.shares.served(tenant) for served, tenant in self._turns if tenant in self._lanes)
+        assert all(served <= self._shares.served(tenant) for served, tenant in self._turns if tenant in self._lanes)
         for tenant, lane in self._lanes.items():
             assert lane, tenant
             assert all(a < b for a, b in pairwise(lane))

@@ -1,7 +1,8 @@
 """The sequences that run, and the blocks that they hold."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
+from carpool.core.fairness import StepShares
 from carpool.core.kv_blocks import Blocks
 from carpool.core.sequence import Sequence, SequenceState
 from carpool.units import counted
@@ -16,18 +17,18 @@ class Slots:
 
     Args:
         blocks: the cache.
-        weight: the share of a tenant.
+        shares: the service that each tenant has had; told who generates.
 
     Attributes:
         decoding: those whose next token follows from computing a single one; by entry.
         prefilling: the others.
     """
 
-    def __init__(self, blocks: Blocks, weight: Callable[[str], float]) -> None:
+    def __init__(self, blocks: Blocks, shares: StepShares) -> None:
         self.decoding: dict[Sequence, None] = {}
         self.prefilling: dict[Sequence, None] = {}
         self._blocks = blocks
-        self._weight = weight
+        self._shares = shares
         self._growing: list[Sequence] = []  # those whose next token needs another block; some have left
 
     def __len__(self) -> int:
@@ -51,6 +52,7 @@ class Slots:
         self._blocks.share(found)  # before any is taken, lest one of these be
         num_more = self.num_blocks_for(sequence) - len(found)
         sequence.blocks = [*found, *[self._blocks.take() for _ in range(num_more)]]
+        sequence.num_published = len(found)
         sequence.num_computed = len(found) * self._blocks.block_size
         sequence.state = _RUNNING
         self._sort_in(sequence)
@@ -59,14 +61,21 @@ class Slots:
         sequence.pause_at = 0
         if len(sequence.tokens) - sequence.num_computed == 1:
             self.decoding[sequence] = None
+            self._shares.generates(sequence.tenant, 1)
         else:
             self.prefilling[sequence] = None
 
+    def _take_out(self, sequence: Sequence) -> None:
+        if sequence in self.decoding:
+            del self.decoding[sequence]
+            self._shares.generates(sequence.tenant, -1)
+        else:
+            del self.prefilling[sequence]
+
     def leave(self, sequence: Sequence) -> None:
         """Give back a running sequence's slot and blocks; its table stays as it was, for a step that is under way."""
-        if self.decoding.pop(sequence, self) is self:
-            del self.prefilling[sequence]
-        self._blocks.give_back(sequence.blocks)
+        self._take_out(sequence)
+        self._blocks.give_back(sequence)
 
     def go_on(self, sequence: Sequence) -> None:
         """Take note that a running sequence has been computed farther, and has more tokens to compute."""
@@ -75,7 +84,7 @@ class Slots:
             self._growing.append(sequence)
         is_single = num_tokens - sequence.num_computed == 1
         if is_single != (sequence in self.decoding):
-            del (self.prefilling if is_single else self.decoding)[sequence]
+            self._take_out(sequence)
             self._sort_in(sequence)
         if is_single:
             sequence.pause_at = min(room, sequence.most_tokens - 1)
@@ -88,25 +97,28 @@ class Slots:
         """
         if not self._growing:
             return [], ""
-        wanted = {
-            sequence: self.num_blocks_for(sequence) - len(sequence.blocks)
-            for sequence in self._growing
-            if sequence.state is _RUNNING
-        }
+        size, take = self._blocks.block_size, self._blocks.take
+        wanted = {s: -(-len(s.tokens) // size) - len(s.blocks) for s in self._growing if s.state is _RUNNING}
         self._growing.clear()
-        preempted: list[Sequence] = []
-        num_free, num_wanted = self._blocks.num_free, sum(wanted.values())
+        preempted, why = self._make_room(wanted) if sum(wanted.values()) > self._blocks.num_free else ([], "")
+        for sequence, num_blocks in wanted.items():
+            for _ in range(num_blocks):
+                sequence.blocks.append(take())
+            if sequence in self.decoding:
+                sequence.pause_at = min(len(sequence.blocks) * size, sequence.most_tokens - 1)
+        return preempted, why
+
+    def _make_room(self, wanted: dict[Sequence, int]) -> tuple[list[Sequence], str]:
+        """Preempt until as many blocks are free as are wanted by those that are left."""
+        num_wanted, num_free = sum(wanted.values()), self._blocks.num_free
         why = f"{counted(num_wanted, 'block')} wanted by {counted(len(wanted), 'sequence')}, {num_free} free"
+        preempted: list[Sequence] = []
         while num_wanted > self._blocks.num_free:
             victim = self._least_entitled()
             preempted.append(victim)
             num_wanted -= wanted.pop(victim, 0)
             self._preempt(victim)
-        for sequence, num_blocks in wanted.items():
-            sequence.blocks += [self._blocks.take() for _ in range(num_blocks)]
-            if sequence in self.decoding:
-                sequence.pause_at = min(len(sequence.blocks) * self._blocks.block_size, sequence.most_tokens - 1)
-        return preempted, why if preempted else ""
+        return preempted, why
 
     def _preempt(self, sequence: Sequence) -> None:
         self.leave(sequence)
@@ -119,7 +131,7 @@ class Slots:
         """Return who gives way: of the lowest priority, then of the tenant that holds most, then who is due last."""
         held: dict[str, float] = {}
         for sequence in self:
-            share = len(sequence.blocks) / self._weight(sequence.tenant)
+            share = len(sequence.blocks) / self._shares.weight(sequence.tenant)
             held[sequence.tenant] = held.get(sequence.tenant, 0.0) + share
         return max(self, key=lambda s: (-s.priority, held[s.tenant], s.due_at, s.order))
 
