@@ -329,7 +329,7 @@ def test_repository(client: Any) -> None:
     """The index; a model taken out and brought back."""
     index = plain(client.get_model_repository_index())
     models = index if isinstance(index, list) else index["models"]
-    assert {one["name"] for one in models} == {"pair", "embed", "upper", "slow"}
+    assert {one["name"] for one in models} == {"pair", "embed", "upper", "slow", "lm"}
     client.unload_model("embed")
     assert not client.is_model_ready("embed")
     client.load_model("embed")
