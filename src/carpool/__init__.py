@@ -32,17 +32,22 @@ if TYPE_CHECKING:
         WorkerDied,
         WrongResultCount,
     )
+    from carpool.llm.constraint import Constraint
+    from carpool.llm.llm import LLM
+    from carpool.llm.sampling_params import SamplingParams
     from carpool.runtime.batcher import Batcher
     from carpool.runtime.decorator import batched
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LLM",
     "Batcher",
     "BatcherClosed",
     "CarpoolError",
     "ConfigError",
     "ConnectionFailed",
+    "Constraint",
     "DeadlineExceeded",
     "DispatcherDied",
     "InvalidItem",
@@ -53,6 +58,7 @@ __all__ = [
     "Policy",
     "QueueFull",
     "Rejected",
+    "SamplingParams",
     "SchemaError",
     "TargetError",
     "WorkerDied",
@@ -63,7 +69,10 @@ __all__ = [
 
 _HOMES = {
     "Batcher": "carpool.runtime.batcher",
+    "Constraint": "carpool.llm.constraint",
+    "LLM": "carpool.llm.llm",
     "Policy": "carpool.core.policy",
+    "SamplingParams": "carpool.llm.sampling_params",
     "batched": "carpool.runtime.decorator",
 }
 

@@ -11,21 +11,24 @@ from carpool.models.target import load_target
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = {"text_embeddings.py": "model", "images.py": "SmallConvNet", "plain_function.py": "nearest"}
+SCRIPTS = {"generate.py"}  # their model is a target by itself
 SAYS = {
     "text_embeddings.py": r"6 texts in \d+ batch(es)?, 384 dimensions each\n 0\.\d+  How do I reset my password\?",
     "images.py": r"24 images in \d+ batch(es)?; classes \(random weights",
+    "generate.py": r"The capital of France is Paris\.\n(?s:.)*36 tokens in \d+ steps, .*\nName three fruits\.",
     "plain_function.py": r"refused: nearest refuses this item: .*\n200 queries in \d+ batch(es)?; all found",
 }
 
 
 def test_every_example_is_tested_and_listed() -> None:
     """A new file must come here and into the README."""
-    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(EXAMPLES)
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == {*EXAMPLES, *SCRIPTS}
     readme = (ROOT / "examples" / "README.md").read_text()
     assert all(f"`examples/{file}:{name}`" in readme for file, name in EXAMPLES.items())
+    assert all(f"[{file}]({file})" in readme for file in SCRIPTS)
 
 
-@pytest.mark.parametrize("file", EXAMPLES)
+@pytest.mark.parametrize("file", [*EXAMPLES, *SCRIPTS])
 def test_example_runs_as_a_script(file: str) -> None:
     """From the root of the project, with nothing on standard error."""
     done = subprocess.run([sys.executable, f"examples/{file}"], cwd=ROOT, capture_output=True, text=True, check=False)

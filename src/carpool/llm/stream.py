@@ -98,7 +98,7 @@ class Stream:
         reason, stop = news.finish_reason, None
         if reason is not None:
             text += self._detokenizer.flush()
-        text, stop = self._stops.push(text, armed=self.num_generated >= self._min_tokens)
+        text, stop = self._stops.push(text, armed=self.num_generated > self._min_tokens)
         if stop is not None:
             reason = "stop"
         elif reason is not None:
