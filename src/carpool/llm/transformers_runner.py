@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from carpool.llm.attention.hook import attending
+from carpool.llm.likeliest import likeliest
 from carpool.llm.row_sizes import round_up, row_sizes
 from carpool.llm.runner import StepBatch
 from carpool.llm.steady_positions import steady_length
@@ -83,7 +84,7 @@ class TransformersRunner:
 
     def _result(self, found: torch.Tensor, want: Want) -> torch.Tensor:
         if want == "tokens":
-            return found.argmax(-1)
+            return likeliest(found)
         return found.to(self._out_dtype)
 
 

@@ -7,7 +7,7 @@ by side for that, and no sequence is padded to another's length where it costs: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,26 @@ class Pairs:
     places: NDArray[np.int64]
     counts: NDArray[np.int64]
     hidden: NDArray[np.bool_]
+
+    def in_place(self, num_blocks: int) -> tuple[Pairs, int]:
+        """Put the pairs of the first blocks first, in the order of the blocks, if there is one for each of them.
+
+        Args:
+            num_blocks: how many.
+
+        Returns:
+            The pairs, and how many come first so: `num_blocks` or none.
+        """
+        found, first = np.unique(self.blocks, return_index=True)
+        if num_blocks == 0 or len(found) < num_blocks or found[num_blocks - 1] != num_blocks - 1:
+            return self, 0
+        first = first[:num_blocks]
+        is_rest = np.ones(len(self.blocks), bool)
+        is_rest[first] = False
+        order = np.concatenate((first, np.flatnonzero(is_rest)))
+        new = np.empty_like(order)
+        new[order] = np.arange(len(order))
+        return replace(self, blocks=self.blocks[order], tokens=self.tokens[order], places=new[self.places]), num_blocks
 
     @property
     def used(self) -> NDArray[np.bool_]:

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
-from carpool.llm.attention.pairs import Pairs, pair_up
+from carpool.llm.attention.pairs import pair_up
+from carpool.llm.attention.placement import Moves, Placement
 from carpool.llm.runner import StepBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
     from carpool.llm.attention.interface import AttentionLayer
 
@@ -35,7 +35,8 @@ class _Singles:
 
     num_tokens: int
     tokens: torch.Tensor  # (N,): the row of the step of each pair's token
-    blocks: torch.Tensor  # (N,)
+    num_in_place: int  # the first so many pairs are those of the first pages
+    pages: torch.Tensor  # of the other pairs
     spread: torch.Tensor
     gather: torch.Tensor
     sums: torch.Tensor
@@ -49,7 +50,7 @@ class _Piece:
     """A chunk of several tokens of one sequence, for layers of one kind."""
 
     rows: slice
-    heads_of_blocks: torch.Tensor  # (K * W,): which (block, head) of the cache, head by head
+    heads_of_pages: torch.Tensor  # (K * W,): which (page, head) of the cache, head by head
     first: int  # position of the first key
     num_keys: int
     hidden: torch.Tensor | None  # (tokens, keys) True where a token does not look; None where it is purely causal
@@ -69,7 +70,8 @@ class PortableStep:
     """A step, with what each kind of layer has worked out for it."""
 
     batch: StepBatch
-    num_rows: int
+    tables: NDArray[np.int64]  # (S, W) pages
+    num_in_place: int  # pages at the front that single tokens look at
     plans: dict[tuple[int, int, int | None], _Plan] = field(default_factory=dict)
 
 
@@ -99,13 +101,30 @@ class PortableAttention:
         def blocks(layer: AttentionLayer, size: int) -> torch.Tensor:
             return torch.zeros(num_blocks, layer.num_kv_heads, block_size, size, dtype=dtype, device=self._device)
 
+        self._placement = Placement(num_blocks)
         self._keys = [blocks(layer, layer.key_size) for layer in self._layers]
         self._values = [blocks(layer, layer.value_size) for layer in self._layers]
         self.cache_bytes = sum(each.nbytes for each in (*self._keys, *self._values))
 
-    def prepare(self, batch: StepBatch, num_rows: int) -> PortableStep:
-        """Take the step; each kind of layer works out what it needs when it comes first."""
-        return PortableStep(batch, num_rows)
+    def prepare(self, batch: StepBatch, num_rows: int) -> PortableStep:  # noqa: ARG002 - rows come with the query
+        """Bring the blocks that single tokens look at side by side; each kind of layer works out the rest."""
+        lengths = np.diff(batch.starts)
+        columns = np.arange(batch.block_tables.shape[1])
+        is_needed = (lengths == 1)[:, None] & (columns < -(-batch.contexts // self._block_size)[:, None])
+        needed = np.unique(batch.block_tables[is_needed].astype(np.int64))
+        sequences = np.repeat(np.arange(batch.num_sequences), lengths)
+        written = batch.block_tables[sequences, batch.positions // self._block_size].astype(np.int64)
+        moves = self._placement.arrange(needed, written[batch.positions % self._block_size == 0], written)
+        self._move(moves)
+        return PortableStep(batch, self._placement.pages(batch.block_tables), len(needed))
+
+    def _move(self, moves: Moves) -> None:
+        sources, targets, cleared = (self._tensor(each) for each in moves)
+        for cache in (*self._keys, *self._values):
+            if len(sources):
+                cache.index_copy_(0, targets, cache.index_select(0, sources))
+            if len(cleared):
+                cache.index_fill_(0, cleared, 0)
 
     def finish(self, step: PortableStep) -> None:
         """Nothing is left to do."""
@@ -134,24 +153,25 @@ class PortableAttention:
 
     def _plan(self, layer: AttentionLayer, step: PortableStep) -> _Plan:
         batch, lengths = step.batch, np.diff(step.batch.starts)
-        tables = batch.block_tables.astype(np.int64)
+        tables = step.tables
         sequences = np.repeat(np.arange(batch.num_sequences), lengths)
-        blocks = tables[sequences, batch.positions // self._block_size]
+        pages = tables[sequences, batch.positions // self._block_size]
         heads = np.arange(layer.num_kv_heads)
-        rows = (blocks[:, None] * layer.num_kv_heads + heads) * self._block_size
+        rows = (pages[:, None] * layer.num_kv_heads + heads) * self._block_size
         places = rows + (batch.positions % self._block_size)[:, None]
         alone = np.flatnonzero(lengths == 1)
         return _Plan(
             places=self._tensor(places.ravel()),
-            singles=self._singles(layer, batch, tables, alone) if len(alone) else None,
+            singles=self._singles(layer, step, alone) if len(alone) else None,
             pieces=tuple(self._piece(layer, batch, tables, s) for s in np.flatnonzero(lengths > 1).tolist()),
         )
 
-    def _singles(
-        self, layer: AttentionLayer, batch: StepBatch, tables: NDArray[np.int64], alone: NDArray[np.int64]
-    ) -> _Singles:
-        rows = batch.starts[alone].astype(np.int64)
-        pairs: Pairs = pair_up(tables[alone], batch.contexts[alone].astype(np.int64), self._block_size, layer.window)
+    def _singles(self, layer: AttentionLayer, step: PortableStep, alone: NDArray[np.int64]) -> _Singles:
+        rows = step.batch.starts[alone].astype(np.int64)
+        contexts = step.batch.contexts[alone].astype(np.int64)
+        pairs, num_in_place = pair_up(step.tables[alone], contexts, self._block_size, layer.window).in_place(
+            step.num_in_place
+        )
         sums, sum_starts = pairs.sums(layer.num_heads)
         hidden = torch.zeros(pairs.hidden.shape, dtype=self._dtype).masked_fill_(
             torch.from_numpy(pairs.hidden), -math.inf
@@ -160,7 +180,8 @@ class PortableAttention:
         return _Singles(
             num_tokens=len(alone),
             tokens=self._tensor(rows[pairs.tokens]),
-            blocks=self._tensor(pairs.blocks),
+            num_in_place=num_in_place,
+            pages=self._tensor(pairs.blocks[num_in_place:]),
             spread=self._tensor(pairs.spread(layer.num_heads)),
             gather=self._tensor(pairs.gather(layer.num_heads)),
             sums=self._tensor(sums),
@@ -179,7 +200,7 @@ class PortableAttention:
         heads = np.arange(layer.num_kv_heads)[:, None]
         return _Piece(
             rows=slice(begin, end),
-            heads_of_blocks=self._tensor((blocks * layer.num_kv_heads + heads).ravel()),
+            heads_of_pages=self._tensor((blocks * layer.num_kv_heads + heads).ravel()),
             first=first,
             num_keys=context - first,
             hidden=self._hidden(start, context, first, layer.window),
@@ -203,19 +224,31 @@ def _attend_singles(
     layer: AttentionLayer, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, singles: _Singles
 ) -> torch.Tensor:
     """Attend with one token of each sequence: (R, H, E)."""
-    num_pairs, block_size = len(singles.blocks), keys.shape[2]
-    shape = (num_pairs * layer.num_kv_heads, layer.num_heads // layer.num_kv_heads)
-    scaled = (query * layer.scaling).index_select(0, singles.tokens).view(*shape, -1)
-    paired = keys.index_select(0, singles.blocks).view(shape[0], block_size, -1)
-    scores = torch.bmm(scaled, paired.transpose(1, 2)).view(-1, block_size)
+    group, block_size = layer.num_heads // layer.num_kv_heads, keys.shape[2]
+    scaled = (query * layer.scaling).index_select(0, singles.tokens).view(-1, group, layer.key_size)
+    scores = _multiply(scaled, keys, singles, transposed=True).view(-1, block_size)
     scores = scores.index_select(0, singles.spread).view(singles.num_tokens, layer.num_heads, -1)
     if layer.soft_cap is not None:
         scores = torch.tanh(scores.div_(layer.soft_cap)).mul_(layer.soft_cap)
     weights = scores.add_(singles.hidden).softmax(-1).view(-1, block_size).index_select(0, singles.gather)
-    paired = values.index_select(0, singles.blocks).view(shape[0], block_size, -1)
-    parts = torch.bmm(weights.view(*shape, block_size), paired).view(-1, layer.value_size)
+    parts = _multiply(weights.view(-1, group, block_size), values, singles).view(-1, layer.value_size)
     summed = functional.embedding_bag(singles.sums, parts, singles.sum_starts, mode="sum")
     return summed.view(singles.num_tokens, layer.num_heads, -1)
+
+
+def _multiply(rows: torch.Tensor, cache: torch.Tensor, singles: _Singles, *, transposed: bool = False) -> torch.Tensor:
+    """Multiply each pair's rows, (N * K, group, any), with the matrices of its page, one for each of the K heads."""
+
+    def product(part: torch.Tensor, pages: torch.Tensor) -> torch.Tensor:
+        matrices = pages.flatten(0, 1)
+        return torch.bmm(part, matrices.transpose(1, 2) if transposed else matrices)
+
+    here = cache[: singles.num_in_place]
+    if not len(singles.pages):
+        return product(rows, here)
+    cut = len(here) * cache.shape[1]
+    there = product(rows[cut:], cache.index_select(0, singles.pages))
+    return torch.cat((product(rows[:cut], here), there)) if cut else there
 
 
 def _attend_piece(
@@ -236,7 +269,7 @@ def _attend_piece(
 def _of_piece(cache: torch.Tensor, piece: _Piece) -> torch.Tensor:
     """The keys or values that a chunk looks at, (K, keys, size)."""
     _, heads, block_size, size = cache.shape
-    rows = cache.view(-1, block_size * size).index_select(0, piece.heads_of_blocks)
+    rows = cache.view(-1, block_size * size).index_select(0, piece.heads_of_pages)
     return rows.view(heads, -1, size)[:, : piece.num_keys]
 
 
