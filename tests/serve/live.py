@@ -19,7 +19,7 @@ from carpool.serve.server import Ending, listen, run_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from carpool.serve.served import Served
+    from carpool.serve.on_offer import OnOffer
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ def stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def visit(served: Served, client: Callable[[str], T], *, drain_timeout_s: float = 30.0) -> T:
+def visit(served: OnOffer, client: Callable[[str], T], *, drain_timeout_s: float = 30.0) -> T:
     """Serve until the client is done; return what it brought home.
 
     Args:
@@ -41,7 +41,7 @@ def visit(served: Served, client: Callable[[str], T], *, drain_timeout_s: float 
 
 
 def visit_to_the_end(
-    served: Served,
+    served: OnOffer,
     client: Callable[[str], T],
     *,
     drain_timeout_s: float = 30.0,

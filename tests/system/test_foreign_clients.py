@@ -32,7 +32,7 @@ MOST_CONNECTIONS = 4
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Serve a repository of four models over HTTP and gRPC."""
+    """Serve a repository of four models and a language model over HTTP and gRPC."""
     repository = write_repository(tmp_path_factory.mktemp("repository"))
     with serving(str(repository), "--grpc-port", "0") as running:
         yield running
@@ -70,7 +70,7 @@ def test_openai_s_client_of_the_version_before(server: Running) -> None:
     """2.x; the tests of clients in this environment try 3.x."""
     told = told_by("openai_client.py", ["openai==2.44.0"], server.url)
     vectors = [[8.0, 4.0, 0.5], [1.0, 0.0, 0.5]]
-    assert told.pop("models") == ["embed", "pair", "slow", "upper"]
+    assert told.pop("models") == ["embed", "lm", "pair", "slow", "upper"]
     assert told.pop("error") == "model_not_found"
     assert told == {"version": "2.44.0", **dict.fromkeys(("default", "float", "asyncio"), vectors)}
 
