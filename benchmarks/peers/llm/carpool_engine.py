@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from peers.llm.engine import Engine, Listener, Request, Settings
 
-from carpool.llm.llm import LLM
+from carpool import LLM
 from carpool.llm.sampling_params import SamplingParams
 
 KV_MEMORY = "4GiB"

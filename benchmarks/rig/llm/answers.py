@@ -52,7 +52,9 @@ def agreements(
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     known: dict[tuple[int, tuple[int, ...]], list[float]] = {}
     found = {}
