@@ -116,6 +116,7 @@ def session(thread: OneThread, options: ProfileOptions | None = None, **runner: 
         options=options or ProfileOptions(budget_s=60),
         machine=MACHINE,
         caller=StepCaller(loaded.runner, thread, Host(), np.random.default_rng(0), clock=time),
+        num_blocks=loaded.runner.num_blocks,
         progress=SilentProgress(),
         measure=lambda _: PEAKS,
         clock=time,

@@ -143,7 +143,7 @@ def test_it_says_what_it_means(found: LlmProfile) -> None:
         "With 256 tokens each in the cache one sequence gets 54 tokens a second, and 128 together 1,506",
         "The knee is at about 104 sequences of 256 tokens",
         "of 128 sequences, whose step takes 85 ms alone, by 15.8 ms with 128 tokens and by 64.3 ms with 512 tokens",
-        "What limits 128 sequences at 1024 tokens: KV",
+        "What limits 64 sequences at 1024 tokens: KV",
         "Weights take 257 MiB, keys and values 22.5 KiB a token",
         "48 requests",
     ):
@@ -183,7 +183,7 @@ def test_tables_and_pictures_show_every_part(found: LlmProfile, tmp_path: Path) 
     written = write_report(found, tmp_path)
     assert {path.name for path in written} == {"profile.json", "report.html", "decode.png", "prefill.png"}
     page = (tmp_path / "report.html").read_text()
-    assert re.search(r"What limits 128 sequences at 1024\s+tokens", page)
+    assert re.search(r"What limits 64 sequences at 1024\s+tokens", page)
 
 
 def test_a_profile_of_little_is_shown_too(found: LlmProfile, tmp_path: Path) -> None:

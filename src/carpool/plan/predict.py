@@ -175,11 +175,11 @@ def replicate(
         rng=calls,
         call_spread=subject.call_spread,
         idle_penalties=subject.idle_penalties,
-        slowdown=exp(_systematic_sd(subject) * NormalDist().inv_cdf(_place(seed, number))),
+        slowdown=exp(_systematic_sd(subject) * NormalDist().inv_cdf(place_of_error(seed, number))),
     )
 
 
-def _place(seed: int, number: int) -> float:
+def place_of_error(seed: int, number: int) -> float:
     """Return where in its distribution a window's error lies, so that even a few windows are spread over all of it.
 
     Source: J. van der Corput's sequence, whose first numbers are 0, 1/2, 1/4, 3/4, 1/8, ..., begun anywhere.

@@ -172,6 +172,11 @@ class Replay:
 
     def draw(self, rng: np.random.Generator, window_s: float) -> tuple[Times, Lengths | None]:
         """Draw a window of the trace, with the lengths that it recorded."""
+        times_s, rows = self.draw_rows(rng, window_s)
+        return times_s, None if self.trace.lengths is None else self.trace.lengths[rows]
+
+    def draw_rows(self, rng: np.random.Generator, window_s: float) -> tuple[Times, NDArray[np.int64]]:
+        """Draw a window of the trace, with the number of what arrives in the trace."""
         require_positive("duration", window_s)
         trace = self.trace
         start_s = rng.uniform(0.0, trace.duration_s) if window_s < trace.duration_s else 0.0
@@ -179,8 +184,7 @@ class Replay:
         arrivals.check_count(rounds * len(trace), f"{rounds:,} rounds of the trace {trace.source}")
         times = (np.arange(rounds)[:, None] * trace.duration_s + trace.times_s).ravel() - start_s  # (rounds * n,)
         first, last = np.searchsorted(times, (0.0, window_s)).tolist()
-        lengths = None if trace.lengths is None else np.tile(trace.lengths, rounds)[first:last]
-        return times[first:last], lengths
+        return times[first:last], np.arange(first, last) % len(trace)
 
     def describe(self) -> str:
         """Name the file with what of it is played, and how fast."""

@@ -115,12 +115,18 @@ def simulate(
         >>> run.num_items.tolist(), run.latencies_s.round(3).tolist()
         ([1, 2], [1.5, 3.4, 3.3])
     """
-    pace = _Pace(cost, _Factors(call_spread, slowdown, rng), tuple(idle_penalties))
+    pace = _Pace(cost, Factors(call_spread, slowdown, rng), tuple(idle_penalties))
     return _Simulation(stream, setup, believed or cost, pace).run()
 
 
-class _Factors:
-    """What each batch's predicted time is multiplied by, one after another."""
+class Factors:
+    """What the predicted time of each batch, or step, is multiplied by, one after another.
+
+    Args:
+        call_spread: Quantiles, evenly spaced from 0 to 1, of the time of single calls over the median of their shape.
+        slowdown: A factor for all of them.
+        rng: Draws the scatter; not needed without any.
+    """
 
     def __init__(self, call_spread: Sequence[float], slowdown: float, rng: np.random.Generator | None) -> None:
         assert rng is not None or not len(call_spread), "scatter has to be drawn from something"
@@ -130,6 +136,7 @@ class _Factors:
         self._drawn: list[float] = []
 
     def next(self) -> float:
+        """Return the next one."""
         if not self._drawn:
             self._drawn = self._draw()
         return self._drawn.pop()
@@ -146,7 +153,7 @@ class _Factors:
 class _Pace:
     """How long batches take."""
 
-    def __init__(self, cost: TimeModel, factors: _Factors, idle_penalties: tuple[tuple[float, float], ...]) -> None:
+    def __init__(self, cost: TimeModel, factors: Factors, idle_penalties: tuple[tuple[float, float], ...]) -> None:
         self._cost = cost
         self._factors = factors
         self._penalties = ((0.0, 0.0), *idle_penalties)

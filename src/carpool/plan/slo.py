@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # Without an objective the load counts as carried where this share of it is answered.
-_CARRIED = 0.99
+CARRIED = 0.99
 
 
 class Verdict(StrEnum):
@@ -84,7 +84,7 @@ def verdict_of(prediction: Prediction) -> Verdict:
     if not prediction.stable:
         return Verdict.MISSED
     if not prediction.objectives:
-        return kept(prediction.attainment, _CARRIED)
+        return kept(prediction.attainment, CARRIED)
     each = zip(prediction.shares_within, prediction.objectives, strict=True)
     return min((kept(share, one.quantile) for share, one in each), key=lambda verdict: verdict.rank)
 

@@ -139,7 +139,7 @@ class LlmProfile:
         max_length: The longest sequence that the model takes, in tokens.
         vocabulary_size: Tokens that there are.
         memory: Weights, and keys and values.
-        num_blocks: Blocks of keys and values that were allotted when it was measured: what fits the machine.
+        num_blocks: Blocks of keys and values that a server would have on this machine.
         points: The measured steps: of sequences alone, of prompts alone, of both.
         skipped: The others.
         drift: How much slower the machine was in the later half of the samples: 0.02 is 2 %.

@@ -89,7 +89,7 @@ def _figures(profile: LlmProfile) -> Iterator[KeyFigure]:
             yield KeyFigure("One sequence is limited by", parts.limit, "", f"{parts.share(parts.limit):.0%} of a step")
     tokens = profile.num_blocks * memory.block_size
     yield KeyFigure(
-        "Keys and values", format_bytes(memory.token_bytes), "a token", f"{tokens:,} tokens fit what was allotted"
+        "Keys and values", format_bytes(memory.token_bytes), "a token", f"{tokens:,} tokens fit a server here"
     )
     if cost is not None:
         yield KeyFigure("Fit is off by", f"{cost.error_pct:.1f}", "%", "median on steps that it had not seen")

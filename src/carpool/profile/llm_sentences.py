@@ -143,10 +143,10 @@ def _prefill(profile: LlmProfile) -> Iterator[str]:
 def _memory(profile: LlmProfile) -> Iterator[str]:
     """Say what the cache holds."""
     memory, context = profile.memory, profile.typical_context
-    tokens, allotted = profile.num_blocks * memory.block_size, format_bytes(profile.num_blocks * memory.block_bytes)
+    tokens, served = profile.num_blocks * memory.block_size, format_bytes(profile.num_blocks * memory.block_bytes)
     yield (
         f"Weights take {format_bytes(memory.weights_bytes)}, keys and values {format_bytes(memory.token_bytes)} a "
-        f"token: the {allotted} that were allotted hold {tokens:,} tokens, "
+        f"token: the {served} that a server would have here hold {tokens:,} tokens, "
         f"{counted(tokens // max(1, context), 'sequence')} of {context}."
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 CONTEXTS = (64, 256, 1024)
 CHUNKS = (32, 128, 512)
+MOST_CACHED = 65_536
 # When each phase must be over, as a share of the budget; what one leaves over, the next ones have.
 PEAKS_UNTIL, SWEEP_UNTIL, REHEARSAL_UNTIL = 0.04, 0.78, 0.96
 PEAKS_MOST_S = 1.5
@@ -68,6 +70,7 @@ class LlmSession:
         options: What to measure.
         machine: What the figures will hold for.
         caller: Runs steps on the thread.
+        num_blocks: Blocks of keys and values that a server would have here.
         progress: Told how far it is.
         measure: Measures the peaks within so many seconds.
         clock: Seconds from any origin.
@@ -79,6 +82,7 @@ class LlmSession:
     options: ProfileOptions
     machine: Machine
     caller: StepCaller
+    num_blocks: int
     progress: Progress
     measure: Callable[[float], MeasuredPeaks]
     clock: Callable[[], float] = time.perf_counter
@@ -150,13 +154,7 @@ class LlmSession:
         self._tell(f"timing: {counted(len(sweep.points), 'kind')} of step, {counted(num_samples, 'sample')}")
 
     def _shapes(self) -> list[StepShape]:
-        given = self.options.batch_sizes
-        return steps_to_time(
-            BATCH_SIZES if given == DEFAULT_BATCH_SIZES else tuple(sorted(given)),
-            tuple(sorted(self.options.lengths)) or CONTEXTS,
-            tuple(sorted(self.options.chunks)) or CHUNKS,
-            self.loaded.runner.max_length,
-        )
+        return shapes_of(self.options, self.loaded.runner.max_length)
 
     def _fit(self) -> None:
         points = [_as_measurement(timing) for timing in self.sweep.timings()]
@@ -203,7 +201,7 @@ class LlmSession:
                 block_bytes=runner.cache_bytes // runner.num_blocks,
                 block_size=runner.block_size,
             ),
-            num_blocks=runner.num_blocks,
+            num_blocks=self.num_blocks,
             points=tuple(_point(timing, self.cost) for timing in samples),
             skipped=tuple(
                 SkippedStep(step=str(one.shape), kind=one.kind, reason=one.reason) for one in self.sweep.dropped
@@ -218,6 +216,23 @@ class LlmSession:
         )
         profile = replace(profile, trust=judge(profile, self.options))
         return replace(profile, sentences=tuple(sentences_about(profile)))
+
+
+def shapes_of(options: ProfileOptions, max_length: int) -> list[StepShape]:
+    """Return the steps to time; where nobody says which, none that needs a very large cache.
+
+    Args:
+        options: What was asked for.
+        max_length: The longest sequence that the model takes.
+    """
+    as_by_default = options.batch_sizes == DEFAULT_BATCH_SIZES
+    return steps_to_time(
+        BATCH_SIZES if as_by_default else tuple(sorted(options.batch_sizes)),
+        tuple(sorted(options.lengths)) or CONTEXTS,
+        tuple(sorted(options.chunks)) or CHUNKS,
+        max_length,
+        most_cached=MOST_CACHED if as_by_default and not options.lengths else inf,
+    )
 
 
 def _step(shape: Shape) -> StepShape:

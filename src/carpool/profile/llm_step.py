@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -86,7 +87,9 @@ class StepShape(Shape):
         return sum(-(-end // block_size) for _, end in self.pieces())
 
 
-def steps_to_time(batch_sizes: Sizes, contexts: Sizes, chunks: Sizes, max_length: int) -> list[StepShape]:
+def steps_to_time(
+    batch_sizes: Sizes, contexts: Sizes, chunks: Sizes, max_length: int, *, most_cached: float = inf
+) -> list[StepShape]:
     """Return the steps that tell what a step costs: sequences alone, pieces of prompts alone, and some of both.
 
     Args:
@@ -94,10 +97,16 @@ def steps_to_time(batch_sizes: Sizes, contexts: Sizes, chunks: Sizes, max_length
         contexts: Tokens of each in the cache.
         chunks: Tokens of a piece of a prompt.
         max_length: The longest sequence that the model takes.
+        most_cached: Most tokens in the cache, of all sequences together.
     """
     within = tuple(context for context in contexts if context <= max_length) or (max_length,)
     pieces = tuple(chunk for chunk in chunks if chunk <= max_length) or (max_length,)
-    decodes = [StepShape(size, context) for size in batch_sizes for context in within]
+    decodes = [
+        StepShape(size, context)
+        for size in batch_sizes
+        for context in within
+        if size == batch_sizes[0] or size * context <= most_cached
+    ]
     prefills = [
         StepShape(0, 1, chunk, start) for chunk in pieces for start in (0, within[-1]) if start + chunk <= max_length
     ]

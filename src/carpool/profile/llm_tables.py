@@ -161,8 +161,8 @@ def memory_table(profile: LlmProfile) -> Table:
     """What the cache holds, by its size."""
     memory = profile.memory
     contexts = sorted({point.context for point in profile.decodes}) or [profile.max_length]
-    allotted = memory.memory_bytes(profile.num_blocks)
-    sizes = sorted({memory.memory_bytes(max(1, int(profile.num_blocks * share))) for share in (0.25, 0.5)} | {allotted})
+    served = memory.memory_bytes(profile.num_blocks)
+    sizes = sorted({memory.memory_bytes(max(1, int(profile.num_blocks * share))) for share in (0.25, 0.5)} | {served})
     return Table(
         "Sequences that memory holds beside the weights",
         (
@@ -182,6 +182,6 @@ def memory_table(profile: LlmProfile) -> Table:
                 f"{format_bytes(memory.block_bytes)}."
             ),
         ),
-        highlight=sizes.index(allotted),
-        highlight_label="allotted",
+        highlight=sizes.index(served),
+        highlight_label="as a server here",
     )
