@@ -37,6 +37,13 @@ def test_pure_modules_load_no_scheduler_accelerator_or_network(module: str) -> N
     assert loaded <= {*sys.stdlib_module_names, "carpool", "numpy"}
 
 
+def test_language_models_load_with_torch_and_transformers_alone() -> None:
+    """They run on a plain CUDA image, which has not what else is among the package's dependencies."""
+    loaded = modules_loaded_by("import carpool.llm.llm, carpool.llm.load, carpool.llm.make_runner, carpool.llm.sampling")
+    assert "transformers" in loaded
+    assert not loaded & {"msgspec", "click", "rich", "matplotlib", "aiohttp", "gguf", "llguidance", "uvloop"}
+
+
 def test_the_command_answers_help_without_heavy_packages() -> None:
     """``carpool --help`` loads none of the packages that take seconds."""
     loaded = modules_loaded_by("import carpool.cli.main")
