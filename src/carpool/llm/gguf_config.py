@@ -5,6 +5,7 @@ from typing import Any
 
 from carpool.errors import TargetError
 from carpool.llm.gguf_file import GGUFFile
+from carpool.llm.hf_directory import in_a_line
 
 _MODEL_TYPES = {
     "llama": "llama",
@@ -52,19 +53,23 @@ def gguf_config(file: GGUFFile) -> Any:
         raise TargetError(f"{file.path} holds a mixture of experts, which is not read from GGUF; give its directory")
     try:
         values = _common(file, said) | _own(architecture, said) | _biases(file)
-        return _make(_MODEL_TYPES[architecture], values | _rope(file, said, values))
+        values |= _rope(file, said, values)
     except KeyError as error:
         raise TargetError(
             f"{file.path} does not say {architecture}.{error.args[0]}, without which it can't be run"
         ) from error
     except (TypeError, ValueError) as error:
-        raise TargetError(f"{file.path} describes no model that transformers can make: {error}") from error
+        raise TargetError(f"{file.path} says of its model what is not understood: {error}") from error
+    return _make(file, _MODEL_TYPES[architecture], values)
 
 
-def _make(model_type: str, values: Mapping[str, Any]) -> Any:
+def _make(file: GGUFFile, model_type: str, values: Mapping[str, Any]) -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.for_model(model_type, **values)
+    try:
+        return AutoConfig.for_model(model_type, **values)
+    except Exception as error:  # whatever it says to what it does not expect
+        raise TargetError(f"{file.path} describes no model that can be made: {in_a_line(error)}") from error
 
 
 def _common(file: GGUFFile, said: Mapping[str, Any]) -> dict[str, Any]:

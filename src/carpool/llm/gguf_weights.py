@@ -10,7 +10,7 @@ from gguf.quants import dequantize
 
 from carpool.errors import TargetError
 from carpool.llm.gguf_file import GGUFFile, GGUFTensor
-from carpool.llm.hf_directory import first_line, require_all_weights
+from carpool.llm.hf_directory import in_a_line, require_all_weights
 from carpool.models.quiet import quiet
 from carpool.models.threads import num_cores
 from carpool.units import counted
@@ -44,10 +44,15 @@ def load_gguf_model(file: GGUFFile, config: Any, device: torch.device, dtype: to
     try:
         with quiet():
             model, found = type(empty).from_pretrained(
-                None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True
+                None,
+                config=config,
+                state_dict=weights,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below
             )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise TargetError(f"{file.path} could not be loaded: {first_line(error)}") from error
+    except Exception as error:  # whatever it says to what it does not expect
+        raise TargetError(f"{file.path} could not be loaded: {in_a_line(error)}") from error
     require_all_weights(found, str(file.path))
     _divide_frequencies(model, file)
     return model.eval().to(device)

@@ -13,6 +13,8 @@ from carpool.models.generator import causal_architecture
 from carpool.models.quiet import quiet
 from carpool.units import counted
 
+_MOST_SAID = 240
+
 
 def read_config(directory: Path) -> dict[str, Any]:
     """What a directory's config.json says, if it is of a model that can be run here.
@@ -79,20 +81,22 @@ def load_directory(directory: Path, device: torch.device, dtype: torch.dtype) ->
                 trust_remote_code=False,
                 dtype=dtype,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below
             )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-        raise TargetError(f"{directory} could not be loaded: {first_line(error)}") from error
+    except Exception as error:  # whatever it says to what it does not expect
+        raise TargetError(f"{directory} could not be loaded: {in_a_line(error)}") from error
     require_all_weights(found, str(directory))
     return model.eval().to(device)
 
 
-def first_line(error: Exception) -> str:
-    """What an error says, in a line.
+def in_a_line(error: Exception) -> str:
+    """What an error says, in a line that is not too long.
 
     Args:
         error: any.
     """
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= _MOST_SAID else f"{said[:_MOST_SAID]}..."
 
 
 def require_all_weights(found: Mapping[str, Any], source: str) -> None:

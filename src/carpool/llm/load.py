@@ -156,7 +156,7 @@ def _described(model: Any, text: TextFiles, path: Path, name: str | None) -> Loa
 def _max_length(config: Any, path: Path) -> int:
     length = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
     if not isinstance(length, int) or not 0 < length < _NO_LIMIT:
-        raise TargetError(f"{path} does not say how long a text may be: max_position_embeddings is {length!r}")
+        raise TargetError(f"{path} does not say how long a text may be, by a positive max_position_embeddings")
     return length
 
 
