@@ -10,7 +10,7 @@ from carpool.core.sequence import Sequence
 from carpool.core.step import Chunk, StepPlan, StepWork
 from carpool.errors import CarpoolError, ModelError, OutOfMemory
 from carpool.llm.logprobs import prompt_logprobs
-from carpool.llm.sampling import only_argmax, sample, take_argmax
+from carpool.llm.sampling import sample
 from carpool.llm.step_batch import num_results, step_batch
 from carpool.models.blame import first_line_of
 from carpool.runtime.execute import is_out_of_memory
@@ -55,12 +55,20 @@ class Attempt:
     """What came of running some chunks.
 
     Args:
-        answered: what was computed.
+        answered: what was computed; a token alone where there is nothing else to tell.
         error: what the runner raised; then the sequences that are not among the answered have not been computed.
     """
 
-    answered: dict[Sequence, Result] = field(default_factory=dict)
+    answered: dict[Sequence, Result | int] = field(default_factory=dict)
     error: CarpoolError | None = None
+
+    def take(self, chunks: list[Chunk], results: collections.abc.Sequence[Result | int]) -> None:
+        """Take the results of a piece; a sequence of which an earlier one had a part keeps what came of that."""
+        for chunk, result in zip(chunks, results, strict=True):
+            before = self.answered.get(chunk[0])
+            if isinstance(before, Result) and before.prompt and isinstance(result, Result):
+                result = result._replace(prompt=before.prompt + result.prompt)  # noqa: PLW2901
+            self.answered[chunk[0]] = result
 
 
 class Executor:
@@ -83,9 +91,12 @@ class Executor:
 
     def prepare(self, chunks: collections.abc.Sequence[Chunk]) -> list[Piece]:
         """Lay out the chunks of those that have not ended; while nobody changes the sequences."""
-        live = [chunk for chunk in chunks if not _job(chunk).has_ended]
-        vectors = [chunk for chunk in live if _job(chunk).wants_vector]
-        texts = [chunk for chunk in live if not _job(chunk).wants_vector] if vectors else live
+        texts: list[Chunk] = []
+        vectors: list[Chunk] = []
+        for chunk in chunks:
+            job: Job = chunk[0].handle
+            if not job.has_ended:
+                (vectors if job.wants_vector else texts).append(chunk)
         pieces = [_piece(piece, _want(piece)) for piece in self._pieces(texts)]
         return pieces + [_piece(piece, "hidden") for piece in self._pieces(vectors)]
 
@@ -108,11 +119,7 @@ class Executor:
                         attempt.answered.pop(chunk.sequence, None)  # an earlier part of it is of no use alone
                 attempt.error = error
                 return attempt
-            for chunk, result in zip(piece.chunks, _results(piece, tensor), strict=True):
-                before = attempt.answered.get(chunk.sequence)
-                attempt.answered[chunk.sequence] = (
-                    result if before is None else result._replace(prompt=before.prompt + result.prompt)
-                )
+            attempt.take(piece.chunks, _results(piece, tensor))
         return attempt
 
     def _call(self, batch: StepBatch) -> torch.Tensor:
@@ -164,20 +171,26 @@ def _piece(chunks: list[Chunk], want: Want) -> Piece:
 
 
 def _want(chunks: collections.abc.Sequence[Chunk]) -> Want:
-    if any(chunk.sequence.wants_prompt_logits and num_results(chunk) for chunk in chunks):
-        return "logits"
-    return "tokens" if only_argmax([_job(chunk).sampler for chunk in chunks if chunk.samples]) else "logits"
+    for sequence, _, _, samples in chunks:
+        job: Job = sequence.handle
+        if not job.is_plain and (samples or sequence.wants_prompt_logits):
+            return "logits"
+    return "tokens"
 
 
-def _results(piece: Piece, tensor: torch.Tensor) -> list[Result]:
+def _results(piece: Piece, tensor: torch.Tensor) -> collections.abc.Sequence[Result | int]:
     """Say what came of each chunk of a piece; a fault in choosing is the fault of all that take a token."""
     chunks, want = piece.chunks, piece.batch.want
+    if want == "tokens":
+        tokens: list[int] = tensor.tolist()
+        one = iter(tokens)
+        return tokens if len(tokens) == len(chunks) else [next(one) if chunk.samples else Result() for chunk in chunks]
     if want == "hidden":
         vectors = iter(tensor.float().cpu().numpy())
         return [Result(vector=next(vectors)) if chunk.samples else Result() for chunk in chunks]
     try:
-        prompts = _prompt_records(chunks, tensor) if want == "logits" else {}
-        outcomes = iter(_choose(chunks, tensor, want))
+        prompts = _prompt_records(chunks, tensor)
+        outcomes = iter(_choose(chunks, tensor))
     except Exception as error:  # noqa: BLE001 - the runner did its part, so that running it again mends nothing
         failure = ModelError(f"choosing tokens raised {type(error).__name__}: {first_line_of(error)}")
         failure.__cause__ = error
@@ -188,12 +201,10 @@ def _results(piece: Piece, tensor: torch.Tensor) -> list[Result]:
 
 
 def _choose(
-    chunks: collections.abc.Sequence[Chunk], tensor: torch.Tensor, want: Want
+    chunks: collections.abc.Sequence[Chunk], logits: torch.Tensor
 ) -> collections.abc.Sequence[Sampled | CarpoolError]:
     states = [_job(chunk).sampler for chunk in chunks if chunk.samples]
-    if not states:
-        return []
-    return take_argmax(tensor, states) if want == "tokens" else sample(_sampled_rows(chunks, tensor), states)
+    return sample(_sampled_rows(chunks, logits), states) if states else []
 
 
 def _sampled_rows(chunks: collections.abc.Sequence[Chunk], logits: torch.Tensor) -> torch.Tensor:

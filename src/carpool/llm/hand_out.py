@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from carpool.llm.outputs import FinishReason
     from carpool.llm.stream import News
 
-    Told = tuple[Job, News]
+    Told = tuple[Job, News | int]
     End = Callable[[list[Job], FinishReason], None]
 
 _logger = logging.getLogger("carpool.llm")

@@ -67,16 +67,17 @@ class Intake:
         jobs: list[Job] = []
         for index in range(1 if is_vector else params.n):
             sequence = self._sequence(generation, index, now)
+            sampler = SamplerState(
+                params,
+                generation.prompt,
+                eos_ids=self._parts.eos_ids,
+                matcher=matcher.copy() if matcher is not None and index else matcher,
+                index=index,
+                seed=seed,
+            )
             sequence.handle = Job(
                 sequence=sequence,
-                sampler=SamplerState(
-                    params,
-                    generation.prompt,
-                    eos_ids=self._parts.eos_ids,
-                    matcher=matcher.copy() if matcher is not None and index else matcher,
-                    index=index,
-                    seed=seed,
-                ),
+                sampler=sampler,
                 stream=Stream(
                     generation,
                     index,
@@ -85,6 +86,7 @@ class Intake:
                     eos_ids=self._parts.eos_ids,
                 ),
                 consumer=consumer,
+                is_plain=sampler.only_argmax and not params.min_tokens and not sequence.wants_prompt_logits,
                 wants_vector=is_vector,
                 wants_logprobs=params.logprobs is not None,
             )

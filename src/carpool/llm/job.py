@@ -21,6 +21,7 @@ class Job:
         sampler: how its tokens are chosen.
         stream: its way out.
         consumer: where it goes out.
+        is_plain: whether its next token is always the most likely one, and nothing else is told of it.
         wants_vector: whether a vector is wanted in the place of text.
         wants_logprobs: whether its tokens' log probabilities are told.
     """
@@ -29,6 +30,7 @@ class Job:
     sampler: SamplerState
     stream: Stream
     consumer: Consumer
+    is_plain: bool = False
     wants_vector: bool = False
     wants_logprobs: bool = False
     # As it goes.

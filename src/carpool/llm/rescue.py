@@ -36,7 +36,7 @@ class Rescue:
     """
 
     def __init__(self, run: Callable[[Sequence[Chunk]], Attempt], most_tokens: Callable[[], float]) -> None:
-        self.answered: dict[carpool.core.sequence.Sequence, Result] = {}
+        self.answered: dict[carpool.core.sequence.Sequence, Result | int] = {}
         self.faults: dict[carpool.core.sequence.Sequence, CarpoolError] = {}
         self.num_runs = 0
         self._run = run

@@ -28,10 +28,10 @@ def step_batch(plan: StepPlan, *, want: Want = "logits") -> StepBatch:
         want: what is asked of the wanted tokens.
     """
     chunks = plan.chunks
-    lengths = np.fromiter((chunk.num_tokens for chunk in chunks), np.int32, len(chunks))
+    firsts = np.array([chunk[1] for chunk in chunks], np.int32)
+    lengths = np.array([chunk[2] for chunk in chunks], np.int32)
     starts = np.zeros(len(chunks) + 1, np.int32)
     np.cumsum(lengths, out=starts[1:])
-    firsts = np.fromiter((chunk.start for chunk in chunks), np.int32, len(chunks))
     total = int(starts[-1])
     positions = np.arange(total, dtype=np.int64) + np.repeat(firsts - starts[:-1], lengths)
     return StepBatch(
@@ -39,7 +39,7 @@ def step_batch(plan: StepPlan, *, want: Want = "logits") -> StepBatch:
         positions=positions,
         starts=starts,
         contexts=firsts + lengths,
-        block_tables=block_tables([chunk.sequence.blocks for chunk in chunks]),
+        block_tables=block_tables([chunk[0].blocks for chunk in chunks]),
         rows=_wanted_rows(chunks, starts),
         want=want,
     )
@@ -72,11 +72,16 @@ def block_tables(blocks: Sequence[Sequence[int]]) -> NDArray[np.int32]:
 
 
 def _tokens(chunk: Chunk) -> list[int]:
-    return chunk.sequence.tokens[chunk.start : chunk.end]
+    sequence, start, num_tokens, _ = chunk
+    return sequence.tokens[start : start + num_tokens]
 
 
 def _wanted_rows(chunks: Sequence[Chunk], starts: NDArray[np.int32]) -> NDArray[np.int64]:
+    ends = starts[1:]
+    if True not in [chunk[0].wants_prompt_logits for chunk in chunks]:
+        lasts: NDArray[np.int64] = ends[np.array([chunk[3] for chunk in chunks], bool)].astype(np.int64) - 1
+        return lasts
     rows: list[int] = []
-    for chunk, end in zip(chunks, starts[1:].tolist(), strict=True):
+    for chunk, end in zip(chunks, ends.tolist(), strict=True):
         rows.extend(range(end - num_results(chunk), end))
     return np.array(rows, np.int64)

@@ -256,7 +256,7 @@ class Stepper:
     def _take_in(
         self,
         plan: StepPlan,
-        answered: Mapping[carpool.core.sequence.Sequence, Result],
+        answered: Mapping[carpool.core.sequence.Sequence, Result | int],
         faults: Mapping[carpool.core.sequence.Sequence, CarpoolError],
         now: float,
     ) -> Taken:
@@ -273,7 +273,7 @@ class Stepper:
         self._record(events)
         return taken
 
-    def _hand_out(self, news: list[tuple[Job, News]]) -> None:
+    def _hand_out(self, news: list[tuple[Job, News | int]]) -> None:
         if news:
             hand_out(news, self.end)
 
@@ -305,9 +305,9 @@ class Stepper:
             )
         )
 
-    def _expire(self, now: float) -> list[tuple[Job, News]]:
+    def _expire(self, now: float) -> list[tuple[Job, News | int]]:
         """Give up what has waited too long for its first step."""
-        news: list[tuple[Job, News]] = []
+        news: list[tuple[Job, News | int]] = []
         while self._timeouts and self._timeouts[0][0] <= now:
             _, _, jobs = heapq.heappop(self._timeouts)
             if jobs[0].scheduled_at is not None:

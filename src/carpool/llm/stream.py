@@ -87,8 +87,14 @@ class Stream:
         self.prompt_logprobs: tuple[Sampled | None, ...] = ()
         self.is_closed = False  # nobody waits any more, or it has ended
 
-    def take(self, news: News) -> bool:
-        """Hand out what a step did; return whether the text ended at a stop string."""
+    def take(self, news: News | int) -> bool:
+        """Hand out what a step did; return whether the text ended at a stop string.
+
+        Args:
+            news: what it did; a token where there is nothing else to tell.
+        """
+        if not isinstance(news, News):
+            news = News(news)
         token = news.token
         if token is None:
             self._give(news, "", news.finish_reason, None)

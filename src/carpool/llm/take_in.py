@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from carpool.core.step import Chunk
 from carpool.errors import CarpoolError
+from carpool.llm.execute import Result
 from carpool.llm.job import Job
 from carpool.llm.outputs import FinishReason
 from carpool.llm.stream import News
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import carpool.core.sequence
-    from carpool.llm.execute import Result
     from carpool.llm.sampled import Sampled
 
 
@@ -26,7 +26,7 @@ class Taken:
     Args:
         chunks: those that were computed, of sequences that go on.
         tokens: for each of them what follows it; nothing where it does not sample, or the sequence is at its end.
-        news: for those who wait.
+        news: for those who wait; a token alone where there is nothing else to tell.
         ended: jobs that are at their end.
         ttft_s: arrival to first token, of those that got their first.
         itl_s: gaps between tokens, of those that got another.
@@ -35,14 +35,16 @@ class Taken:
 
     chunks: list[Chunk] = field(default_factory=list)
     tokens: list[tuple[int, ...]] = field(default_factory=list)
-    news: list[tuple[Job, News]] = field(default_factory=list)
+    news: list[tuple[Job, News | int]] = field(default_factory=list)
     ended: list[tuple[Job, FinishReason]] = field(default_factory=list)
     ttft_s: list[float] = field(default_factory=list)
     itl_s: list[float] = field(default_factory=list)
     num_prompt: int = 0
 
 
-def take_in(chunks: Sequence[Chunk], answered: Mapping[carpool.core.sequence.Sequence, Result], now: float) -> Taken:
+def take_in(
+    chunks: Sequence[Chunk], answered: Mapping[carpool.core.sequence.Sequence, Result | int], now: float
+) -> Taken:
     """Go through a step's chunks once it has run, while nobody ends a sequence.
 
     Args:
@@ -51,32 +53,50 @@ def take_in(chunks: Sequence[Chunk], answered: Mapping[carpool.core.sequence.Seq
         now: the instant.
     """
     taken = Taken()
+    kept, tokens, news, itl_s = taken.chunks, taken.tokens, taken.news, taken.itl_s
     for chunk in chunks:
-        result = answered.get(chunk.sequence)
-        job: Job = chunk.sequence.handle
+        sequence = chunk[0]
+        result = answered.get(sequence)
+        job: Job = sequence.handle
         if result is None or job.has_ended:
             continue
-        if result.prompt:
-            job.prompt_records.extend(result.prompt)
-        taken.chunks.append(chunk)
-        if not chunk.samples:
-            taken.tokens.append(())
-            continue
-        _note_time(taken, job, now)
-        outcome = result.outcome
-        if outcome is None:
-            _end(taken, job, News(finish_reason="stop", vector=result.vector))
-        elif isinstance(outcome, CarpoolError):
-            _end(taken, job, News(finish_reason="error", error=outcome))
-        else:
-            _take_token(taken, job, outcome)
+        kept.append(chunk)
+        if type(result) is int and job.first_token_at is not None:
+            count = job.num_generated + 1
+            if count < sequence.max_new_tokens and result not in job.sampler.stopping_ids:  # mostly it is so
+                job.num_generated = count
+                itl_s.append(now - job.last_token_at)
+                job.last_token_at = now
+                tokens.append((result,))
+                news.append((job, result))
+                continue
+        _take_result(taken, chunk, result, now)
     return taken
 
 
-def _take_token(taken: Taken, job: Job, sampled: Sampled) -> None:
-    token = sampled.token
+def _take_result(taken: Taken, chunk: Chunk, result: Result | int, now: float) -> None:
+    job: Job = chunk.sequence.handle
+    if type(result) is int:
+        _note_time(taken, job, now)
+        _take_token(taken, job, result, None)
+        return
+    assert isinstance(result, Result)
+    job.prompt_records.extend(result.prompt)
+    if not chunk.samples:
+        taken.tokens.append(())
+        return
+    _note_time(taken, job, now)
+    outcome = result.outcome
+    if outcome is None:
+        _end(taken, job, News(finish_reason="stop", vector=result.vector))
+    elif isinstance(outcome, CarpoolError):
+        _end(taken, job, News(finish_reason="error", error=outcome))
+    else:
+        _take_token(taken, job, outcome.token, outcome if job.wants_logprobs else None)
+
+
+def _take_token(taken: Taken, job: Job, token: int, record: Sampled | None) -> None:
     job.num_generated += 1
-    record = sampled if job.wants_logprobs else None
     if token in job.sampler.stopping_ids:
         _end(taken, job, News(token, record, "stop", token))
     elif job.sampler.is_complete:
