@@ -39,7 +39,8 @@ def test_pure_modules_load_no_scheduler_accelerator_or_network(module: str) -> N
 
 def test_language_models_load_with_torch_and_transformers_alone() -> None:
     """They run on a plain CUDA image, which has not what else is among the package's dependencies."""
-    loaded = modules_loaded_by("import carpool.llm.llm, carpool.llm.load, carpool.llm.make_runner, carpool.llm.sampling")
+    parts = ("llm", "load", "make_runner", "sampling")
+    loaded = modules_loaded_by("import " + ", ".join(f"carpool.llm.{part}" for part in parts))
     assert "transformers" in loaded
     assert not loaded & {"msgspec", "click", "rich", "matplotlib", "aiohttp", "gguf", "llguidance", "uvloop"}
 
