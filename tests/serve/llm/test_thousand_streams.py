@@ -55,7 +55,7 @@ async def visit(server: http_rig.Server, chance: random.Random) -> bool:
 
 async def test_disconnects_leave_nothing_behind() -> None:
     """No block, no sequence, no task and no connection; those who stay are answered as if they were alone."""
-    served = language_model(FakeRunner(num_blocks=300), policy=POLICY)
+    served = language_model(FakeRunner(num_blocks=80), policy=POLICY)
     await asyncio.to_thread(served.start)
     before = len(asyncio.all_tasks())
     chance = random.Random(11)

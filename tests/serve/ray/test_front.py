@@ -188,7 +188,7 @@ async def test_a_replica_tells_its_delay_and_load(replica: Replica) -> None:
 def test_a_replica_is_healthy_until_a_model_has_failed(replica: Replica) -> None:
     """Ray replaces it then."""
     replica.check_health()
-    [served] = replica._offer.all()
+    [served] = replica._offer.batched()
     served.batcher._dispatcher.fail(CarpoolError("the machine is on fire"))  # type: ignore[union-attr]
     with pytest.raises(Fault, match="on fire"):
         replica.check_health()
@@ -224,6 +224,6 @@ def test_a_replica_opens_what_the_command_line_named(tmp_path: Path, monkeypatch
         directory=str(tmp_path),
     )
     offer.start()
-    [served] = offer.all()
+    [served] = offer.batched()
     offer.close(5.0)
     assert (served.name, served.batcher.policy.max_batch_size) == ("twice", 5)

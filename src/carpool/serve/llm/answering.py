@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -161,21 +160,26 @@ async def aside(served: ServedLM, read: Callable[[], R]) -> R:
 
 async def _stream(exchange: Exchange, run: Run, writer: Writer) -> None:
     """Send an answer while it is made; a failure in its midst is its last event."""
-    with contextlib.suppress(ConnectionError):  # the client has gone, and nobody is to be told
-        stream = await exchange.stream(OK, _STREAM_HEADERS, EVENTS)
-        try:
-            while parts := await run.next():
-                if written := writer.events(parts):
-                    await stream.write(written)
-            await stream.write(writer.last())
-        except CarpoolError as error:
-            await _tell(stream, to_fault(error))
-        except ConnectionError:
-            raise
-        except Exception:
-            _logger.exception("unexpected failure, a fault in carpool, in a stream (request %s)", exchange.id)
-            await _tell(stream, Fault(FAILED, f"the server failed unexpectedly: its log says how, at {exchange.id}"))
-        await stream.end()
+    try:
+        await _send(await exchange.stream(OK, _STREAM_HEADERS, EVENTS), exchange, run, writer)
+    except ConnectionError:  # a write finds out before the channel does
+        exchange.leave()
+
+
+async def _send(stream: Stream, exchange: Exchange, run: Run, writer: Writer) -> None:
+    try:
+        while parts := await run.next():
+            if written := writer.events(parts):
+                await stream.write(written)
+        await stream.write(writer.last())
+    except ConnectionError:
+        raise
+    except CarpoolError as error:
+        await _tell(stream, to_fault(error))
+    except Exception:
+        _logger.exception("unexpected failure, a fault in carpool, in a stream (request %s)", exchange.id)
+        await _tell(stream, Fault(FAILED, f"the server failed unexpectedly: its log says how, at {exchange.id}"))
+    await stream.end()
 
 
 async def _tell(stream: Stream, fault: Fault) -> None:
