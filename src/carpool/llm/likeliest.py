@@ -22,11 +22,11 @@ def likeliest(logits: torch.Tensor) -> torch.Tensor:
         return logits.argmax(-1)
     if logits.itemsize == torch.bfloat16.itemsize:
         logits = logits.float()
-    whole = logits[:, : num_parts * _WIDTH].unflatten(-1, (num_parts, _WIDTH))
+    whole = torch.unflatten(logits[:, : num_parts * _WIDTH], -1, (num_parts, _WIDTH))
     tops = whole.amax(-1)
     part = tops.argmax(-1, keepdim=True)  # (R, 1)
     inside = whole[torch.arange(num_rows), part[:, 0]].argmax(-1)
-    place = part[:, 0] * _WIDTH + inside
+    place: torch.Tensor = part[:, 0] * _WIDTH + inside
     if num_parts * _WIDTH == size:
         return place
     rest, behind = logits[:, num_parts * _WIDTH :].max(-1)

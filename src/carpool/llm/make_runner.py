@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from carpool.llm.attention.hook import use_paged_attention
 from carpool.llm.attention.portable import PortableAttention
+from carpool.llm.deterministic import DeterministicRunner, check_rows_alike
 from carpool.llm.kv_cache import available_bytes, block_bytes, num_blocks_for
 from carpool.llm.model_check import check_in_two_chunks, plain_logits, probe, sample_tokens
 from carpool.llm.transformers_runner import TransformersRunner
@@ -53,6 +55,7 @@ def make_runner(
     most_tokens: int | None = None,
     num_threads: int | None = None,
     make_backend: MakeBackend | None = None,
+    deterministic: bool = False,
 ) -> TransformersRunner:
     """Give a model a cache and somewhere to attend, and see that it still computes what it did.
 
@@ -63,6 +66,8 @@ def make_runner(
         most_tokens: tokens that could ever be in the cache at a time, such as slots times the longest length.
         num_threads: threads of one operation on the CPU, on the thread that runs the steps; None for PyTorch's choice.
         make_backend: how attention is computed; None for what suits the device.
+        deterministic: whether results are bitwise the same for a sequence alone and in any batch; then attention is
+            computed in the one way that is.
 
     Raises:
         ConfigError: its attention is of a kind that is not computed here, or the cache does not fit.
@@ -80,14 +85,21 @@ def make_runner(
         wanted_bytes=kv_memory_bytes,
         most_blocks=None if most_tokens is None else -(-most_tokens // block_size),
     )
-    on_cuda = make_backend is None and model.device.type == "cuda"
-    suited = make_backend or (_triton_attention() if on_cuda else PortableAttention)
+    on_cuda = make_backend is None and model.device.type == "cuda" and not deterministic
+    suited = (
+        _fixed_attention if deterministic else make_backend or (_triton_attention() if on_cuda else PortableAttention)
+    )
     backend = suited(layers, num_blocks=num_blocks, block_size=block_size, dtype=model.dtype, device=model.device)
-    kind = _cuda_runner() if on_cuda else TransformersRunner
+    kind = DeterministicRunner if deterministic else _cuda_runner() if on_cuda else TransformersRunner
     runner = kind(loaded, backend, num_blocks=num_blocks, block_size=block_size, num_threads=num_threads)
     if num_blocks * block_size >= num_tried:
         check_in_two_chunks(runner, loaded.name, tokens, expected)
+    if deterministic:
+        check_rows_alike(runner, loaded.name)
     return runner
+
+
+_fixed_attention = partial(PortableAttention, moves_blocks=False)
 
 
 def _triton_attention() -> MakeBackend:

@@ -86,6 +86,7 @@ def parts_of(loaded: LoadedLM, options: EngineOptions) -> Parts:
         kv_memory_bytes=options.kv_memory_bytes,
         most_tokens=options.policy.num_slots * loaded.max_length,
         num_threads=options.num_threads,
+        deterministic=options.deterministic,
     )
     chat = None if loaded.chat_template is None else ChatTemplate(loaded.chat_template, loaded.special_tokens)
     return Parts(

@@ -62,18 +62,22 @@ class TransformersRunner:
     def run(self, batch: StepBatch) -> torch.Tensor:
         """Compute a step."""
         self._threads.apply()
-        num_rows, num_wanted = round_up(batch.num_tokens), len(batch.rows)
-        inputs = np.zeros((3, max(num_rows, round_up(num_wanted))), np.int64)
+        num_rows, num_wanted = self._filled_up(batch.num_tokens), len(batch.rows)
+        inputs = np.zeros((3, max(num_rows, self._filled_up(num_wanted))), np.int64)
         inputs[0, : batch.num_tokens], inputs[1, : batch.num_tokens] = batch.token_ids, batch.positions
         inputs[2, :num_wanted] = batch.rows
         ids, positions, rows = torch.from_numpy(inputs).to(self._device)
         with torch.inference_mode():
             step = self._backend.prepare(batch, num_rows)
-            wanted = rows[: num_wanted if batch.want == "hidden" else round_up(num_wanted)]
+            wanted = rows[: num_wanted if batch.want == "hidden" else self._filled_up(num_wanted)]
             with attending(AttendingStep(self._backend, step)):
                 found = self._call(ids[None, :num_rows], positions[None, :num_rows], wanted, batch.want)
             self._backend.finish(step)
             return found[:num_wanted]
+
+    def _filled_up(self, num_rows: int) -> int:
+        """To how many rows so many are filled up."""
+        return round_up(num_rows)
 
     def _call(self, ids: torch.Tensor, positions: torch.Tensor, rows: torch.Tensor, want: Want) -> torch.Tensor:
         if want == "hidden" or not len(rows):

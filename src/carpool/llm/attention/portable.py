@@ -84,6 +84,8 @@ class PortableAttention:
         block_size: tokens in each; 32 or more keep the products efficient.
         dtype: of keys and values.
         device: where they lie.
+        moves_blocks: whether blocks change places to lie side by side where single tokens look at them: for steps that
+            go on with most of the sequences of the step before.
     """
 
     def __init__(
@@ -94,7 +96,9 @@ class PortableAttention:
         block_size: int,
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
+        moves_blocks: bool = True,
     ) -> None:
+        self._moves_blocks = moves_blocks
         self._layers, self._block_size, self._dtype = tuple(layers), block_size, dtype
         self._device = torch.device(device)
 
@@ -109,8 +113,8 @@ class PortableAttention:
     def prepare(self, batch: StepBatch, num_rows: int) -> PortableStep:  # noqa: ARG002 - rows come with the query
         """Bring the blocks that single tokens look at side by side; each kind of layer works out the rest."""
         lengths = np.diff(batch.starts)
-        columns = np.arange(batch.block_tables.shape[1])
-        is_needed = (lengths == 1)[:, None] & (columns < -(-batch.contexts // self._block_size)[:, None])
+        columns, is_single = np.arange(batch.block_tables.shape[1]), (lengths == 1) & self._moves_blocks
+        is_needed = is_single[:, None] & (columns < -(-batch.contexts // self._block_size)[:, None])
         needed = np.unique(batch.block_tables[is_needed].astype(np.int64))
         sequences = np.repeat(np.arange(batch.num_sequences), lengths)
         written = batch.block_tables[sequences, batch.positions // self._block_size].astype(np.int64)
