@@ -130,7 +130,7 @@ class Loop:
             arrivals: by `arrived_at`.
             then: returns who arrives once a sequence has ended, if anybody.
         """
-        coming = sorted(arrivals, key=lambda sequence: sequence.arrived_at, reverse=True)
+        coming = sorted(arrivals, key=lambda sequence: sequence.arrived_at)[::-1]
         while coming or self.engine.has_work:
             while coming and coming[-1].arrived_at <= self.now:
                 self.engine.add(coming.pop(), self.now)

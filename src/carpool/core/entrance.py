@@ -133,7 +133,8 @@ class Entrance:
         if sequence.num_preemptions:
             self.returning.remove((sequence.due_at, sequence.order, sequence))
             return True
-        self._queue.admit(sequence, num_left(sequence))
+        prompt_left = num_left(sequence)
+        self._queue.admit(sequence, prompt_left if prompt_left > 1 else 0)  # single tokens count as they come
         sequence.num_cached = min(num_found, sequence.num_prompt)
         if self._policy.prefix_caching and not sequence.is_fork:
             self.prefix_queries += sequence.num_prompt
