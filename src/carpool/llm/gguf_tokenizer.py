@@ -133,7 +133,11 @@ def _add_tokens(tokenizer: Tokenizer, said: Mapping[str, Any]) -> None:
     kinds = said.get("token_type")
     if kinds is None:
         return
-    marked = [(token, int(kind)) for token, kind in zip(said["tokens"], kinds, strict=True) if kind in (3, 4)]
+    marked = [
+        (token, int(kind))
+        for token, kind in zip(said["tokens"], kinds, strict=True)
+        if kind in (_CONTROL, _USER_DEFINED) and tokenizer.token_to_id(token) is not None  # Gemma's spaces are respelt
+    ]
     special = [AddedToken(token, normalized=False, special=True) for token, kind in marked if kind == _CONTROL]
     plain = [AddedToken(token, normalized=False, special=False) for token, kind in marked if kind == _USER_DEFINED]
     tokenizer.add_special_tokens(special)
