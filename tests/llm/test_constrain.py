@@ -154,10 +154,15 @@ WRONG = [
     (Constraint.json_schema({"type": "objec"}), "the json_schema constraint can't be used: Invalid type: objec"),
     (Constraint.json_schema({"not": {}}), 'the json_schema constraint can\'t be used: Unimplemented keys: ["not"]'),
     (Constraint.json_schema({"enum": []}), "the json_schema constraint can't be used: Unsatisfiable schema"),
+    (Constraint.regex("(" * 10_000 + "a" + ")" * 10_000), "the regex constraint can't be used: at 1(8): invalid regex"),
     (Constraint.regex("[0-"), "unclosed character class"),
     (Constraint.regex("(?=a)b"), "look-around, including look-ahead and look-behind, is not supported"),
     (Constraint.grammar("start: nothing"), 'unknown name: "nothing"'),
     (Constraint.grammar(")("), "the grammar constraint can't be"),
+    (Constraint.grammar("start: start"), "the grammar constraint can't be used: NoExtension"),
+    (Constraint.json_schema({"$ref": "#"}), "the json_schema constraint can't be used: NoExtension"),
+    (Constraint.json_schema({"$ref": "https://elsewhere.test/x"}), "is not present in a registry"),
+    (Constraint.regex("\ud800"), "the regex constraint can't be read"),
 ]
 
 
@@ -168,6 +173,7 @@ def test_a_wrong_form_is_refused_with_its_trouble(constraint: Constraint, messag
     with pytest.raises(InvalidItem) as refused:
         compiler.matcher(constraint)
     assert message in str(refused.value)
+    assert len(str(refused.value)) < 400
 
 
 def test_sequences_of_one_form_do_not_share_their_places() -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from carpool.llm.constraint import Constraint
 
 _NUM_KEPT = 128
+_MOST_TOLD = 300
+_MOST_WORK = 50_000  # in llguidance's own unit, for one token: a form that needs more would hold up the whole batch
 _BLANKS = r"[ \t\r\n]{0,40}"
 """What may stand between the parts of JSON. Without a limit a model that is unsure goes on with blanks for ever."""
 
@@ -73,7 +75,9 @@ class Matcher:
     def _trouble(self) -> CarpoolError | None:
         if not self._matcher.is_error():
             return None
-        return InvalidItem(f"the {self._kind} constraint can't be followed any further: {self._matcher.get_error()}")
+        return InvalidItem(
+            f"the {self._kind} constraint can't be followed any further: {_short(self._matcher.get_error())}"
+        )
 
 
 class ConstraintCompiler:
@@ -114,10 +118,12 @@ class ConstraintCompiler:
         try:
             grammar = _grammar(constraint)
         except ValueError as error:
-            raise InvalidItem(f"the {constraint.kind} constraint can't be read: {error}") from error
-        matcher = llguidance.LLMatcher(self._tokens, grammar, log_level=0)
+            raise InvalidItem(f"the {constraint.kind} constraint can't be read: {_short(str(error))}") from error
+        limits = llguidance.LLParserLimits(step_lexer_fuel=_MOST_WORK, verbose_errors=False)
+        matcher = llguidance.LLMatcher(self._tokens, grammar, log_level=0, limits=limits)
+        matcher.compute_bitmask()  # forms that are too complex, and those that no text has, are found out here
         if matcher.is_error():
-            raise InvalidItem(f"the {constraint.kind} constraint can't be used: {matcher.get_error().strip()}")
+            raise InvalidItem(f"the {constraint.kind} constraint can't be used: {_short(matcher.get_error())}")
         return Matcher(matcher, constraint.kind)
 
     def _read_tokens(self) -> LLTokenizer:
@@ -137,6 +143,12 @@ class ConstraintCompiler:
             raise ConfigError(
                 f"llguidance can't read this model's tokenizer, so that no constraint works: {error}"
             ) from error
+
+
+def _short(message: str) -> str:
+    """What is wrong, without all of a long expression."""
+    message = message.removesuffix("<non-verbose/>").strip()
+    return message if len(message) <= _MOST_TOLD else f"{message[:_MOST_TOLD]} ..."
 
 
 def _grammar(constraint: Constraint) -> str:
