@@ -196,6 +196,16 @@ def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     assert short.num_generated == 1
 
 
+def test_a_much_shorter_prompt_goes_beside_a_long_one_for_several_steps() -> None:
+    """Also where a step holds too few tokens to finish it."""
+    run = loop(StepPolicy(num_slots=8, token_budget=16))
+    long, shorter, like = (Sequence(tokens=prompt(n, first=n), max_new_tokens=1) for n in (100, 24, 60))
+    for sequence in (long, like, shorter):
+        run.engine.add(sequence, 0.0)
+    pieces = [{chunk.sequence: chunk.num_tokens for chunk in step(run).chunks} for _ in range(4)]
+    assert pieces == [{long: 8, shorter: 8}] * 3 + [{long: 16}]
+
+
 def test_short_prompts_make_a_long_one_take_twice_as_long_at_most() -> None:
     """The other half of the tokens is the long one's."""
     run = loop(StepPolicy(num_slots=8, token_budget=64))

@@ -1,14 +1,17 @@
 """How the tokens of a step that single ones leave over are divided between prompts.
 
 One half goes to those that are most entitled, in their order, so that nobody can make one of them take more than twice
-as long. The other half goes to those that it can finish, the shortest first, so that a short prompt does not wait for
-a long one. What is left after that goes by entitlement again.
+as long. The other half goes to those that it can finish, or that are much shorter than the first, the shortest of them
+first, so that a short prompt does not wait for a long one. What is left after that goes by entitlement again.
 """
 
 from collections.abc import Iterable
 from typing import Protocol
 
 from carpool.core.sequence import Sequence
+
+MUCH_SHORTER = 2
+"""A prompt goes beside the first one if it has this part of what that one lacks; of like length they go in turn."""
 
 
 class Door(Protocol):
@@ -88,19 +91,21 @@ class Division:
         return num_tokens
 
     def _shortest_first(self, num_tokens: int) -> int:
-        """Give to those that can be finished, the shortest first; return what is left of so many tokens."""
+        """Give to the shortest first, as far as they can be finished or are much shorter; return what is left."""
+        first = next((missing for missing in map(self._missing, self._members) if missing), 0)
+        much_shorter = 0 if self._whole else first // MUCH_SHORTER
         for sequence in sorted(self._members, key=self._missing):
             missing = self._missing(sequence)
-            num_tokens = self._let_short_ones_in(num_tokens, missing - 1)
-            if missing > num_tokens:
+            num_tokens = self._let_short_ones_in(num_tokens, much_shorter, missing - 1)
+            if missing > max(num_tokens, much_shorter):
                 return num_tokens
-            num_tokens -= self._give(sequence, missing)
-        return self._let_short_ones_in(num_tokens, num_tokens)
+            num_tokens -= self._give(sequence, min(missing, num_tokens))
+        return self._let_short_ones_in(num_tokens, much_shorter, num_tokens)
 
-    def _let_short_ones_in(self, num_tokens: int, most_tokens: int) -> int:
-        while short := self._door.admit_shortest(min(num_tokens, most_tokens)):
+    def _let_short_ones_in(self, num_tokens: int, much_shorter: int, longest: int) -> int:
+        while num_tokens and (short := self._door.admit_shortest(min(longest, max(num_tokens, much_shorter)))):
             self._members.append(short)
-            num_tokens -= self._give(short, num_left(short))
+            num_tokens -= self._give(short, min(num_left(short), num_tokens))
         return num_tokens
 
     def _give(self, sequence: Sequence, num_tokens: int) -> int:
