@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -123,7 +124,7 @@ async def test_stream_gives_what_comes(llm: carpool.LLM) -> None:
     async def gather() -> list[Output]:
         return [output async for output in llm.stream(PROMPT, temperature=0, max_tokens=6, ignore_eos=True)]
 
-    for outputs in await asyncio.gather(*(gather() for _ in range(5))):
+    for outputs in await asyncio.gather(*(gather() for _ in range(4))):
         assert "".join(output.text for output in outputs) == whole.text
         assert tuple(token for output in outputs for token in output.token_ids) == whole.token_ids
         assert [output.finish_reason for output in outputs][-1] == "length"
@@ -137,6 +138,36 @@ async def test_stream_that_is_left_gives_its_place_back(llm: carpool.LLM) -> Non
     await stream.aclose()  # type: ignore[attr-defined]
     assert (llm.engine.num_running, llm.engine.num_waiting, llm.engine.usage) == (0, 0, 0.0)
     llm.engine.check_integrity()
+
+
+async def test_thousand_streams_of_which_half_are_left_lose_nothing(target: str) -> None:
+    """No block, no sequence and no task; the others have what they would have had alone."""
+    chance = random.Random(11)
+    policy = StepPolicy(num_slots=64, token_budget=256, max_waiting=1000)
+    wanted = {text: _greedy(text, 8) for text in (PROMPT, "One two", "a")}
+
+    async def visit(llm: carpool.LLM, place: int) -> None:
+        text = chance.choice(list(wanted))
+        num_tokens, leaves_after = chance.randrange(1, 9), chance.randrange(8) if place % 2 else 8
+        token_ids: list[int] = []
+        stream = llm.stream(text, temperature=0, max_tokens=num_tokens)
+        async for output in stream:
+            token_ids.extend(output.token_ids)
+            if len(token_ids) > leaves_after:
+                break
+        await stream.aclose()  # type: ignore[attr-defined]
+        assert token_ids == wanted[text][: len(token_ids)]
+        assert len(token_ids) > min(leaves_after, len(wanted[text][:num_tokens]) - 1)
+
+    async with carpool.LLM(target, dtype="float32", kv_memory="256KiB", policy=policy) as llm:
+        before = len(asyncio.all_tasks())
+        await asyncio.gather(*(visit(llm, place) for place in range(1000)))
+        assert (llm.engine.num_running, llm.engine.num_waiting, llm.engine.usage) == (0, 0, 0.0)
+        llm.engine.check_integrity()
+        assert len(asyncio.all_tasks()) == before
+        endings = llm.engine.metrics.totals().endings
+        assert sum(endings.values()) == 1000
+        assert endings["abort"] > 100
 
 
 async def test_stream_raises_what_it_was_refused_for(llm: carpool.LLM) -> None:

@@ -219,6 +219,7 @@ def test_vector_is_the_last_tokens() -> None:
     assert output.vector is not None
     assert output.vector.argmax() == expected(PROMPT, 1)[0]
     assert (output.finish_reason, output.token_ids, output.num_generated) == ("stop", (), 0)
+    assert sum(step.num_sampled for step in bench.diary.of(StepRan)) == 6
     assert other.token_ids() == expected(tokens("b"), 6)
 
 

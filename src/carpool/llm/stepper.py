@@ -296,6 +296,8 @@ class Stepper:
                 num_waiting=scheduler.num_waiting,
                 kv_usage=scheduler.usage,
                 num_preempted=len(plan.preempted),
+                preempted=tuple(sequence.request_id for sequence in plan.preempted),
+                preempted_because=plan.preempted_because,
                 num_prompt=taken.num_prompt,
                 prefix_queries=self._prefix_counts[0] - queries,
                 prefix_hits=self._prefix_counts[1] - hits,

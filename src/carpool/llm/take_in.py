@@ -77,25 +77,25 @@ def take_in(
 def _take_result(taken: Taken, chunk: Chunk, result: Result | int, now: float) -> None:
     job: Job = chunk.sequence.handle
     if type(result) is int:
-        _note_time(taken, job, now)
-        _take_token(taken, job, result, None)
+        _take_token(taken, job, result, None, now)
         return
     assert isinstance(result, Result)
     job.prompt_records.extend(result.prompt)
     if not chunk.samples:
         taken.tokens.append(())
         return
-    _note_time(taken, job, now)
+    job.stream.num_cached = job.sequence.num_cached
     outcome = result.outcome
     if outcome is None:
         _end(taken, job, News(finish_reason="stop", vector=result.vector))
     elif isinstance(outcome, CarpoolError):
         _end(taken, job, News(finish_reason="error", error=outcome))
     else:
-        _take_token(taken, job, outcome.token, outcome if job.wants_logprobs else None)
+        _take_token(taken, job, outcome.token, outcome if job.wants_logprobs else None, now)
 
 
-def _take_token(taken: Taken, job: Job, token: int, record: Sampled | None) -> None:
+def _take_token(taken: Taken, job: Job, token: int, record: Sampled | None, now: float) -> None:
+    _note_time(taken, job, now)
     job.num_generated += 1
     if token in job.sampler.stopping_ids:
         _end(taken, job, News(token, record, "stop", token))

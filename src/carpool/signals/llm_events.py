@@ -29,6 +29,8 @@ class StepRan:
         num_waiting: sequences that wait for one.
         kv_usage: share of the cache's blocks that sequences hold, 0 to 1.
         num_preempted: sequences that gave their blocks back for it.
+        preempted: the requests that those came with; empty names where none was named.
+        preempted_because: why those, in words.
         num_prompt: tokens of the prompts of the sequences that got their first token.
         prefix_queries: tokens of prompts that were looked for in the prefix cache.
         prefix_hits: tokens of them that were found.
@@ -50,6 +52,8 @@ class StepRan:
     num_waiting: int = 0
     kv_usage: float = 0.0
     num_preempted: int = 0
+    preempted: tuple[str, ...] = ()
+    preempted_because: str = ""
     num_prompt: int = 0
     prefix_queries: int = 0
     prefix_hits: int = 0
