@@ -1,9 +1,10 @@
 """Steps whose results are bitwise the same for a sequence alone and in any company, however it is cut into chunks.
 
 What makes results vary is that operators choose their way by the shape that they are given: a product of one row is
-added up in another order than one of sixty-four. So the model is only ever given one shape: tiles of so many rows, filled
-up where there are fewer, one tile after another. Within a tile every token is attended to as if it were alone, over
-blocks that begin at fixed positions. That operators treat all rows of a tile alike is tried when the model is loaded.
+added up in another order than one of sixty-four. So the model is only ever given one shape: tiles of so many rows,
+filled up where there are fewer, one tile after another. Within a tile every token is attended to as if it were alone,
+over blocks that begin at fixed positions. That operators treat all rows of a tile alike is tried when the model is
+loaded.
 """
 
 from __future__ import annotations
