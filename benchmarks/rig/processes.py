@@ -1,7 +1,7 @@
 """A server under test: started, watched and stopped with every process that it starts.
 
-All of them inherit a variable of the environment that nobody else has, so that a daemon that cut itself loose from its
-parent is still found, counted and stopped.
+All of them inherit a session and a variable of the environment that nobody else has: a daemon that cut itself loose
+from its parent is found by the variable, a process that writes its title over its environment by the session.
 """
 
 from __future__ import annotations
@@ -43,10 +43,13 @@ class Server:
         """All processes of the server."""
         found = []
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get(MARK) == self._mark and process.status() != psutil.STATUS_ZOMBIE:
+            with contextlib.suppress(psutil.Error, OSError):
+                if self._is_ours(process) and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        return os.getsid(process.pid) == self._process.pid or process.environ().get(MARK) == self._mark
 
     def cpu_s(self) -> float:
         """CPU seconds that its processes have used so far."""
@@ -102,6 +105,7 @@ def running(command: Sequence[str], *, environment: Mapping[str, str], log: Path
             stdin=subprocess.DEVNULL,
             env=os.environ | dict(environment) | {MARK: mark},
             cwd=cwd,
+            start_new_session=True,
         )
     server = Server(process, mark)
     try:

@@ -29,7 +29,7 @@ LOOPS = (
 
 def batch(seconds: float) -> dict[str, Any]:
     """Give a visit with all requests at once."""
-    found = {"seconds": seconds, "tokens": [[1, 2]]}
+    found = {"seconds": seconds, "cpu_s": 2 * seconds, "tokens": [[1, 2]]}
     return {"ready_s": 4.0, "peak_mib": 900.0, "batch": found, "single": {"seconds": seconds / 10, "tokens": [[1]]}}
 
 

@@ -6,6 +6,7 @@ on two greedy texts have nothing in common. A fault would show as tokens that th
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +51,10 @@ def agreements(
         requests: what was asked.
         given: by engine, the tokens of each request.
     """
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when transformers is imported
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
     model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     known: dict[tuple[int, tuple[int, ...]], list[float]] = {}
     found = {}

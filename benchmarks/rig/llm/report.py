@@ -49,6 +49,7 @@ def _batch(results: Results) -> Table:
         Column("engine"),
         Column("output tokens/s", spec=",.0f"),
         Column("of ours", spec=".2f"),
+        Column("CPU", "ms/token", spec=".2f"),
         Column("one alone", "tokens/s", spec=".1f"),
         Column("ready", "s", spec=".1f"),
         Column("peak", "MiB", spec=",.0f"),
@@ -77,10 +78,11 @@ def _batch_row(results: Results, engine: str) -> tuple[Cell, ...]:
 
     rate = results.median(lambda one: results.rate(one, engine))
     single_rate = results.median(lambda one: results.single_rate(one, engine))
+    cpu_ms = results.median(lambda one: results.cpu_ms(one, engine))
     agreement = results.agreements.get(engine)
     known = (None, None, None) if agreement is None else (agreement.share, agreement.first, agreement.shortfall)
     once = [results.once(engine, name) for name in ("ready_s", "peak_mib")]
-    return (CONTENDERS[engine].label, rate, of_ours(), single_rate, *once, *known)
+    return (CONTENDERS[engine].label, rate, of_ours(), cpu_ms, single_rate, *once, *known)
 
 
 def _share(value: float | None, of: float | None) -> float | None:

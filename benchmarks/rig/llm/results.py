@@ -72,6 +72,11 @@ class Results:
         visit = one.batch.get(engine)
         return None if visit is None else num_output(requests(self.num_requests)) / visit["batch"]["seconds"]
 
+    def cpu_ms(self, one: Round, engine: str) -> float | None:
+        """CPU milliseconds for an output token where all requests are there."""
+        visit = one.batch.get(engine)
+        return None if visit is None else 1e3 * visit["batch"]["cpu_s"] / num_output(requests(self.num_requests))
+
     def single_rate(self, one: Round, engine: str) -> float | None:
         """Output tokens a second of one request alone, its prompt's time included."""
         visit = one.batch.get(engine)

@@ -29,7 +29,7 @@ def visit_batch(engine: str, num_requests: int = NUM_REQUESTS) -> dict[str, Any]
     """Give an engine all requests at once, then one alone.
 
     Returns:
-        `ready_s`, `peak_mib`, and for `batch` and `single` the `seconds` and `tokens`.
+        `ready_s`, `peak_mib`, and for `batch` and `single` the `seconds`, `cpu_s` and `tokens`.
     """
     orders = {"requests": requests(num_requests), "single": single()}
     return _visit(engine, "batch", orders, limit_s=START_LIMIT_S + BATCH_LIMIT_S)
