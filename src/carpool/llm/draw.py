@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+_OFTEN_ENOUGH = 1e-4
 _TILE = 8  # rows whose probabilities are worked out at once, so that they stay in the processor's cache
 
 
@@ -56,9 +57,7 @@ def draw(logits: torch.Tensor, draws: Sequence[Draw]) -> dict[int, int]:
     Returns:
         The token of each row; none for a row whose logits are no numbers, or all -inf.
     """
-    tokens: dict[int, int] = {}
-    for tile, rows in _probabilities(logits, [one for one in draws if not one.params.truncates]):
-        tokens.update(_draw_of_all(rows, tile))
+    tokens = _draw_of_all(logits, [one for one in draws if not one.params.truncates])
     cut = [one for one in draws if one.params.truncates]
     if cut and logits.device.type != "cpu":
         return tokens | _draw_on_device(_rows(logits, cut), cut)
@@ -85,14 +84,20 @@ def _rows(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
 
 
 def _probabilities(logits: torch.Tensor, draws: Sequence[Draw]) -> Iterator[tuple[Sequence[Draw], torch.Tensor]]:
-    """Give a few draws at a time, and (n, V) the probabilities of their tokens; leave out rows that have none."""
+    """Give a few draws at a time, and (n, V) the probabilities of their tokens; leave out rows that have none.
+
+    What is given is of use until the next is asked for: the memory is the same, and stays in the processor's cache.
+    """
     import torch
 
-    size = _TILE if logits.device.type == "cpu" else max(1, len(draws))
-    for first in range(0, len(draws), size):
+    size = min(len(draws), _TILE) if logits.device.type == "cpu" else len(draws)
+    room = logits.new_empty(2, size, logits.shape[1])
+    for first in range(0, len(draws), size or 1):
         tile = draws[first : first + size]
         temperatures = torch.tensor([one.params.temperature for one in tile], dtype=logits.dtype, device=logits.device)
-        probabilities = torch.softmax(_rows(logits, tile) / temperatures[:, None], dim=-1)
+        scaled, probabilities = room[:, : len(tile)]
+        torch.div(_rows(logits, tile), temperatures[:, None], out=scaled)
+        torch.softmax(scaled, dim=-1, out=probabilities)
         usable = probabilities[:, 0].isfinite().tolist()  # one NaN or infinite logit makes all of its row NaN
         if all(usable):
             yield tile, probabilities
@@ -100,20 +105,42 @@ def _probabilities(logits: torch.Tensor, draws: Sequence[Draw]) -> Iterator[tupl
             yield [one for one, can in zip(tile, usable, strict=True) if can], probabilities[torch.tensor(usable)]
 
 
-def _draw_of_all(probabilities: torch.Tensor, draws: Sequence[Draw]) -> list[tuple[int, int]]:
+def _draw_of_all(logits: torch.Tensor, draws: Sequence[Draw]) -> dict[int, int]:
     """Find the block first, then the token in it, so that one sum over all tokens is enough."""
+    kept: list[Draw] = []
+    sums: list[NDArray[Any]] = []
+    for tile, probabilities in _probabilities(logits, draws):
+        kept += tile
+        sums.append(_block_sums(probabilities).cpu().numpy())
+    if not kept:
+        return {}
+    blocks, rests = _invert(np.concatenate(sums), np.array([one.uniform for one in kept]))
+    found = _blocks_of(logits, [one.row for one in kept], blocks)
+    temperatures = np.array([one.params.temperature for one in kept])
+    places, _ = _invert(np.exp((found - found.max(axis=1, keepdims=True)) / temperatures[:, None]), rests)
+    tokens = (blocks * BLOCK + places).tolist()
+    return {one.row: token for one, token in zip(kept, tokens, strict=True)}
+
+
+def _block_sums(rows: torch.Tensor) -> torch.Tensor:
+    """(n, ceil(V / 64)): what 64 neighbours add up to."""
     import torch
 
-    width = probabilities.shape[1]
-    whole = width // BLOCK * BLOCK
-    sums = probabilities[:, :whole].view(len(draws), whole // BLOCK, BLOCK).sum(-1)
-    sums = torch.cat([sums, probabilities[:, whole:].sum(-1, keepdim=True)], dim=1)
-    blocks, rests = _invert(sums.cpu().numpy(), np.array([one.uniform for one in draws]))
-    columns = np.minimum(blocks[:, None] * BLOCK + np.arange(BLOCK), width - 1)
-    found = probabilities.gather(1, torch.from_numpy(columns).to(probabilities.device)).cpu().numpy()
-    found[blocks[:, None] * BLOCK + np.arange(BLOCK) >= width] = 0
-    places, _ = _invert(found, rests)
-    return [(one.row, int(token)) for one, token in zip(draws, blocks * BLOCK + places, strict=True)]
+    whole = rows.shape[1] // BLOCK * BLOCK
+    sums = rows[:, :whole].view(len(rows), whole // BLOCK, BLOCK).sum(-1)
+    return sums if whole == rows.shape[1] else torch.cat([sums, rows[:, whole:].sum(-1, keepdim=True)], dim=1)
+
+
+def _blocks_of(logits: torch.Tensor, rows: list[int], blocks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n, 64): the logits of one block of each row; what would lie beyond the row is impossible."""
+    import torch
+
+    width = logits.shape[1]
+    columns = blocks[:, None] * BLOCK + np.arange(BLOCK)
+    places = torch.from_numpy(np.minimum(columns, width - 1) + width * np.array(rows)[:, None])
+    found = logits.reshape(-1)[places.to(logits.device)].double().cpu().numpy()
+    found[columns >= width] = -np.inf
+    return found
 
 
 def _invert(weights: NDArray[Any], uniforms: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -138,14 +165,19 @@ def _invert(weights: NDArray[Any], uniforms: NDArray[np.float64]) -> tuple[NDArr
 def _draw_of_share(probabilities: NDArray[Any], one: Draw) -> int:
     """Draw from a row with top-p.
 
+    What is left lies among any most likely tokens that together have top_p: mostly the few above a ten-thousandth.
     Tokens that are each less likely than (1 - top_p) / V are together less likely than 1 - top_p: none of them is left.
     """
     params = one.params
-    peak = float(probabilities.max())
-    floor = max((1 - params.top_p) / len(probabilities) * 0.999, params.min_p * peak)
-    places = np.flatnonzero(probabilities >= min(floor, peak))
-    weights = probabilities[places]
+    places, weights = _at_least(probabilities, _OFTEN_ENOUGH)
+    if weights.sum(dtype=np.float64) < params.top_p:
+        places, weights = _at_least(probabilities, (1 - params.top_p) / len(probabilities) * 0.999)
     return _draw_of_marked(places, weights, cut_by_p(weights, 1.0, params.top_p, params.min_p), one.uniform)
+
+
+def _at_least(probabilities: NDArray[Any], floor: float) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    places = np.flatnonzero(probabilities >= floor)
+    return places, probabilities[places]
 
 
 def _draw_of_few(logits: torch.Tensor, draws: Sequence[Draw]) -> list[tuple[int, int]]:
