@@ -28,6 +28,7 @@ TOOLS = (
     "{% for m in messages %}{% if m.role == 'skip' %}{% continue %}{% endif %}{{ m.role }}: {{ m.content }}"
     "{% if m.tool_calls is defined %}{{ m.tool_calls | tojson }}{% endif %}"
     "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}{{ m.thinking }}</think>{% endif %}\n{% endfor %}"
+    "{{ strftime_now('%Y') }}{% if documents %}{{ documents[0].title }}{% endif %}"
     "{% if enable_thinking is defined and enable_thinking is false %}<think></think>{% endif %}"
 )
 CONVERSATION: list[dict[str, Any]] = [
@@ -50,7 +51,16 @@ def _transformers(source: str, messages: list[dict[str, Any]], **options: Any) -
 
 
 @pytest.mark.parametrize("source", [CHATML, STRIPPING, TOOLS])
-@pytest.mark.parametrize("options", [{}, {"add_generation_prompt": True}, {"tools": [ADD]}, {"enable_thinking": False}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"add_generation_prompt": True},
+        {"tools": [ADD]},
+        {"enable_thinking": False},
+        {"documents": [{"title": "t", "text": "u"}]},
+    ],
+)
 def test_template_renders_as_in_transformers(source: str, options: dict[str, Any]) -> None:
     """Blank lines of blocks, JSON, namespaces, loop controls, missing values, special tokens, own variables."""
     assert ChatTemplate(source, TOKENS).render(CONVERSATION, **options) == _transformers(

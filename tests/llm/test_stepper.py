@@ -307,6 +307,15 @@ def test_prompt_that_waits_too_long_is_given_up() -> None:
     assert "longer than its timeout" in str(second.outputs[0].error)
 
 
+def test_timeouts_of_what_has_long_begun_are_forgotten() -> None:
+    """They do not pile up under load."""
+    bench = Bench()
+    for _ in range(3000):
+        bench.submit([1], max_tokens=1, options={"timeout_s": 1e9})
+        bench.stepper.step()
+    assert len(bench.stepper._timeouts) < 1100
+
+
 # --------------------------------------------------------------------------------------------------- failures
 
 

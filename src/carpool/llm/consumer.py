@@ -32,7 +32,7 @@ class LoopConsumer:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._calls: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
         self._is_awake = False
@@ -43,12 +43,12 @@ class LoopConsumer:
             self._calls.append(call)
             if not self._is_awake:
                 try:
-                    self._loop.call_soon_threadsafe(self._run)
+                    self.loop.call_soon_threadsafe(self._run)
                 except RuntimeError:  # it has closed
                     self._calls.clear()
                     return False
                 self._is_awake = True
-        return not self._loop.is_closed()
+        return not self.loop.is_closed()
 
     def _run(self) -> None:
         with self._lock:

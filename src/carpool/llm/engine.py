@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import weakref
 from typing import TYPE_CHECKING, Self
 
 from carpool.core.step_policy import StepPolicy
@@ -92,9 +91,7 @@ class Engine:
         self._stepper: Stepper | None = None
         self._trouble: CarpoolError | None = None
         self._failure: CarpoolError | None = None
-        self._consumers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopConsumer] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._consumer: LoopConsumer | None = None  # of the loop that submitted last: mostly there is but one
 
     # ---------------------------------------------------------------------------------------------- life
 
@@ -279,9 +276,9 @@ class Engine:
                 "submit() was called where no event loop runs, and without a consumer: nobody would take the outputs; "
                 "use carpool.LLM(...).generate in ordinary code"
             ) from None
-        consumer = self._consumers.get(loop)
-        if consumer is None:
-            consumer = self._consumers[loop] = LoopConsumer(loop)
+        consumer = self._consumer
+        if consumer is None or consumer.loop is not loop:
+            consumer = self._consumer = LoopConsumer(loop)
         return consumer
 
     def _running(self) -> Stepper:

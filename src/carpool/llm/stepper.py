@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from carpool.signals.llm_events import LLMSink
 
 
+_MOST_STALE = 1024
+
+
 @dataclass(slots=True)
 class Times:
     """The instants of one step.
@@ -117,7 +120,7 @@ class Stepper:
             with self._lock:
                 self._accept(jobs, now)
                 if generation.timeout_s is not None:
-                    heapq.heappush(self._timeouts, (now + generation.timeout_s, next(self._numbers), jobs))
+                    self._await_timeout(now + generation.timeout_s, jobs)
                 self._work.notify()
         except (InvalidItem, QueueFull) as error:
             reason = "queue_full" if isinstance(error, QueueFull) else "invalid"
@@ -229,6 +232,7 @@ class Stepper:
                     if job.scheduled_at is None:
                         job.scheduled_at = now
                 pieces = self._executor.prepare(plan.chunks)
+            assert plan is not None or not self._scheduler.has_work, "sequences wait, and there is nothing to compute"
         self._hand_out(expired)
         return plan, pieces
 
@@ -306,6 +310,14 @@ class Stepper:
                 predicted_s=times.predicted_s,
             )
         )
+
+    def _await_timeout(self, at: float, jobs: list[Job]) -> None:
+        if len(self._timeouts) > _MOST_STALE + 2 * len(self._jobs):  # mostly of those that have long begun
+            self._timeouts = [
+                entry for entry in self._timeouts if entry[2][0].scheduled_at is None and not entry[2][0].has_ended
+            ]
+            heapq.heapify(self._timeouts)
+        heapq.heappush(self._timeouts, (at, next(self._numbers), jobs))
 
     def _expire(self, now: float) -> list[tuple[Job, News | int]]:
         """Give up what has waited too long for its first step."""
