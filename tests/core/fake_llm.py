@@ -36,7 +36,7 @@ class FakeLM:
 
     Args:
         block_size: tokens in a block.
-        ahead: tokens that each sampling adds.
+        ahead: the most tokens that a sampling adds.
     """
 
     def __init__(self, block_size: int, *, ahead: int = 1) -> None:
@@ -57,7 +57,7 @@ class FakeLM:
         return sequence.blocks[position // self.block_size], position % self.block_size
 
     def _follow(self, tokens: list[int]) -> tuple[int, ...]:
-        return tuple(alone(tokens, self.ahead)[len(tokens) :])
+        return tuple(alone(tokens, 1 + len(tokens) % self.ahead)[len(tokens) :])
 
     def read(self, sequence: Sequence, end: int) -> list[int]:
         """Return the first tokens of a sequence as the cache has them; they are those that it should have."""

@@ -16,7 +16,7 @@ def computed(blocks: Blocks, tokens: list[int], *, salt: str = "") -> Sequence:
     found = blocks.find(sequence, len(tokens) // blocks.block_size)
     blocks.share(found)
     num_more = -(-len(tokens) // blocks.block_size) - len(found)
-    sequence.blocks = [*found, *[blocks.take() for _ in range(num_more)]]
+    sequence.blocks = [*found, *blocks.take(num_more)]
     sequence.num_published, sequence.num_computed = len(found), len(tokens)
     blocks.publish(sequence)
     return sequence
@@ -49,9 +49,9 @@ def test_the_last_block_of_what_was_let_go_first_is_taken_first() -> None:
     blocks = Blocks(4, 2, keeps=True)
     for tokens in ([1, 2, 3, 4], [5, 6, 7, 8]):
         blocks.give_back(computed(blocks, tokens))
-    blocks.take()
+    blocks.take(1)
     assert num_found(blocks, [1, 2, 3, 4]) == 1
-    blocks.take()
+    blocks.take(1)
     assert num_found(blocks, [1, 2, 3, 4]) == 0
     assert num_found(blocks, [5, 6, 7, 8]) == 2
 
@@ -62,7 +62,7 @@ def test_a_block_that_is_found_again_is_kept_longer() -> None:
     blocks.give_back(computed(blocks, [1, 2]))
     blocks.give_back(computed(blocks, [3, 4]))
     blocks.give_back(computed(blocks, [1, 2]))
-    blocks.take()
+    blocks.take(1)
     assert (num_found(blocks, [1, 2]), num_found(blocks, [3, 4])) == (1, 0)
 
 

@@ -264,11 +264,8 @@ class Continuous:
 
     def _num_in_time(self, singles: StepWork, most_tokens: int) -> int:
         """Return how many tokens of prompts keep the time between tokens that those who run are to have."""
-        decoding = self._slots.decoding
-        if self._time_model is None or not decoding:
-            return most_tokens
-        limit_s = min([sequence.token_interval_s for sequence in decoding])
-        if limit_s == math.inf:
+        limit_s = self._slots.tightest_interval_s
+        if self._time_model is None or limit_s == math.inf:
             return most_tokens
         start = max([sequence.num_computed for sequence in self._slots.prefilling], default=0)
         least = max(1, self.policy.token_budget // LEAST_SHARE)
@@ -309,10 +306,12 @@ class Continuous:
         assert samples or not num_new, "what follows the last token of a piece is known already"
         if num_tokens > 1 and self.policy.prefix_caching:
             self._blocks.publish(sequence)  # what it generates can be found once it has ended
-        del sequence.tokens[sequence.most_tokens :]
+        is_over = samples and (not num_new or len(sequence.tokens) >= sequence.most_tokens)
+        if is_over:
+            del sequence.tokens[sequence.most_tokens :]
         if sequence in self._children:
             self._release_children(sequence)
-        if samples and (not num_new or len(sequence.tokens) >= sequence.most_tokens):
+        if is_over:
             self.finish(sequence)
         else:
             self._slots.go_on(sequence)

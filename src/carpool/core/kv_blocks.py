@@ -44,23 +44,28 @@ class Blocks:
         """Blocks that nobody holds."""
         return len(self._empty) + len(self._kept)
 
-    def take(self) -> int:
-        """Return a block that nobody holds, for one holder; the digest that it had is forgotten."""
-        if self._empty:
-            block = self._empty.pop()
-        else:
-            block, _ = self._kept.popitem(last=False)
+    def take(self, num_blocks: int) -> list[int]:
+        """Return blocks that nobody holds, each for one holder; the digests that they had are forgotten."""
+        empty, kept = self._empty, self._kept
+        first = max(0, len(empty) - num_blocks)
+        taken = empty[first:]
+        del empty[first:]
+        while len(taken) < num_blocks:
+            block, _ = kept.popitem(last=False)
             del self._by_digest[self._digests[block]]
             self._digests[block] = b""
-        self._num_holders[block] = 1
-        return block
+            taken.append(block)
+        for block in taken:
+            self._num_holders[block] = 1
+        return taken
 
     def share(self, blocks: Iterable[int]) -> None:
         """Hold blocks that have been found, beside whoever else does."""
+        num_holders = self._num_holders
         for block in blocks:
-            if not self._num_holders[block]:
+            if not num_holders[block]:
                 del self._kept[block]
-            self._num_holders[block] += 1
+            num_holders[block] += 1
 
     def give_back(self, sequence: Sequence) -> None:
         """Let go of a running sequence's blocks, the last one first; those that are full can be found before."""

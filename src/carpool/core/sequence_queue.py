@@ -136,12 +136,11 @@ class SequenceQueue:
             return None
         lane = self._lanes[tenant]
         priority = lane[0][2].priority
-        fit = [
-            (len(sequence.tokens), due_at, order, sequence)
-            for due_at, order, sequence in lane[:LOOK_AHEAD]
-            if sequence.priority >= priority and len(sequence.tokens) <= most_tokens
-        ]
-        return min(fit)[3] if fit else None
+        shortest, length = None, most_tokens + 1
+        for _, _, sequence in lane[:LOOK_AHEAD]:
+            if len(sequence.tokens) < length and sequence.priority >= priority:
+                shortest, length = sequence, len(sequence.tokens)
+        return shortest
 
     def check_integrity(self) -> None:
         """Assert the invariants: lanes are sorted and not empty, counts agree, every lane has its turn."""

@@ -1,5 +1,7 @@
 """The sequences that run, and the blocks that they hold."""
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 
 from carpool.core.fairness import StepShares
@@ -29,6 +31,7 @@ class Slots:
         self.prefilling: dict[Sequence, None] = {}
         self._blocks = blocks
         self._shares = shares
+        self._intervals: Counter[float] = Counter()  # how many of those decoding want a time between tokens
         self._growing: list[Sequence] = []  # those whose next token needs another block; some have left
 
     def __len__(self) -> int:
@@ -51,7 +54,7 @@ class Slots:
         """
         self._blocks.share(found)  # before any is taken, lest one of these be
         num_more = self.num_blocks_for(sequence) - len(found)
-        sequence.blocks = [*found, *[self._blocks.take() for _ in range(num_more)]]
+        sequence.blocks = [*found, *self._blocks.take(num_more)]
         sequence.num_published = len(found)
         sequence.num_computed = len(found) * self._blocks.block_size
         sequence.state = _RUNNING
@@ -61,6 +64,7 @@ class Slots:
         sequence.pause_at = 0
         if len(sequence.tokens) - sequence.num_computed == 1:
             self.decoding[sequence] = None
+            self._count_interval(sequence.token_interval_s, 1)
             self._shares.generates(sequence.tenant, 1)
         else:
             self.prefilling[sequence] = None
@@ -68,9 +72,21 @@ class Slots:
     def _take_out(self, sequence: Sequence) -> None:
         if sequence in self.decoding:
             del self.decoding[sequence]
+            self._count_interval(sequence.token_interval_s, -1)
             self._shares.generates(sequence.tenant, -1)
         else:
             del self.prefilling[sequence]
+
+    def _count_interval(self, interval_s: float, change: int) -> None:
+        if interval_s < math.inf:
+            self._intervals[interval_s] += change
+            if not self._intervals[interval_s]:
+                del self._intervals[interval_s]
+
+    @property
+    def tightest_interval_s(self) -> float:
+        """The least time between tokens that any of those wants who wait for one; infinite where none wants any."""
+        return min(self._intervals, default=math.inf)
 
     def leave(self, sequence: Sequence) -> None:
         """Give back a running sequence's slot and blocks; its table stays as it was, for a step that is under way."""
@@ -97,15 +113,17 @@ class Slots:
         """
         if not self._growing:
             return [], ""
-        size, take = self._blocks.block_size, self._blocks.take
+        size = self._blocks.block_size
         wanted = {s: -(-len(s.tokens) // size) - len(s.blocks) for s in self._growing if s.state is _RUNNING}
         self._growing.clear()
         preempted, why = self._make_room(wanted) if sum(wanted.values()) > self._blocks.num_free else ([], "")
+        fresh = self._blocks.take(sum(wanted.values()))
         for sequence, num_blocks in wanted.items():
+            blocks = sequence.blocks
             for _ in range(num_blocks):
-                sequence.blocks.append(take())
+                blocks.append(fresh.pop())
             if sequence in self.decoding:
-                sequence.pause_at = min(len(sequence.blocks) * size, sequence.most_tokens - 1)
+                sequence.pause_at = min(len(blocks) * size, sequence.most_tokens - 1)
         return preempted, why
 
     def _make_room(self, wanted: dict[Sequence, int]) -> tuple[list[Sequence], str]:
@@ -138,6 +156,7 @@ class Slots:
     def check_integrity(self) -> None:
         """Assert the invariants: every sequence is in the right place, and holds the blocks that it needs."""
         assert not self.decoding.keys() & self.prefilling.keys()
+        assert self.tightest_interval_s == min([s.token_interval_s for s in self.decoding], default=math.inf)
         growing = {sequence for sequence in self._growing if sequence.state is _RUNNING}
         for sequence in self:
             assert sequence.state is _RUNNING
