@@ -28,7 +28,8 @@ def write_language_model(directory: Path) -> Path:
     """Write a small language model with random weights, and what tells of it; give where."""
     directory.mkdir()
     save(tiny_model("llama"), directory / "weights")
-    (directory / "weights" / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
+    told_of_tokens = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "chat_template": TEMPLATE}
+    (directory / "weights" / "tokenizer_config.json").write_text(json.dumps(told_of_tokens))
     told = '[model]\ntarget = "weights"\ndtype = "float32"\nnum_threads = 1\n\n[llm]\nkv_memory = "4MiB"\n'
     (directory / "carpool.toml").write_text(told, encoding="utf-8")
     return directory
