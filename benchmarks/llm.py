@@ -34,7 +34,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rig.about import machine, names, replace
@@ -45,6 +45,9 @@ from rig.llm.report import picture, section, tables
 from rig.llm.results import Results, Round, ratios
 from rig.llm.visits import visit_batch, visit_load
 from rig.llm.work import NUM_REQUESTS, Loop, loop, num_output, requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BENCHMARKS = Path(__file__).parent
 PICTURE = BENCHMARKS.parent / "docs/images/llm.png"
@@ -201,6 +204,25 @@ def main() -> None:
     report(results, about, write=arguments.write)
 
 
+def plain_figures(results: Results) -> dict[str, dict[str, float]]:
+    """Give what the ratios are of, by engine: medians."""
+    gets = {
+        "output_tokens_per_s": results.rate,
+        "batch_1_tokens_per_s": results.single_rate,
+        "goodput_per_s": results.goodput,
+    }
+
+    def medians(get: Callable[[Round, str], float | None]) -> dict[str, float]:
+        found = {engine: results.median(_of(get, engine)) for engine in results.engines()}
+        return {engine: round(value, 2) for engine, value in found.items() if value is not None}
+
+    return {name: medians(get) for name, get in gets.items()}
+
+
+def _of(get: Callable[[Round, str], float | None], engine: str) -> Callable[[Round], float | None]:
+    return lambda one: get(one, engine)
+
+
 def report(results: Results, about: str, *, write: bool) -> None:
     """Print what was found, and keep it where asked."""
     console = Console(width=None if sys.stdout.isatty() else 170)
@@ -212,7 +234,7 @@ def report(results: Results, about: str, *, write: bool) -> None:
         if results.loops:
             picture(results).save(PICTURE)
     rounded = {name: None if value is None else round(value, 3) for name, value in found.items()}
-    print(json.dumps({**rounded, "machine": about}))
+    print(json.dumps({**rounded, **plain_figures(results), "machine": about}))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ costs that does nothing else, prepacked for oneDNN. That bounds whoever uses one
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -115,8 +114,8 @@ def products_s(steps: Sequence[StepSize], rates: Rates) -> float:
     return float(np.interp([step.num_tokens for step in steps], sizes, times).sum())
 
 
-def _best_s(call: Callable[[], object], repeats: int = REPEATS) -> list[float]:
-    """Seconds of a call, in rising order."""
+def _best_s(call: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Seconds of a call at best: what else the machine does only makes it slower."""
     call()
     call()
     found = []
@@ -124,7 +123,7 @@ def _best_s(call: Callable[[], object], repeats: int = REPEATS) -> list[float]:
         began_at = time.perf_counter()
         call()
         found.append(time.perf_counter() - began_at)
-    return sorted(found)
+    return min(found)
 
 
 def measure_bandwidth() -> float:
@@ -132,11 +131,11 @@ def measure_bandwidth() -> float:
     import torch
 
     numbers = torch.zeros(BIG_BYTES // 4, dtype=torch.float32)
-    return BIG_BYTES / _best_s(numbers.sum)[0]
+    return BIG_BYTES / _best_s(numbers.sum)
 
 
 def measure_products(shape: Shape, sizes: Sequence[int] = NUM_TOKENS) -> dict[int, float]:
-    """Median seconds of all matrix products of a step, by its tokens: bfloat16, prepacked where oneDNN can."""
+    """Seconds of all matrix products of a step, by its tokens: bfloat16, prepacked where oneDNN can."""
     import torch
 
     products = [*shape.products * shape.num_hidden_layers, (shape.vocabulary_size, shape.hidden_size)]
@@ -151,7 +150,7 @@ def measure_products(shape: Shape, sizes: Sequence[int] = NUM_TOKENS) -> dict[in
                 for call, weight in packed:
                     call(inputs[weight.shape[1]])
 
-            found[size] = statistics.median(_best_s(run))
+            found[size] = _best_s(run)
     return found
 
 

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 SENTENCES = {
     "vs_vllm": "all at once: output tokens/s over vLLM's",
-    "vs_openvino": "the same over OpenVINO's with a bf16 KV cache",
-    "vs_openvino_u8": "the same over OpenVINO's with a u8 KV cache",
-    "vs_transformers": "the same over transformers' continuous batching",
-    "vs_static": "the same over static batches by `generate`",
-    "vs_limit": "the same over the limit (bandwidth, and the best matrix product)",
-    "vs_products": "the same over the matrix products of these steps alone, by oneDNN",
+    "vs_openvino": "all at once: over OpenVINO's with a bf16 KV cache",
+    "vs_openvino_u8": "all at once: over OpenVINO's with a u8 KV cache",
+    "vs_transformers": "all at once: over transformers' continuous batching",
+    "vs_static": "all at once: over static batches by `generate`",
+    "vs_limit": "all at once: over the limit (bandwidth, and the best matrix product)",
+    "vs_products": "all at once: over the matrix products of these steps alone, by oneDNN",
     "batch_1_vs_best": "one request alone: tokens/s over the best peer's",
-    "batch_1_vs_vllm": "the same over vLLM's",
-    "deterministic_vs_default": "what `deterministic` leaves of our tokens/s",
+    "batch_1_vs_vllm": "one request alone: over vLLM's",
+    "deterministic_vs_default": "all at once: what `deterministic` leaves of it",
     "goodput_vs_vllm": "Poisson load: best goodput over vLLM's",
-    "goodput_vs_openvino": "the same over OpenVINO's with a bf16 KV cache",
-    "goodput_vs_best": "the same over the best peer's",
-    "p99_itl_vs_best": "p99 gap between tokens over the best peer's, at the highest load that both keep up with",
+    "goodput_vs_openvino": "Poisson load: over OpenVINO's with a bf16 KV cache",
+    "goodput_vs_best": "Poisson load: over the best peer's",
+    "p99_itl_vs_best": "Poisson load: p99 gap between tokens over the best peer's, at the highest load that both follow",
 }
 
 
