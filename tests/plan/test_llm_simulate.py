@@ -199,7 +199,7 @@ def test_a_static_batch_runs_until_its_longest_answer_is_done() -> None:
 
 def test_what_can_never_fit_is_refused_and_what_is_too_much_is_left() -> None:
     """A prompt beyond the memory is refused at once; of a load that grows for ever the rest is never answered."""
-    policy = StepPolicy(num_slots=1, token_budget=64)
+    policy = StepPolicy(num_slots=1, token_budget=64, block_size=16)
     for static in (False, True):
         setup = LlmSetup(policy=policy, num_blocks=4, static=static)
         run = simulate_llm(stream_of([(0.0, 60, 10), (0.1, 8, 4)]), setup, COST, max_length=128)

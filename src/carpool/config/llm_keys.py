@@ -34,7 +34,7 @@ class LlmTable:
         Meta(description="memory of the KV cache, such as `2GiB`; by default what can be used, within reason"),
         some(parse_bytes),
     ] = None
-    block_size: Annotated[Count, Meta(description="tokens in a block of the KV cache")] = 16
+    block_size: Annotated[Count, Meta(description="tokens in a block of the KV cache")] = 32
     prefix_caching: Annotated[
         bool, Meta(description="whether what prompts have in common at their beginning is read but once")
     ] = True

@@ -31,7 +31,7 @@ class StepPolicy:
 
     num_slots: int = 64
     token_budget: int = 512
-    block_size: int = 16
+    block_size: int = 32
     prefix_caching: bool = True
     chunked_prefill: bool = True
     max_waiting: int = 1024
