@@ -33,7 +33,7 @@ SENTENCES = {
     "goodput_vs_vllm": "Poisson load: best goodput over vLLM's",
     "goodput_vs_openvino": "Poisson load: over OpenVINO's with a bf16 KV cache",
     "goodput_vs_best": "Poisson load: over the best peer's",
-    "p99_itl_vs_best": "Poisson load: p99 gap between tokens over the best peer's, at the highest load that both follow",
+    "p99_itl_vs_best": "Poisson load: p99 gap between tokens over the best peer's, at the highest load both follow",
 }
 
 
