@@ -1,0 +1,55 @@
+"""Programs that ask language models, unchanged against the server, each in an environment of its own.
+
+The environments are made on the first run, under ``benchmarks/.envs``, and kept.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from envs import environment
+
+from tests.clients.repository import write_language_model
+from tests.system.server import Running, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOREIGN = Path(__file__).with_name("foreign")
+LM_EVAL = ["lm-eval[api,hf]==0.4.13", "torch==2.13.0", "transformers==5.23.0"]
+LIMIT_S = 300
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a small language model into a repository of its own."""
+    return write_language_model(tmp_path_factory.mktemp("repository") / "lm") / "weights"
+
+
+@pytest.fixture(scope="module")
+def server(weights: Path) -> Iterator[Running]:
+    """Serve that repository."""
+    with serving(str(weights.parents[1])) as running:
+        yield running
+
+
+def told_by(python: Path, script: str, *arguments: str) -> Any:
+    """Run a client, and give the document that it prints."""
+    command = [str(python), str(FOREIGN / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_harness_scores_the_server_as_it_scores_the_weights(server: Running, weights: Path) -> None:
+    """EleutherAI's lm-eval: its `local-completions` beside its own Hugging Face backend, choice by choice."""
+    python = environment("lm-eval", LM_EVAL)
+    told = told_by(python, "lm_eval_client.py", server.url, "lm", str(weights))
+    served, own = told["served"], told["own"]
+    assert (served["acc"], served["acc_norm"]) == (own["acc"], own["acc_norm"])
+    assert served["logprobs"] == pytest.approx(own["logprobs"], abs=1e-3)
+    assert served["likeliest"] == own["likeliest"]
