@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from carpool.serve.served import Served
 
 _FEW_ROWS = 32  # writing more results takes milliseconds as well
-_PRIORITY_LIMIT = 1_000_000
+PRIORITY_LIMIT = 1_000_000
 _LONGEST_MS = 1e12
 _USUAL = CallOptions()
 
@@ -108,8 +108,8 @@ def _priority(given: bytes) -> int:
         priority = int(given) if few and b"_" not in given else None  # Python's own numbers may have underscores
     except ValueError:
         priority = None
-    if priority is None or not -_PRIORITY_LIMIT <= priority <= _PRIORITY_LIMIT:
-        limits = f"a whole number from {-_PRIORITY_LIMIT:,} to {_PRIORITY_LIMIT:,}, of which higher goes sooner"
+    if priority is None or not -PRIORITY_LIMIT <= priority <= PRIORITY_LIMIT:
+        limits = f"a whole number from {-PRIORITY_LIMIT:,} to {PRIORITY_LIMIT:,}, of which higher goes sooner"
         raise bad_request(f"X-Priority is {given[:40].decode('latin-1')!r}: give {limits}")
     return priority
 

@@ -76,6 +76,8 @@ async def test_what_is_longer_than_the_cache_holds_is_refused_with_the_numbers()
         ({"logprobs": 21}, "logprobs", "give 0 to 20"),
         ({"n": 100}, "n", "asks for 100 answers, of at most 72: split it"),
         ({"temperature": 1e400}, None, "is not JSON"),
+        ({"min_tokens": 500, "max_tokens": None}, "min_tokens", "min_tokens is 500, and 123 fit after the prompt"),
+        ({"priority": 10**9}, "priority", "-1,000,000 to 1,000,000, of which lower goes sooner"),
         ({"stop_token_ids": [500]}, "stop_token_ids", "names the token 500"),
         ({"model": "nobody"}, "model", "there is no model 'nobody' here: use one of m"),
     ],

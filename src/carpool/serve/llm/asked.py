@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from carpool.errors import InvalidItem
 from carpool.llm.request import Generation
+from carpool.serve.asked import PRIORITY_LIMIT
 from carpool.serve.faults import bad_request
 from carpool.serve.llm.not_done import refuse_not_done
 from carpool.serve.llm.prompts import Prompt, read_chat, read_prompts, room
@@ -121,6 +122,14 @@ def _said_last(request: ChatRequest) -> tuple[str, ...]:
     return (content if isinstance(content, str) else "",)
 
 
+def _priority(given: int) -> int:
+    """Return a priority of which higher goes sooner, from vLLM's."""
+    if abs(given) > PRIORITY_LIMIT:
+        message = f"priority is {given}: give a whole number from {-PRIORITY_LIMIT:,} to {PRIORITY_LIMIT:,}"
+        raise bad_request(f"{message}, of which lower goes sooner", param="priority")
+    return -given
+
+
 def _count_top(given: int | None, field: str) -> int | None:
     if given is not None and not 0 <= given <= _MOST_TOP:
         raise bad_request(f"{field} is {given}: give 0 to {_MOST_TOP}", param=field)
@@ -147,14 +156,18 @@ def _asked(
         raise named(error, request) from error
     streams = request.stream_options
     promises = served.promises
+    usual = usual and max(usual, params.min_tokens)
     lengths = [room(served, prompt, params.max_tokens, usual=usual, field=field) for prompt in prompts]
+    if params.min_tokens > min(lengths):
+        message = f"min_tokens is {params.min_tokens}, and {min(lengths)} fit after the prompt: ask for fewer"
+        raise bad_request(message, param="min_tokens")
     return Asked(
         prompts=tuple(prompts),
         generations=tuple(
             Generation(
                 prompt=prompt.token_ids,
-                params=replace(params, max_tokens=length, min_tokens=min(params.min_tokens, length)),
-                priority=options.priority if request.priority is None else -request.priority,
+                params=replace(params, max_tokens=length),
+                priority=options.priority if request.priority is None else _priority(request.priority),
                 tenant=options.tenant,
                 request_id=options.request_id,
                 ttft_s=promises.ttft_s,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from carpool.serve.llm.served import ServedLM
 
 TOO_LONG = "context_length_exceeded"
+# What the template is given by other fields.
+_RESERVED = {"self", "messages", "tools", "documents", "add_generation_prompt", "continue_final_message"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def read_chat(served: ServedLM, request: ChatRequest | TokenizeRequest) -> Promp
     if effort := getattr(request, "reasoning_effort", None):
         more.setdefault("reasoning_effort", effort)
     messages = [_message(message, place) for place, message in enumerate(request.messages or ())]
-    reserved = sorted({"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"} & {*more})
+    reserved = sorted(_RESERVED & {*more})
     if reserved:
         raise bad_request(f"chat_template_kwargs has {reserved[0]!r}: give it by itself", param="chat_template_kwargs")
     try:
