@@ -266,6 +266,19 @@ def test_a_file_that_is_cut_short_is_told_wherever_it_is_cut(tmp_path: Path) -> 
         assert refusal(path).startswith(f"{path} is cut short"), size
 
 
+def test_numbers_that_can_not_be_unpacked_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By a package that knows their name, and no more."""
+
+    def fail(*_: object) -> None:
+        raise NotImplementedError("Dequantization for Q8_K is not yet implemented")
+
+    monkeypatch.setattr("carpool.llm.gguf_weights.dequantize", fail)
+    said = refusal(write_gguf(tiny_model("llama"), tmp_path / "tiny.gguf", kind=Kind.Q8_0))
+    assert (
+        "stores numbers as one of F32, Q8_0, which the installed gguf does not unpack: Dequantization for Q8_K" in said
+    )
+
+
 def test_models_that_are_not_read_are_named(tmp_path: Path) -> None:
     """Unknown architectures, experts, ways to stretch, keys and layers that are missing, tensors left over."""
     model, path = tiny_model("llama"), tmp_path / "t.gguf"

@@ -92,8 +92,15 @@ def dequantised(file: GGUFFile, names: Mapping[str, str], config: Any, dtype: to
             tensor = file.tensors[name]
             filled = weights[parameter] = torch.empty(tensor.shape, dtype=dtype)
             pieces += [pool.submit(_fill, file, tensor, filled, start, dtype) for start in _starts(tensor)]
-        for piece in pieces:
-            piece.result()
+        try:
+            for piece in pieces:
+                piece.result()
+        except NotImplementedError as error:
+            kinds = sorted({file.tensors[name].kind.name for name in names})
+            raise TargetError(
+                f"{file.path} stores numbers as one of {', '.join(kinds)}, which the installed gguf does not unpack: "
+                f"{in_a_line(error)}. Run `pip install --upgrade gguf`, or give another file"
+            ) from error
     return {parameter: _in_order(parameter, weight, file, config) for parameter, weight in weights.items()}
 
 
