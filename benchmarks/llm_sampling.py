@@ -3,8 +3,8 @@
 A step of a small model takes tens of milliseconds for 64 sequences, so that 100 us for each of them are a fair part of
 it. The least that can be done to a row is to read it once: 192 KB, some 10 us from memory. What costs beyond that is
 exponentials (a softmax: 40 us here), and picking tokens out: so the most likely token is found without either, a plain
-draw sums blocks of 64 tokens and looks into one of them, top-k and min-p take exponentials only of what may be left, and
-top-p sorts no more than the tokens next to its edge.
+draw sums blocks of 64 tokens and looks into one of them, top-k and min-p take exponentials only of what may be left,
+and top-p sorts no more than the tokens next to its edge.
 
 Logits are normal with a standard deviation of 4, which leaves some 100 tokens to top-p 0.95; flat ones, with 0.5, leave
 it 40,000, the worst case. Times are the processor's, of one thread, so that other programs disturb little.

@@ -67,6 +67,24 @@ def test_tokens_are_drawn_as_often_as_transformers_would(params: SamplingParams,
     assert not shares[expected == 0].any()
 
 
+@pytest.mark.parametrize("scale", [0.1, 2.0])
+@pytest.mark.parametrize("params", [SamplingParams(), *FILTERS], ids=range(len(FILTERS) + 1))
+def test_a_large_vocabulary_is_drawn_from_by_the_inverse_of_its_distribution(
+    params: SamplingParams, scale: float
+) -> None:
+    """A random number gives the token where transformers' probabilities, added up by id, pass it."""
+    width, num = 20_000, 60
+    logits = scale * torch.randn(width, generator=torch.Generator().manual_seed(4))
+    expected = expected_probabilities(logits, params)
+    uniforms = (torch.arange(num) + 0.5) / num
+    drawn = draw(logits.expand(num, -1), [Draw(row, params, float(uniforms[row])) for row in range(num)])
+    tokens = torch.tensor([drawn[row] for row in range(num)])
+    reached = expected.cumsum(0)
+    assert (expected[tokens] > 0).all()
+    assert (reached[tokens] > uniforms - 1e-4).all()
+    assert (reached[tokens] - expected[tokens] < uniforms + 1e-4).all()
+
+
 @pytest.mark.parametrize("scale", [0.01, 0.7, 4.0])
 @pytest.mark.parametrize("top_p", [0.1, 0.9, 0.999])
 def test_the_nucleus_of_a_large_vocabulary_is_transformers_own(scale: float, top_p: float) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _OFTEN_ENOUGH = 1e-4
+_FEW = 2048  # weights that are added up one by one
 _TILE = 8  # rows whose probabilities are worked out at once, so that they stay in the processor's cache
 
 
@@ -200,10 +201,13 @@ def _draw_of_row(row: NDArray[Any], maxima: NDArray[Any], one: Draw) -> int:
 
 
 def _draw_of_marked(places: NDArray[np.int64], weights: NDArray[Any], marked: NDArray[np.bool_], uniform: float) -> int:
-    """Draw one of the places that are marked: the block first, then the place in it."""
+    """Draw one of the places that are marked; of many, find the block first."""
     weights = weights * marked  # quicker than to pick them out, and no weight of 0 is ever drawn
-    shares = np.array([uniform])
-    blocks, rests = _invert(np.add.reduceat(weights, np.arange(0, len(weights), BLOCK))[None], shares)
+    if len(weights) <= _FEW:
+        reached = np.cumsum(weights, dtype=np.float64)
+        target = min(uniform * reached[-1], math.nextafter(reached[-1], 0))
+        return int(places[reached.searchsorted(target, side="right")])
+    blocks, rests = _invert(np.add.reduceat(weights, np.arange(0, len(weights), BLOCK))[None], np.array([uniform]))
     first = int(blocks[0]) * BLOCK
     found, _ = _invert(weights[None, first : first + BLOCK], rests)
     return int(places[first + int(found[0])])
