@@ -15,6 +15,7 @@ import msgspec
 from carpool.config.document import schema
 from carpool.config.tables import SettingsFile
 from carpool.profile.artefact import Profile
+from carpool.profile.llm_artefact import LlmProfile
 from carpool.signals.event_log import EventsHeader
 from carpool.signals.events import Event
 
@@ -26,6 +27,7 @@ def published() -> dict[str, bytes]:
     schemas = {
         "carpool-toml.json": schema(SettingsFile, title="carpool.toml", version_required=False),
         "events-line.json": _line_of_events(),
+        "llm-profile.json": schema(LlmProfile, title="profile.json of a model that generates"),
         "profile.json": schema(Profile, title="profile.json"),
     }
     return {name: msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n" for name, found in schemas.items()}

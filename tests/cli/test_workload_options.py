@@ -9,7 +9,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from carpool.cli.workload_options import ARRIVALS, arrival_options, workload_options
+from carpool.cli.workload_options import (
+    ARRIVALS,
+    GENERATION_KEYS,
+    arrival_options,
+    planned_options,
+    workload_options,
+)
 from carpool.config.settings import load_settings
 from carpool.config.workload_keys import WorkloadTable
 from carpool.plan.workload_table import from_settings
@@ -82,10 +88,19 @@ def test_a_trace_is_cut_and_scaled_by_options() -> None:
 
 
 def test_every_key_of_the_table_has_its_option() -> None:
-    """And the choices of arrivals are those of the key."""
+    """Those of generations where one plans for them alone; and the choices of arrivals are those of the key."""
     words = {"--" + name.replace("_", "-") for name in WorkloadTable.__dataclass_fields__}
-    help_text = received("--help")[1]
+
+    @click.command()
+    @planned_options
+    def planned(workload: dict[str, Any]) -> None:
+        """Take nothing."""
+
+    help_text = CliRunner().invoke(planned, ["--help"]).output
     assert all(word in help_text for word in words)
+    generations = {f"--{key.removeprefix('workload.').replace('_', '-')}" for key in GENERATION_KEYS}
+    assert not any(word in received("--help")[1] for word in generations)
+    assert generations < words
     assert all(load_settings(flags={"workload.arrivals": kind}).workload.arrivals == kind for kind in ARRIVALS)
 
 

@@ -64,11 +64,12 @@ def demo(  # noqa: PLR0917 - click passes options by name
 
 def _plan_and_compare(out: Path, options: DemoOptions, output: Output) -> Comparison:
     """Plan for more than the unbatched server can do, serve that beside it, and drive both."""
-    from carpool.cli.plan_source import read_source
+    from carpool.cli.plan_source import Source, read_source
     from carpool.report.progress import progress
     from carpool.verify.demo import compare_served, planned, unbatched, yardsticks
 
     source = read_source(out / "profile.json")
+    assert isinstance(source, Source), "the demo serves no model that generates"
     output.note("2/4  Serving it unbatched, to see what latency is usual and how much it can do")
     with unbatched(source.path, options) as off:
         found = yardsticks(off, source.subject, options.window_s)

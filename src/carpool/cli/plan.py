@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from carpool.cli.options import BYTES, DURATION, Parsed, json_option, parse_rate, require_room
-from carpool.cli.workload_options import workload_options
+from carpool.cli.plan_output import say_tables, watching, write_beside
+from carpool.cli.workload_options import GENERATION_KEYS, planned_options
 from carpool.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from carpool.plan.subject import Subject
     from carpool.plan.workload import Workload
     from carpool.signals.objective import Objective
-
-NUM_STEPS = 16  # about: what a plan looks at depends on what it finds
 
 
 def parse_price(text: str) -> float:
@@ -34,21 +33,25 @@ def parse_price(text: str) -> float:
 
 @click.command(epilog="Example: carpool plan out/profile.json --rate 400 --slo p99=50ms --out carpool.toml")
 @click.argument("profile", type=click.Path(path_type=Path))
-@workload_options
+@planned_options
 @click.option(
     "--slo",
     "--objective",
     "slo",
     multiple=True,
     metavar="p99=50ms",
-    help="A latency to keep: p50, p95 or p99. May be repeated.",
+    help="A latency to keep: p50, p95 or p99; of what generates ttft=1s, tpot=150ms, ttft.p90=1s. May be repeated.",
 )
 @click.option(
     "--max-workers",
     type=click.IntRange(1, 4096),
     help="Most workers that may be used.  [default: as many as serve the model best on the measured machine]",
 )
-@click.option("--max-batch-size", type=click.IntRange(min=1), help="Most items in a batch.  [default: as measured]")
+@click.option(
+    "--max-batch-size",
+    type=click.IntRange(min=1),
+    help="Most items in a batch, or sequences at a time.  [default: as measured]",
+)
 @click.option(
     "--memory", type=BYTES, help="Memory of one worker, such as 8GiB.  [default: what the profile was allowed]"
 )
@@ -72,12 +75,18 @@ def plan(
 
     Exits 0 when the plan keeps every objective, 1 when none does (the nearest is written), 2 on wrong use.
     """
-    from carpool.cli.plan_source import read_source
+    from carpool.cli.plan_source import LlmSource, read_source
     from carpool.plan.slo import Verdict, read_objectives
 
     out = profile.parent / "carpool.toml" if out is None else out
     require_file(out)
-    objectives, source = read_objectives(slo), read_source(profile)
+    source = read_source(profile)
+    if isinstance(source, LlmSource):
+        from carpool.cli.plan_generator import plan_generator
+
+        return plan_generator(source, given | {"workload": workload, "slo": slo}, out, output)
+    _refuse_generations(workload, profile)
+    objectives = read_objectives(slo)
     options = _options(given | {"max_workers": given["max_workers"] or source.profile.preferred_workers})
     load = _load(workload, source.subject)
     made = make(source, load, objectives, options)
@@ -88,6 +97,20 @@ def plan(
         f"Written to {out.parent}: {', '.join(path.name for path in written)}; serve it with carpool serve {out}"
     )
     return 1 if made.verdict is Verdict.MISSED else 0
+
+
+def _refuse_generations(workload: dict[str, Any], profile: Path) -> None:
+    """Refuse what says how long answers are, of a model that gives none.
+
+    Raises:
+        ConfigError: Some of it was given.
+    """
+    for key in GENERATION_KEYS:
+        if key in workload:
+            option = f"--{key.removeprefix('workload.').replace('_', '-')}"
+            raise ConfigError(
+                f"{option} is of models that generate, and {profile} is the profile of another: leave it out"
+            )
 
 
 def _options(given: dict[str, Any]) -> PlanOptions:
@@ -135,20 +158,9 @@ def make(
     """Make the plan with a progress bar on standard error, and add what speaks against its figures."""
     from carpool.cli.plan_source import doubts_about
     from carpool.plan.plan import make_plan
-    from carpool.report.progress import progress
 
-    with progress(f"{step}Planning for {source.subject.name}", NUM_STEPS, unit="steps") as bar:
-        steps = 0
-
-        def watch(what: str) -> None:
-            nonlocal steps
-            steps += 1
-            bar.expect(max(NUM_STEPS, steps + 1))
-            bar.note(what)
-            bar.advance()
-
+    with watching(f"{step}Planning for {source.subject.name}") as watch:
         made = make_plan(source.subject, load, objectives, options, watch=watch)
-        bar.expect(steps)
     return replace(made, doubts=(*doubts_about(source), *made.doubts))
 
 
@@ -156,13 +168,7 @@ def say(made: Plan, output: Output) -> None:
     """Print a plan: what it will do, what else could be done, and what that means in words."""
     from carpool.plan.tables import prediction_table, what_if_table
 
-    for table in (prediction_table(made), what_if_table(made)):
-        output.table(table)
-        output.say()
-    for sentence in made.sentences:
-        output.say(f"- {sentence}")
-    for doubt in made.doubts:
-        output.say(f"- Mind: {doubt}")
+    say_tables(made, (prediction_table(made), what_if_table(made)), output)
 
 
 def write(made: Plan, source: Source, load: Workload, out: Path) -> list[Path]:
@@ -172,19 +178,8 @@ def write(made: Plan, source: Source, load: Workload, out: Path) -> list[Path]:
         ConfigError: They can't be written there.
     """
     from carpool.cli.plan_source import origin_of
-    from carpool.config.atomic import write_bytes
     from carpool.plan.page import write_pages
     from carpool.plan.settings_file import settings_text
 
-    write_bytes(out, settings_text(made, origin_of(source, load, out.parent)).encode())
-    machine = source.profile.machine
-    footer = (
-        f"Simulated from {source.path.name}, measured on {machine.device_name}, {machine.num_cores} cores, "
-        f"{machine.platform}, {source.profile.created_at}."
-    )
-    try:
-        # Several plans in one folder keep a page each; `report.html` there is the profile's.
-        stem = "plan" if out.stem in {"carpool", "report"} else out.stem
-        return [out, *write_pages(made, out.parent, footer, stem=stem)]
-    except OSError as error:
-        raise ConfigError(f"the page can't be written beside {out} ({error}): name another place with --out") from None
+    text = settings_text(made, origin_of(source, load, out.parent))
+    return write_beside(out, text, source, lambda footer, stem: write_pages(made, out.parent, footer, stem=stem))

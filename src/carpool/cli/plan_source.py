@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carpool.config.document import decode, read_bytes
+from carpool.config.syntax import parse_json
+from carpool.plan.llm_predict import LlmSubject
+from carpool.plan.llm_workload_table import llm_to_table
 from carpool.plan.settings_file import Origin
 from carpool.plan.subject import Subject
 from carpool.plan.workload_table import to_table
 from carpool.profile.artefact import Profile
+from carpool.profile.llm_artefact import GENERATOR, LlmProfile, checked
 from carpool.profile.machine import Machine, describe_machine
 from carpool.profile.validity import machine_differences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from carpool.plan.llm_workload import LlmWorkload
     from carpool.plan.workload import Workload
 
 
@@ -40,19 +45,40 @@ class Source:
     subject: Subject
 
 
-def read_source(path: Path) -> Source:
-    """Read a profile, and take the hash of what was read.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmSource:
+    """What a plan for a model that generates is made from.
+
+    Args:
+        path: The profile's file.
+        sha256: Hash of its content.
+        profile: What it holds.
+        subject: What a plan needs of that.
+    """
+
+    path: Path
+    sha256: str
+    profile: LlmProfile
+    subject: LlmSubject
+
+
+def read_source(path: Path) -> Source | LlmSource:
+    """Read a profile of either kind, and take the hash of what was read.
 
     Raises:
         ConfigError: It can't be read, or too little was measured.
         SchemaError: It is no profile, or one of another version.
     """
     data = read_bytes(path)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if not path.name.endswith(".toml") and parse_json(data, str(path)).get("kind") == GENERATOR:
+        generator = checked(decode(data, LlmProfile, str(path)), str(path))
+        return LlmSource(path=path, sha256=sha256, profile=generator, subject=LlmSubject.of(generator))
     profile = decode(data, Profile, str(path))
-    return Source(path=path, sha256=hashlib.sha256(data).hexdigest(), profile=profile, subject=Subject.of(profile))
+    return Source(path=path, sha256=sha256, profile=profile, subject=Subject.of(profile))
 
 
-def doubts_about(source: Source) -> Iterator[str]:
+def doubts_about(source: Source | LlmSource) -> Iterator[str]:
     """Say what speaks against a profile's figures: how they were taken, and that they are of another machine."""
     trust = source.profile.trust
     if not trust.trusted:
@@ -88,6 +114,25 @@ def _installed(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "none"
+
+
+def origin_of_generator(source: LlmSource, load: LlmWorkload, directory: Path) -> Origin:
+    """Say what a plan for a model that generates was made from.
+
+    Args:
+        source: The profile.
+        load: What arrives.
+        directory: Where the settings are written, which name files from there.
+    """
+    machine = source.profile.machine
+    return Origin(
+        profile=Path(os.path.relpath(source.path, directory)).as_posix(),
+        profile_sha256=source.sha256,
+        device=machine.device,
+        dtype=machine.dtype or None,
+        num_threads=machine.num_threads if machine.device == "cpu" else None,
+        workload=llm_to_table(load, beside=directory),
+    )
 
 
 def origin_of(source: Source, load: Workload, directory: Path) -> Origin:

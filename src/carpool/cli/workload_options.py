@@ -94,6 +94,34 @@ _ITEMS = {
         "--priorities", type=Parsed("shares", parse_priorities), help="Shares of the items, as in 0=0.9,5=0.1."
     ),
 }
+_GENERATIONS = {
+    "output_lengths": click.option(
+        "--output-lengths",
+        type=Parsed("sizes", parse_lengths),
+        help="Of what generates: tokens of typical answers, as in 100 or 20,300; --lengths are those of prompts.",
+    ),
+    "length_spread": click.option(
+        "--length-spread",
+        type=click.FloatRange(0, 3),
+        help="Of what generates: standard deviation of the logarithm of lengths, such as 0.8.  [default: 0]",
+    ),
+    "shared_prefix": click.option(
+        "--shared-prefix",
+        type=click.IntRange(min=0),
+        help="Of what generates: tokens that prompts begin with in common.  [default: 0]",
+    ),
+    "num_prefixes": click.option(
+        "--num-prefixes",
+        type=click.IntRange(min=1),
+        help="Of what generates: how many such beginnings there are.  [default: 1]",
+    ),
+}
+GENERATION_KEYS = tuple(f"workload.{key}" for key in _GENERATIONS)
+
+
+def planned_options(command: Command) -> Command:
+    """Give a command the options of a load of any kind, those of generations too, as `workload_options` does."""
+    return _collected(command, _ITEMS | _GENERATIONS)
 
 
 def workload_options(command: Command) -> Command:

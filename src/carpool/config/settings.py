@@ -90,6 +90,10 @@ class WorkloadSettings:
     deadline_s: float | None
     patience_s: float | None
     priorities: Mapping[int, float]
+    output_lengths: tuple[int, ...]
+    length_spread: float
+    shared_prefix: int
+    num_prefixes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
-from carpool.config.leaf import BESIDE, Buckets, Positive, length_of_time_s
+from carpool.config.leaf import BESIDE, Buckets, Count, Positive, length_of_time_s
 from carpool.errors import ConfigError
 from carpool.units import parse_duration_s
 
@@ -100,3 +100,28 @@ class WorkloadTable:
         Meta(description='shares of the items by priority, such as `"5" = 0.1`; empty: all of priority 0'),
         _shares,
     ] = field(default_factory=dict)
+    output_lengths: Annotated[
+        Buckets,
+        Meta(
+            description="of a model that generates: tokens of typical answers, each as likely; empty: the trace's own"
+        ),
+    ] = ()
+    length_spread: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3,
+            description="of a model that generates: how far lengths are spread, as the standard deviation of their "
+            "logarithm; 0 draws them as they are",
+        ),
+    ] = 0.0
+    shared_prefix: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="of a model that generates: tokens that prompts begin with in common, such as instructions",
+        ),
+    ] = 0
+    num_prefixes: Annotated[
+        Count, Meta(description="of a model that generates: how many such beginnings there are, each as likely")
+    ] = 1

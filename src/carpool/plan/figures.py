@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # A queue grows where workers are busy and items wait so many times as long in the last third of the window as in the
 # middle one: in thirds of a steady state the waits are alike.
-BUSY, GROWTH = 0.95, 1.4
+BUSY, _GROWTH = 0.95, 1.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,4 +140,4 @@ def _waits_grow(run: Run) -> bool:
     third = np.minimum(run.stream.times_s[ran] * 3 // run.stream.window_s, 2)
     delays_s = run.queue_delay_s[ran]
     middle_s, last_s = delays_s[third == 1], delays_s[third == 2]  # noqa: PLR2004 - thirds are 0, 1 and 2
-    return bool(len(middle_s) and len(last_s) and last_s.mean() > GROWTH * middle_s.mean())
+    return bool(len(middle_s) and len(last_s) and last_s.mean() > _GROWTH * middle_s.mean())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 import numpy as np
 
 from carpool.errors import ConfigError
-from carpool.plan.figures import BUSY, GROWTH
+from carpool.plan.figures import BUSY
 from carpool.plan.simulate import Outcome
 from carpool.units import format_duration, parse_duration_s
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["ttft", "tpot"]
 _SHARE = 0.99  # of the requests, where an objective does not say
+# A queue grows where engines are busy and so many more wait at the end, as a share of what arrived.
+_GROWTH = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +141,7 @@ class LlmFigures:
     grows: bool
 
 
-def figures_of_llm(run: LlmRun, objectives: Sequence[LlmObjective] = ()) -> LlmFigures:
+def figures_of_llm(run: LlmRun, objectives: Sequence[LlmObjective] = (), *, warm_s: float = 0.0) -> LlmFigures:
     """Compute the figures of a run.
 
     Times are of the requests that arrived in the window, whenever they were answered; rates and the workers' time are
@@ -148,41 +150,51 @@ def figures_of_llm(run: LlmRun, objectives: Sequence[LlmObjective] = ()) -> LlmF
     Args:
         run: What was simulated.
         objectives: What times are held against.
+        warm_s: Seconds at the run's beginning that fill the server; the window begins after them.
     """
-    answered = run.outcomes == Outcome.ANSWERED
-    num, window_s = max(1, len(run.stream)), run.stream.window_s
-    in_window = answered & (run.stream.times_s + run.latency_s <= window_s)
+    seen = run.stream.times_s >= warm_s
+    answered = seen & (run.outcomes == Outcome.ANSWERED)
+    num, window_s = _count(seen), run.stream.window_s - warm_s
     within = [_within(run, one) & answered for one in objectives]
-    good = np.logical_and.reduce([answered, *within])
-    busy_s = np.clip(np.minimum(run.took_s, window_s - run.started_at), 0.0, None).sum()
-    used = float(busy_s) / (window_s * run.setup.num_workers)
-    tpot_s, ran_s = run.tpot_s, float(run.took_s.sum())
+    good = np.logical_and.reduce([run.outcomes == Outcome.ANSWERED, *(_within(run, one) for one in objectives)])
+    over_at = run.stream.times_s + run.latency_s
+    in_window = (over_at >= warm_s) & (over_at <= run.stream.window_s)
+    used = _busy_s(run, warm_s) / (window_s * run.setup.num_workers)
+    tpot_s, gaps_s = run.tpot_s, run.gaps_s[seen[run.gaps_of]]
+    steps = run.started_at >= warm_s
+    took_s, usage = run.took_s[steps], run.usage[steps]
     return LlmFigures(
-        offered=len(run.stream) / window_s,
+        offered=num / window_s,
         throughput=_count(in_window) / window_s,
         goodput=_count(in_window & good) / window_s,
-        attainment=_count(good) / num if len(run.stream) else 1.0,
-        output_rate=_tokens_in_window(run) / window_s,
+        attainment=_count(good & seen) / num if num else 1.0,
+        output_rate=_tokens_within(run, warm_s) / window_s,
         ttft_p50_s=_at(run.ttft_s[answered], 0.5),
         ttft_p99_s=_at(run.ttft_s[answered], 0.99),
         tpot_p50_s=_at(tpot_s[answered], 0.5, none=0.0),
         tpot_p99_s=_at(tpot_s[answered], 0.99, none=0.0),
-        itl_p50_s=_at(run.gaps_s, 0.5, none=0.0),
-        itl_p99_s=_at(run.gaps_s, 0.99, none=0.0),
+        itl_p50_s=_at(gaps_s, 0.5, none=0.0),
+        itl_p99_s=_at(gaps_s, 0.99, none=0.0),
         latency_p50_s=_at(run.latency_s[answered], 0.5),
         latency_p99_s=_at(run.latency_s[answered], 0.99),
-        mean_batch=_mean(run.num_sequences),
-        mean_tokens=_mean(run.num_tokens),
-        kv_usage=float(run.usage @ run.took_s) / ran_s if ran_s else 0.0,
-        kv_peak=float(run.usage.max(initial=0.0)),
-        preemptions=float(run.num_preemptions.sum()) / num,
+        mean_batch=_mean(run.num_sequences[steps]),
+        mean_tokens=_mean(run.num_tokens[steps]),
+        kv_usage=float(usage @ took_s / took_s.sum()) if len(took_s) else 0.0,
+        kv_peak=float(usage.max(initial=0.0)),
+        preemptions=float(run.num_preemptions[seen].sum()) / max(1, num),
         prefix_hits=run.prefix_hits / run.prefix_queries if run.prefix_queries else 0.0,
         utilisation=used,
-        refused=_count(run.outcomes == Outcome.REFUSED) / num,
+        refused=_count(seen & (run.outcomes == Outcome.REFUSED)) / max(1, num),
         at_objectives_s=tuple(_at(_values(run, one)[answered], one.quantile, none=0.0) for one in objectives),
-        shares_within=tuple(_count(one) / num if len(run.stream) else 1.0 for one in within),
-        grows=used > BUSY and _waits_grow(run),
+        shares_within=tuple(_count(one) / num if num else 1.0 for one in within),
+        grows=used > BUSY and _waits_grow(run, warm_s),
     )
+
+
+def _busy_s(run: LlmRun, warm_s: float) -> float:
+    """Return the workers' time in steps within the window, of all of them together."""
+    begun, over = np.maximum(run.started_at, warm_s), np.minimum(run.started_at + run.took_s, run.stream.window_s)
+    return float(np.clip(over - begun, 0.0, None).sum())
 
 
 def _values(run: LlmRun, objective: LlmObjective) -> Floats:
@@ -194,16 +206,14 @@ def _within(run: LlmRun, objective: LlmObjective) -> NDArray[np.bool_]:
     return np.asarray(~(_values(run, objective) > objective.limit_s))
 
 
-def _tokens_in_window(run: LlmRun) -> float:
-    """Return the tokens that came in the window: those of answers that ended later in proportion."""
-    begun, last_s = ~np.isnan(run.ttft_s), run.latency_s
+def _tokens_within(run: LlmRun, warm_s: float) -> float:
+    """Return the tokens that came in the window: of answers that began or ended outside of it in proportion."""
     first_at = run.stream.times_s + run.ttft_s
-    left_s = run.stream.window_s - first_at
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.where(last_s > run.ttft_s, left_s / (last_s - run.ttft_s), 1.0)
-    share = np.clip(np.nan_to_num(share, nan=0.0), 0.0, 1.0)
-    came = begun & (left_s >= 0)
-    return float((share * run.stream.output_lengths)[came].sum())
+    over_at = run.stream.times_s + run.latency_s
+    lasted_s = np.maximum(over_at - first_at, 1e-12)
+    inside_s = np.minimum(over_at, run.stream.window_s) - np.maximum(first_at, warm_s)
+    share = np.clip((inside_s + 1e-12) / lasted_s, 0.0, 1.0)
+    return float(np.nansum(share * run.stream.output_lengths))
 
 
 def _count(mask: NDArray[np.bool_]) -> int:
@@ -220,11 +230,10 @@ def _at(values: Floats, quantile: float, *, none: float = math.inf) -> float:
     return float(np.quantile(known, quantile)) if len(known) else none
 
 
-def _waits_grow(run: LlmRun) -> bool:
-    """Tell whether first tokens of the window's last third came much later than those of the middle one."""
-    known = ~np.isnan(run.ttft_s)
-    third = np.minimum(run.stream.times_s[known] * 3 // run.stream.window_s, 2)
-    ttft_s = run.ttft_s[known]
-    middle_s, last_s = ttft_s[third == 1], ttft_s[third == 2]  # noqa: PLR2004 - thirds are 0, 1 and 2
-    unanswered = _count(run.outcomes == Outcome.LEFT) > 0
-    return bool(unanswered or (len(middle_s) and len(last_s) and last_s.mean() > GROWTH * middle_s.mean()))
+def _waits_grow(run: LlmRun, warm_s: float) -> bool:
+    """Tell whether many more wait for their first token at the window's end than at its beginning."""
+    times_s, window_end = run.stream.times_s, run.stream.window_s
+    first_at = np.where(np.isnan(run.ttft_s), math.inf, times_s + run.ttft_s)
+    first_at[run.outcomes == Outcome.REFUSED] = -math.inf
+    before, after = (_count((times_s < at) & (first_at > at)) for at in (warm_s, window_end))
+    return after - before > _GROWTH * _count(times_s >= warm_s)

@@ -12,7 +12,7 @@ from carpool.config.document import Migrations
 from carpool.errors import ConfigError
 from carpool.plan.llm_figures import LlmObjective
 from carpool.plan.llm_predict import LlmPrediction, LlmScene
-from carpool.plan.llm_search import LlmTried, search_llm
+from carpool.plan.llm_search import LlmTried, search_llm, time_to_fill
 from carpool.plan.llm_sentences import LlmStory, doubts_about, sentences_about
 from carpool.plan.llm_setup import LlmSetup
 from carpool.plan.llm_what_if import LlmFrontierPoint, LlmRow, frontier_llm, what_if_llm
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from carpool.plan.llm_workload import LlmWorkload
 
 # Requests in a window that setups are compared in, at least in one that is predicted in, and at most in all of those.
-_TO_COMPARE, _LEAST, _MOST, _MOST_IN_A_ROW = 150, 60, 5_000, 1_500
+_TO_COMPARE, _LEAST, _MOST, _MOST_IN_A_ROW = 150, 100, 5_000, 1_500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +132,7 @@ def make_llm_plan(
     load = Clipped(workload=workload, max_length=subject.max_length)
     full_s, short_s = windows(workload.rate, options)
     scene = LlmScene(subject=subject, load=load, objectives=tuple(objectives), window_s=short_s, seed=options.seed)
+    scene = replace(scene, warm_s=min(full_s, time_to_fill(replace(scene, window_s=full_s))))
     num_blocks = subject.num_blocks
     if options.memory_bytes is not None:
         num_blocks = subject.memory.require_blocks(options.memory_bytes)
@@ -161,7 +162,7 @@ def make_llm_plan(
         frontier=frontier_llm(scene, found.chosen, watch=watch),
         enough_blocks=found.enough_blocks,
     )
-    cut = load.share_cut(np.random.default_rng(options.seed), full_s)
+    cut = load.share_cut(np.random.default_rng(options.seed))
     doubts = doubts_about(story, scene.run(found.chosen, 0), cut)
     return _plan(story, workload, options, found.tried, tuple(doubts))
 

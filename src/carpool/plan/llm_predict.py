@@ -202,6 +202,7 @@ class LlmScene:
         objectives: What is promised.
         window_s: Seconds of a simulated window.
         seed: Draws the windows.
+        warm_s: Seconds before each window that fill the server, so that no window begins with an empty one.
         slowdown: Every step takes so many times as long as was measured, for a question of what would be if.
     """
 
@@ -210,6 +211,7 @@ class LlmScene:
     objectives: tuple[LlmObjective, ...] = ()
     window_s: float
     seed: int = 0
+    warm_s: float = 0.0
     slowdown: float = 1.0
 
     def run(self, setup: LlmSetup, number: int) -> LlmRun:
@@ -219,7 +221,7 @@ class LlmScene:
         error = exp(self.subject.systematic_sd * NormalDist().inv_cdf(place_of_error(self.seed, number)))
         cost: StepTimeModel = self.subject.cost.clipped()
         return simulate_llm(
-            self.load.draw(arrivals, self.window_s),
+            self.load.draw(arrivals, self.warm_s + self.window_s),
             setup,
             cost,
             max_length=self.subject.max_length,
@@ -231,7 +233,7 @@ class LlmScene:
 
     def figures(self, setup: LlmSetup, number: int) -> LlmFigures:
         """Simulate one window, and work out its figures."""
-        return figures_of_llm(self.run(setup, number), self.objectives)
+        return figures_of_llm(self.run(setup, number), self.objectives, warm_s=self.warm_s)
 
     def predict(self, setup: LlmSetup, num_runs: int) -> LlmPrediction:
         """Simulate so many windows, and bring them together.
@@ -259,10 +261,6 @@ class LlmScene:
             shares_within=tuple(interval([one.shares_within[place] for one in found]) for place in places),
             stable=sum(one.grows for one in found) <= len(found) / 2,
         )
-
-    def scaled(self, factor: float) -> LlmScene:
-        """Return the scene with so many times the rate, in windows of as many requests or more."""
-        return replace(self, load=self.load.scaled(factor), window_s=self.window_s * max(1.0, 1 / factor))
 
 
 def promise_of(objectives: Sequence[LlmObjective]) -> Promise:

@@ -250,10 +250,17 @@ def means_of(scene: LlmScene) -> tuple[float, float]:
     return float(stream.prompt_lengths.mean()), float(stream.output_lengths.mean())
 
 
+def time_to_fill(scene: LlmScene) -> float:
+    """Return about how long a request takes where as many run as were measured: what it takes to fill a server."""
+    prompt, output = means_of(scene)
+    cost, context = scene.subject.cost, round(prompt + output / 2)
+    return output * cost.line_s(decode_work(cost.most_sequences(context), context))
+
+
 def longest_prompt(scene: LlmScene, num_windows: int) -> int:
     """Return the longest prompt of so many windows."""
     found = 1
     for number in range(num_windows):
         arrivals, _ = (np.random.default_rng(one) for one in np.random.SeedSequence((scene.seed, number)).spawn(2))
-        found = max(found, int(scene.load.draw(arrivals, scene.window_s).prompt_lengths.max(initial=1)))
+        found = max(found, int(scene.load.draw(arrivals, scene.warm_s + scene.window_s).prompt_lengths.max(initial=1)))
     return found

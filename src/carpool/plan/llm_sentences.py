@@ -217,8 +217,8 @@ def doubts_about(story: LlmStory, sample: LlmRun, share_cut: float) -> Iterator[
     """
     if share_cut > 0:
         yield (
-            f"The model takes at most {story.subject.max_length:,} tokens: {share_cut:.1%} of the requests are longer, "
-            "and were cut to that."
+            f"The model takes at most {story.subject.max_length:,} tokens: {100 * share_cut:.2g} % of the requests are "
+            "longer, and were cut to that."
         )
     most = story.subject.cost.most
     tokens, sequences = sample.num_tokens, sample.num_sequences

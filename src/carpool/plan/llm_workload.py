@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # No answer is drawn longer than so many times the typical one: a distribution's tail has no end, a conversation's has.
 _MOST_TIMES = 20.0
+_TO_COUNT = 2_000  # generations that are drawn to see how many are too long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,8 +256,10 @@ class Clipped:
         outputs = np.minimum(stream.output_lengths, np.maximum(1, self.max_length - prompts))
         return replace(stream, prompt_lengths=prompts, output_lengths=outputs)
 
-    def share_cut(self, rng: Generator, window_s: float) -> float:
-        """Return the share of a window's generations that are cut."""
+    def share_cut(self, rng: Generator) -> float:
+        """Return the share of the generations that are cut: of a whole trace, or of many that are drawn."""
+        arrivals = self.workload.arrivals
+        window_s = arrivals.trace.duration_s if isinstance(arrivals, Replay) else _TO_COUNT / arrivals.rate
         stream = self.workload.draw(rng, window_s)
         longer = stream.prompt_lengths + stream.output_lengths > self.max_length
         return float(longer.mean()) if len(stream) else 0.0

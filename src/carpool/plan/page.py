@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from carpool.report.plot import Picture
 
 Tone = Literal["good", "warning", "bad", "neutral"]
-_TONES: Mapping[Kept, Tone] = MappingProxyType({Kept.MET: "good", Kept.LIKELY: "warning", Kept.MISSED: "bad"})
-_LABELS: Mapping[Kept, str] = MappingProxyType(
+TONES: Mapping[Kept, Tone] = MappingProxyType({Kept.MET: "good", Kept.LIKELY: "warning", Kept.MISSED: "bad"})
+LABELS: Mapping[Kept, str] = MappingProxyType(
     {
         Kept.MET: "Every objective is kept",
         Kept.LIKELY: "Kept more often than not",
@@ -93,7 +93,7 @@ def _figures(plan: Plan) -> Iterator[KeyFigure]:
     yield KeyFigure("Answered", format_count(found.throughput.value), "/s", f"of {format_count(found.offered.value)}/s")
     if found.stable:
         for name, value in (("Median latency", found.p50_s), ("p99", found.p99_s)):
-            yield _latency(name, value)
+            yield time_figure(name, value)
     price = next((row.cost_per_million for row in plan.what_if if row.chosen and row.cost_per_million), None)
     if price is not None:
         yield KeyFigure("A million items", f"{price.value:.3g}", "", f"{price.low:.3g} to {price.high:.3g}")
@@ -103,7 +103,8 @@ def _busy(value: Interval) -> str:
     return f"busy {value.value:.0%} of the time ({value.low:.0%} to {value.high:.0%})"
 
 
-def _latency(name: str, value: Interval) -> KeyFigure:
+def time_figure(name: str, value: Interval) -> KeyFigure:
+    """Show a time with its interval."""
     if not math.isfinite(value.value):
         return KeyFigure(name, "none", "", "nothing is answered")
     number, _, unit = format_duration(value.value).partition(" ")
@@ -112,10 +113,10 @@ def _latency(name: str, value: Interval) -> KeyFigure:
 
 def _verdicts(plan: Plan) -> Iterator[Section]:
     """Say whether the objectives are kept, whether batching belongs here, and what to doubt."""
-    tone = _TONES[plan.verdict]
+    tone = TONES[plan.verdict]
     if plan.objectives:
         promised = f"Promised: {', '.join(map(str, plan.objectives))}."
-        yield Verdict(promised, tone, _about_objectives(plan), label=_LABELS[plan.verdict])
+        yield Verdict(promised, tone, _about_objectives(plan), label=LABELS[plan.verdict])
     elif plan.verdict is not Kept.MET:
         yield Verdict("Not all that arrives is answered.", tone, _about_objectives(plan), label="The load is too high")
     belongs = plan.belongs

@@ -12,6 +12,7 @@ from carpool.units import format_bytes, format_count, format_duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from carpool.plan.llm_predict import LlmPrediction
     from carpool.plan.memory_trade import MemoryTrade
     from carpool.plan.plan import Plan
     from carpool.plan.predict import Interval, Prediction
@@ -52,16 +53,17 @@ def prediction_table(plan: Plan) -> Table:
     for name, words, unit, factor in _FIGURES:
         value: Interval = getattr(found, name)
         if name in _ALWAYS or value.high > 0:
-            rows.append((words, unit, _number(value.value, factor), _range(value, factor)))
+            rows.append((words, unit, number(value.value, factor), span(value, factor)))
     return Table(
         f"Predicted for {describe_setup(plan.chosen)}",
         (Column("figure"), Column("unit"), Column("value", align="right"), Column("90 % interval", align="right")),
         tuple(rows),
-        notes=(_how_sure(found), *_unstable(found)),
+        notes=(how_sure(found), *_unstable(found)),
     )
 
 
-def _how_sure(found: Prediction) -> str:
+def how_sure(found: Prediction | LlmPrediction) -> str:
+    """Say what figures rest on, and what their intervals hold."""
     windows = f"{found.num_runs} simulated windows of {format_duration(found.window_s)}"
     return (
         f"From {windows}. Nine measurements of that length in ten should lie in the interval: it holds chance and the "
@@ -74,12 +76,14 @@ def _unstable(found: Prediction) -> Iterator[str]:
         yield "More arrives than can be served: latencies grow for as long as it lasts, and hold for this window only."
 
 
-def _number(value: float, factor: float) -> str:
+def number(value: float, factor: float) -> str:
+    """Write a figure, multiplied to be in its unit."""
     return "none" if not math.isfinite(value) else format_count(value * factor)
 
 
-def _range(value: Interval, factor: float) -> str:
-    return f"{_number(value.low, factor)} to {_number(value.high, factor)}"
+def span(value: Interval, factor: float) -> str:
+    """Write an interval, multiplied to be in its unit."""
+    return f"{number(value.low, factor)} to {number(value.high, factor)}"
 
 
 # ------------------------------------------------------------------------------------------------- what if
@@ -182,8 +186,8 @@ def what_if_intervals(plan: Plan) -> Table:
     rows = []
     for row in plan.what_if:
         values = [_interval_of(row, name) for name, *_ in names]
-        cells = [None if one is None else _range(one, factor) for one, (*_, factor) in zip(values, names, strict=True)]
-        cost = None if row.cost_per_million is None else _range(row.cost_per_million, 1.0)
+        cells = [None if one is None else span(one, factor) for one, (*_, factor) in zip(values, names, strict=True)]
+        cost = None if row.cost_per_million is None else span(row.cost_per_million, 1.0)
         rows.append((row.name, *cells, *([cost] if priced else [])))
     return Table(
         "The same with 90 % intervals",
@@ -218,8 +222,8 @@ _TRIED: tuple[_TriedCellOf, ...] = (
     (Column("padded to", align="right"), _buckets),
     (Column("workers"), lambda one: one.setup.num_workers),
     (Column("objectives", align="right"), lambda one: str(one.verdict)),
-    (Column("goodput", "1/s", align="right"), lambda one: _range(one.prediction.goodput, 1.0)),
-    (Column("p99", "ms", align="right"), lambda one: _range(one.prediction.p99_s, MS)),
+    (Column("goodput", "1/s", align="right"), lambda one: span(one.prediction.goodput, 1.0)),
+    (Column("p99", "ms", align="right"), lambda one: span(one.prediction.p99_s, MS)),
     (Column("windows"), lambda one: one.prediction.num_runs),
     (Column("as good", align="right"), lambda one: "yes" if one.tie else None),
 )

@@ -134,7 +134,7 @@ def to_table(workload: Workload, *, beside: Path | None = None) -> dict[str, Any
         >>> to_table(Workload(arrivals=OnOff(rate=50, on_s=2), lengths=(16, 64)))
         {'rate': 50, 'arrivals': 'on-off', 'on': 2, 'off': 1.0, 'lengths': [16, 64]}
     """
-    table = _arrivals_table(workload.arrivals, beside)
+    table = arrivals_table(workload.arrivals, beside)
     if workload.replayed is None:
         table["lengths"] = list(workload.lengths)
     if workload.deadline_s is not None:
@@ -146,7 +146,13 @@ def to_table(workload: Workload, *, beside: Path | None = None) -> dict[str, Any
     return table
 
 
-def _arrivals_table(arrivals: Arrivals, beside: Path | None) -> dict[str, Any]:
+def arrivals_table(arrivals: Arrivals, beside: Path | None) -> dict[str, Any]:
+    """Write arrivals as keys of a `[workload]` table.
+
+    Args:
+        arrivals: When items come.
+        beside: The directory of the file that the table is written to: a trace is named from there.
+    """
     match arrivals:
         case Poisson():
             return {"rate": arrivals.rate, "arrivals": "poisson"}

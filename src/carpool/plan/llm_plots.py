@@ -1,0 +1,121 @@
+"""A plan for a model that generates as pictures: times over the load, and what each way of serving gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from carpool.report.plot import LineSeries, Mark, Panel, Picture, figure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from carpool.plan.llm_figures import Kind
+    from carpool.plan.llm_plan import LlmPlan
+    from carpool.plan.llm_what_if import LlmFrontierPoint
+
+MS = 1e3
+_POINTS_TO_DRAW = 2
+_PLAN = "the plan"
+
+
+def pictures(plan: LlmPlan) -> dict[str, Picture]:
+    """Return all pictures that the plan has figures for, by the name of their file."""
+    found = {
+        "plan-times": ("Times as the load rises", [*_over_load(plan, "ttft"), *_over_load(plan, "tpot")]),
+        "plan-tokens": ("Tokens generated as the load rises", [*_tokens(plan), *_slots(plan)]),
+    }
+    return {name: figure(panels, title=title) for name, (title, panels) in found.items() if panels}
+
+
+def _by_label(points: Sequence[LlmFrontierPoint]) -> dict[str, list[LlmFrontierPoint]]:
+    found: dict[str, list[LlmFrontierPoint]] = {}
+    for point in sorted(points, key=lambda point: point.rate):
+        if point.prediction.stable:
+            found.setdefault(point.label, []).append(point)
+    return {label: kept for label, kept in found.items() if len(kept) >= _POINTS_TO_DRAW}
+
+
+def _over_load(plan: LlmPlan, kind: Kind) -> Iterator[Panel]:
+    """Draw the p99 of a time over the load for each setup up to where its queue grows without end."""
+    curves = [
+        LineSeries(
+            label=label,
+            x=[point.rate for point in points],
+            y=[MS * getattr(point.prediction, f"{kind}_p99_s").value for point in points],
+            strong=label == _PLAN,
+        )
+        for label, points in _by_label(plan.frontier).items()
+    ]
+    curves = [curve for curve in curves if min(curve.y) > 0]
+    if not curves:
+        return
+    titles = {"ttft": "The first token, as the load rises", "tpot": "Each further token, as the load rises"}
+    yield Panel(
+        title=titles[kind],
+        x_label="arrivals, requests/s",
+        y_label=f"p99 {kind.upper()}, ms, as far as each can serve",
+        series=(*curves, *_objective(plan, kind, curves)),
+        marks=(Mark(plan.rate, "the planned load"),),
+        x_scale="log10",
+        y_scale="log10",
+    )
+
+
+def _objective(plan: LlmPlan, kind: Kind, curves: Sequence[LineSeries]) -> Iterator[LineSeries]:
+    rates = [plan.rate, *(rate for curve in curves for rate in curve.x)]
+    for one in plan.objectives:
+        if one.kind == kind:
+            limit = [MS * one.limit_s] * 2
+            yield LineSeries(label="objective", x=[min(rates), max(rates)], y=limit, style="dashed")
+
+
+def _tokens(plan: LlmPlan) -> Iterator[Panel]:
+    """Draw the tokens generated over the load."""
+    curves = [
+        LineSeries(
+            label=label,
+            x=[point.rate for point in points],
+            y=[point.prediction.output_rate.value for point in points],
+            strong=label == _PLAN,
+        )
+        for label, points in _by_label(plan.frontier).items()
+    ]
+    if curves:
+        yield Panel(
+            title="Tokens generated, as far as each can serve",
+            x_label="arrivals, requests/s",
+            y_label="tokens/s",
+            series=tuple(curves),
+            marks=(Mark(plan.rate, "the planned load"),),
+            x_scale="log10",
+        )
+
+
+def _slots(plan: LlmPlan) -> Iterator[Panel]:
+    """Draw what the number of slots changes, of what the search compared with the plan's token budget."""
+    chosen = plan.chosen.policy
+    same = sorted(
+        (
+            one
+            for one in plan.tried
+            if one.setup.policy.token_budget == chosen.token_budget
+            and one.setup.num_workers == plan.chosen.num_workers
+            and one.prediction.stable
+        ),
+        key=lambda one: one.setup.policy.num_slots,
+    )
+    if len(same) < _POINTS_TO_DRAW:
+        return
+    slots = [one.setup.policy.num_slots for one in same]
+    yield Panel(
+        title="What the number of slots changes",
+        x_label="slots",
+        y_label="ms",
+        series=(
+            LineSeries(label="p99 TTFT", x=slots, y=[MS * one.prediction.ttft_p99_s.value for one in same]),
+            LineSeries(label="p99 ITL", x=slots, y=[MS * one.prediction.itl_p99_s.value for one in same]),
+            LineSeries(label="p99 TPOT", x=slots, y=[MS * one.prediction.tpot_p99_s.value for one in same]),
+        ),
+        marks=(Mark(chosen.num_slots, "the plan"),),
+        x_scale="log2",
+    )
