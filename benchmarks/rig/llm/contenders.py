@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from envs import environment
+from envs import BENCHMARK_ENVIRONMENTS, environment
 from rig.llm.model import MODELS, TRANSFORMERS_PINS, model_directory
 
 BENCHMARKS = Path(__file__).parents[2]
@@ -89,6 +89,8 @@ CONTENDERS: Mapping[str, Contender] = {
             "VLLM_HOST_IP": "127.0.0.1",
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_LOGGING_LEVEL": "WARNING",
+            "VLLM_CACHE_ROOT": str(BENCHMARK_ENVIRONMENTS / "vllm-cache"),
+            "LD_PRELOAD": str(BENCHMARK_ENVIRONMENTS / "vllm/lib/libiomp5.so"),  # as its manual asks for
         },
     ),
     "openvino": Contender(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rig.processes import Server
 
 Job = Literal["batch", "load"]
-START_LIMIT_S = 300.0
+START_LIMIT_S = 600.0  # some compile
 BATCH_LIMIT_S = 600.0
 PATIENCE_S = 10.0  # after the last request has come; what is still not answered then is late whatever comes
 LOOK_EVERY_S = 0.25
