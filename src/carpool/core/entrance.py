@@ -1,8 +1,8 @@
 """Where waiting sequences get a slot and blocks: those that were preempted first, then as the queue says.
 
 A sequence enters only where there are blocks for its whole prompt, and one more for each that runs, so that those can
-grow; else those that entered would soon be preempted, and their work done twice. One that finds no such room lets as
-many tokens of shorter ones pass as it needs itself, and after that nobody.
+grow; else those that entered would soon be preempted, and their work done twice. The most entitled lets as many tokens
+of shorter ones pass as it needs itself, and after that nobody.
 """
 
 from bisect import insort
@@ -51,12 +51,14 @@ class Entrance:
         self._time_model = time_model
         self._now = 0.0
         self._is_open = False
+        self._blocked: Sequence | None = None  # there was no room for it in this step, nor will there be
 
     def open(self, now: float, *, may_enter: bool) -> bool:
         """Open for a step, or close; return whether anybody may enter."""
         self._now = now
         self.num_admitted = 0
         self._is_open = may_enter
+        self._blocked = None
         return self._has_place and bool(self._queue or self.returning)
 
     @property
@@ -75,14 +77,14 @@ class Entrance:
         return sequence if sequence is not None and self._enter(sequence, most_tokens) else None
 
     def admit_shortest(self, most_tokens: int) -> Sequence | None:
-        """Let in a short one with no more left to compute than this; None: there is none, or no room."""
+        """Let in a short one with no more left to compute than this, or the most entitled if enough have passed it."""
         if most_tokens < 1 or not self._has_place or self.returning:
             return None
         head, sequence = self._queue.head(self._is_too_late), self._queue.shortest(most_tokens)
         if head is None or sequence is None:
             return None
-        if head.num_passed >= head.most_tokens and self._room(head) is None:
-            return None
+        if head.num_passed >= head.most_tokens:  # enough: its turn, or nobody's
+            return head if self._enter(head, None if self._policy.chunked_prefill else most_tokens) else None
         if not self._enter(sequence, most_tokens):
             return None
         if sequence is not head:
@@ -122,8 +124,9 @@ class Entrance:
         return found if num_more + self._blocks.num_unheld(found) <= num_free else None
 
     def _enter(self, sequence: Sequence, most_tokens: int | None) -> bool:
-        found = self._room(sequence)
+        found = self._room(sequence) if sequence is not self._blocked else None
         if found is None:
+            self._blocked = sequence
             return False
         num_found = len(found) * self._blocks.block_size
         if most_tokens is not None and len(sequence.tokens) - num_found > most_tokens:

@@ -22,7 +22,7 @@ class Door(Protocol):
         ...
 
     def admit_shortest(self, most_tokens: int) -> Sequence | None:
-        """Let in a short one with no more left to compute than this; None: there is none, or no room."""
+        """Let in a short one with no more left to compute than this, or the most entitled if enough have passed it."""
         ...
 
 

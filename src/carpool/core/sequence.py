@@ -61,8 +61,8 @@ class Sequence:
     pause_at: int = 0  # with so many tokens computed it needs more care than another token
     num_published: int = 0  # of its blocks, that others can find
     num_passed: int = 0  # tokens of others that went past it while it waited
-    digests: list[bytes] = field(default_factory=list)  # of its first full blocks
-    parent: "Sequence | None" = None  # who is to compute first what it then shares
+    digests: list[bytes] = field(default_factory=list, repr=False)  # of its first full blocks
+    parent: "Sequence | None" = field(default=None, repr=False)  # who is to compute first what it then shares
     is_fork: bool = False  # it had a parent
 
     def __post_init__(self) -> None:
