@@ -38,7 +38,8 @@ class Placement:
     def __init__(self, num_blocks: int) -> None:
         self._pages = np.arange(num_blocks)  # of each block
         self._blocks = np.arange(num_blocks)  # in each page
-        self._is_used = np.zeros(num_blocks, bool)  # pages that something was written to
+        self._is_used = np.zeros(num_blocks, bool)  # pages that hold what somebody may read
+        self._is_dirty = np.zeros(num_blocks, bool)  # pages that hold anything, if only what is left of others
 
     def pages(self, blocks: NDArray[np.integer]) -> NDArray[np.int64]:
         """The pages of blocks, any shape.
@@ -63,11 +64,13 @@ class Placement:
         >>> placement.pages(np.array([3, 1])).tolist()
         [0, 1]
         """
-        dirty = begun[self._is_used[self._pages[begun]]]
         self._is_used[self._pages[begun]] = False
-        moves = self._swap(needed)
-        self._is_used[self._pages[written]] = True
-        return Moves(*moves, self._pages[dirty])
+        sources, targets = self._swap(needed)
+        self._is_dirty[targets] = True
+        fresh = self._pages[begun]
+        cleared = fresh[self._is_dirty[fresh]]
+        self._is_used[self._pages[written]] = self._is_dirty[self._pages[written]] = True
+        return Moves(sources, targets, cleared)
 
     def _swap(self, needed: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Let needed blocks beyond the first pages change places with what is not needed there."""
