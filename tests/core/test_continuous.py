@@ -345,7 +345,7 @@ def test_the_least_entitled_gives_way_and_comes_back_first() -> None:
 
 def test_background_work_gives_way_before_what_came_later() -> None:
     """The lowest priority goes first, whenever it came."""
-    run = loop(StepPolicy(num_slots=3, token_budget=32, block_size=4), num_blocks=10)
+    run = loop(StepPolicy(num_slots=3, token_budget=32, block_size=4, ageing_s=0.0), num_blocks=10)
     background = Sequence(tokens=prompt(13), max_new_tokens=15, priority=-1)
     run.engine.add(background, 0.0)
     step(run)
