@@ -19,6 +19,7 @@ WORKLOAD = "[workload]\nrate = 150\n"
 @pytest.mark.parametrize(
     ("written", "words", "said"),
     [
+        ('schema_version = 1\n[model]\ntarget = "demo:smollm2"\n', [], "which generates, and only plans of models"),
         (WORKLOAD, [], "has no [model] target: write a plan by `carpool plan"),
         (
             PLAN,

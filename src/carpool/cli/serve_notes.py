@@ -8,7 +8,10 @@ from carpool.serve.llm.served import ServedLM
 from carpool.serve.served import Served
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from carpool.cli.output import Output
+    from carpool.profile.artefact import Trust
     from carpool.serve.offer import Offer
     from carpool.serve.on_offer import OnOffer
 
@@ -25,6 +28,9 @@ def announce(output: Output, offer: Offer, url: str, grpc: str | None) -> None:
     for served in offer.batched():
         _warn_of_profile(output, offer, served)
     ready = [one for one in offer.all() if one.ready]
+    for one in ready:
+        if isinstance(one, ServedLM):
+            _warn_of_llm_profile(output, offer, one)
     for one in ready:
         output.say(_sentence_of_lm(one, url) if isinstance(one, ServedLM) else _sentence(_batched(one), url))
     paths = _paths(ready)
@@ -104,16 +110,29 @@ def _warn_of_profile(output: Output, offer: Offer, served: Served) -> None:
     if settings is None or settings.profile is None or served.machine is None:
         return
     from carpool.profile.artefact import load_profile
-    from carpool.profile.trust import headline
     from carpool.profile.validity import machine_differences
 
     profile = load_profile(settings.profile)
-    if not profile.trust.trusted:
-        reasons = "; ".join(profile.trust.reasons)
-        output.note(f"warning: {settings.profile}: {headline(profile.trust)}: {reasons}")
+    _warn_of_trust(output, settings.profile, profile.trust)
     differences = machine_differences(profile.machine, served.machine)
     if differences:
         output.note(f"warning: {settings.profile} was measured under other conditions, so its times may be wrong here:")
         for difference in differences:
             output.note(f"  {difference}")
         output.note(f"  measure here by `carpool profile {settings.model.target} --out DIR`, or leave the profile out")
+
+
+def _warn_of_llm_profile(output: Output, offer: Offer, served: ServedLM) -> None:
+    """Say why the profile that a language model goes by is not to be trusted."""
+    settings = offer.told_of(served)
+    if settings is not None and settings.profile is not None:
+        from carpool.profile.llm_artefact import load_llm_profile
+
+        _warn_of_trust(output, settings.profile, load_llm_profile(settings.profile).trust)
+
+
+def _warn_of_trust(output: Output, path: Path, trust: Trust) -> None:
+    from carpool.profile.trust import headline
+
+    if not trust.trusted:
+        output.note(f"warning: {path}: {headline(trust)}: {'; '.join(trust.reasons)}")

@@ -12,6 +12,7 @@ from carpool.cli.main import INTERRUPTED
 from carpool.cli.options import DURATION, json_option, require_room
 from carpool.cli.workload_options import workload_options
 from carpool.errors import ConfigError
+from carpool.models.generator import is_generator
 
 if TYPE_CHECKING:
     from carpool.cli.output import Output
@@ -72,6 +73,11 @@ def _settings(plan: Path, workload: dict[str, Any]) -> ServeSettings:
     settings = load_settings(plan, flags=workload, environ=os.environ)
     if settings.model.target is None:
         raise ConfigError(f"{plan} has no [model] target: write a plan by `carpool plan out/profile.json --rate 200`")
+    if is_generator(settings.model.target):
+        raise ConfigError(
+            f"{plan} serves {settings.model.target}, which generates, and only plans of models that answer in batches "
+            "can be verified: serve it with `carpool serve`, and look at /metrics"
+        )
     if settings.workload.rate is None and settings.workload.trace is None:
         raise ConfigError(
             f"{plan} has no [workload], as `carpool plan` writes it, so nothing says how many items arrive: give a "

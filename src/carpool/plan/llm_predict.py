@@ -6,7 +6,7 @@ factor that nobody knows, drawn from its own error. The interval of a figure is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from math import exp, inf, isfinite, sqrt
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Protocol
@@ -42,12 +42,8 @@ class MeasuredGenerator(Protocol):
         """The model's short name."""
 
     @property
-    def step_cost(self) -> StepCost | None:
-        """What a step takes in the model."""
-
-    @property
-    def host_s(self) -> float:
-        """What it takes besides."""
+    def whole_cost(self) -> StepCost | None:
+        """What a step takes, all told."""
 
     @property
     def call_spread(self) -> tuple[float, ...]:
@@ -101,7 +97,7 @@ class LlmSubject:
         Raises:
             ConfigError: The profile has no fit, because too little was measured.
         """
-        if profile.step_cost is None:
+        if profile.whole_cost is None:
             raise ConfigError(
                 f"the profile of {profile.target} says nothing of what a step costs, because too few were measured: "
                 f"profile it again with more time (carpool profile {profile.target} --budget 60s)"
@@ -109,7 +105,7 @@ class LlmSubject:
         return cls(
             target=profile.target,
             name=profile.name,
-            cost=replace(profile.step_cost, step_s=profile.step_cost.step_s + profile.host_s),
+            cost=profile.whole_cost,
             step_spread=profile.call_spread,
             drift=profile.drift,
             max_length=profile.max_length,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -210,6 +210,11 @@ class LlmProfile:
     def host_s(self) -> float:
         """Seconds of a step outside the model; 0 where that was not measured."""
         return 0.0 if self.rehearsal is None else self.rehearsal.host_s
+
+    @property
+    def whole_cost(self) -> StepCost | None:
+        """What a step takes, in the model and besides; None where too little was measured."""
+        return None if self.step_cost is None else replace(self.step_cost, step_s=self.step_cost.step_s + self.host_s)
 
 
 def load_llm_profile(path: Path | str) -> LlmProfile:

@@ -9,10 +9,11 @@ from carpool.errors import ConfigError
 
 if TYPE_CHECKING:
     from carpool.profile.artefact import Profile
+    from carpool.profile.llm_artefact import LlmProfile
     from carpool.profile.machine import Machine
 
 
-def require_target(profile: Profile, target: str, *, path: Path, directory: Path) -> None:
+def require_target(profile: Profile | LlmProfile, target: str, *, path: Path, directory: Path) -> None:
     """Refuse a profile of another model.
 
     Args:

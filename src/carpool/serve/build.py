@@ -130,14 +130,27 @@ def read_profile(settings: ServeSettings) -> Profile | None:
     from carpool.profile.artefact import load_profile
 
     with naming(settings, "profile"):
-        if not path.exists():
-            out = path.parent if path.name == "profile.json" else "DIR"
-            remedy = f"measure one by `carpool profile {settings.model.target} --out {out}`, name another"
-            raise ConfigError(f"there is no file {path.absolute()}: {remedy}, or leave it out")
+        require_file(path, settings.model.target)
         profile = load_profile(path)
         if profile.cost_model is None:
             raise ConfigError(f"{path} holds no cost model: profile at least two batch sizes, or leave it out")
     return profile
+
+
+def require_file(path: Path, target: str | None) -> None:
+    """Refuse the path of a profile that is not there.
+
+    Args:
+        path: where it should be.
+        target: what it should be of, for the message.
+
+    Raises:
+        ConfigError: it is not there; the message says how to measure one.
+    """
+    if not path.exists():
+        out = path.parent if path.name == "profile.json" else "DIR"
+        remedy = f"measure one by `carpool profile {target} --out {out}`, name another"
+        raise ConfigError(f"there is no file {path.absolute()}: {remedy}, or leave it out")
 
 
 @contextlib.contextmanager

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from carpool.config.settings import DEFAULT
 from carpool.errors import ConfigError, TargetError
 from carpool.models.generator import DEMO, is_generator
-from carpool.serve.build import build_served, find_target, naming
+from carpool.serve.build import build_served, find_target, naming, require_file
 from carpool.serve.llm.served import Promises, ServedLM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from carpool.config.settings import ServeSettings
+    from carpool.core.cost import StepTimeModel
     from carpool.core.step_policy import StepPolicy
     from carpool.llm.options import EngineOptions
     from carpool.serve.served import Served
@@ -63,11 +64,37 @@ def build_generator(settings: ServeSettings, target: str, *, name: str | None, v
     except ImportError as error:
         raise ConfigError(f"{target} needs {error.name}: run `pip install 'carpool[llm]'`") from None
     options = engine_options(settings, target)
+    time_model = measured_time(settings, target)
     with naming(settings, "model.target", TargetError):
-        engine = open_engine(options)
+        engine = open_engine(options, time_model=time_model)
     llm = settings.llm
     promises = Promises(ttft_s=llm.ttft_s, tpot_s=llm.tpot_s, timeout_s=settings.server.request_timeout_s or None)
     return ServedLM(engine, name=name or own_name(target), version=version, policy=options.policy, promises=promises)
+
+
+def measured_time(settings: ServeSettings, target: str) -> StepTimeModel | None:
+    """Return what the profile that the settings name says of a step's time; None where they name none.
+
+    Args:
+        settings: what is told of the model.
+        target: where it is.
+
+    Raises:
+        ConfigError: the profile is not there, is of another model, or says nothing of what a step takes.
+    """
+    path = settings.profile
+    if path is None:
+        return None
+    from carpool.profile.llm_artefact import load_llm_profile
+    from carpool.profile.validity import require_target
+
+    with naming(settings, "profile"):
+        require_file(path, target)
+        profile = load_llm_profile(path)
+        require_target(profile, target, path=path, directory=Path.cwd())
+        if profile.whole_cost is None:
+            raise ConfigError(f"{path} does not say what a step takes: profile for longer, or leave it out")
+    return profile.whole_cost.clipped()
 
 
 def engine_options(settings: ServeSettings, target: str) -> EngineOptions:

@@ -23,7 +23,7 @@ _NOT_OF_A_PIPELINE = ("model.target", "policy.", "cache.", "profile", "llm.")
 _OF_OWN_STEPS = ("model.", "objective.", "tenants")
 _OF_ANY_PIPELINE = frozenset({"model.name", "model.versions"})
 _NOT_OF_A_LANGUAGE_MODEL = (
-    "policy.", "cache.", "profile", "objective.",
+    "policy.", "cache.", "objective.",
     "model.num_workers", "model.worker", "model.devices", "model.max_worker_memory", "model.warm_up",
 )  # fmt: skip
 # One option of the command line sets both.
