@@ -37,7 +37,7 @@ class LlmSetup:
     def describe(self) -> str:
         """Say in a few words how steps are formed.
 
-        >>> LlmSetup(policy=StepPolicy(num_slots=32, token_budget=256), num_blocks=1000).describe()
+        >>> LlmSetup(policy=StepPolicy(num_slots=32, token_budget=256, block_size=32), num_blocks=500).describe()
         'up to 32 sequences at a time, 256 tokens in a step, prompts in pieces, 16,000 tokens of KV, on 1 worker'
         """
         policy = self.policy
