@@ -4,7 +4,8 @@ While a step is decided an accelerator may stand still, so this time bounds how 
 busy: a step of 10 ms hides 150 us, one of 1 ms does not. Nothing is computed here; a step's tokens are made up
 beforehand. It is pure Python, so that what counts is how often anything is touched: a sequence that needs but its next
 token costs a tuple, an addition and a comparison, and every `block_size` steps a new block and the digest of the full
-one. Times are the processor's, of the one thread that there is, so that other programs disturb little.
+one. What a sequence costs to add, the digests of its prompt included, is told beside it: that is done while a step
+runs. Times are the processor's, of the one thread that there is, so that other programs disturb them less.
 
 - decoding: every sequence needs one token, nobody comes or goes.
 - mixed: sequences come and go as they would in service, so that each step also holds pieces of prompts.
@@ -73,6 +74,7 @@ SCENARIOS = {
 class Figures:
     """What a run cost."""
 
+    add_s: list[float] = field(default_factory=list)
     plan_s: list[float] = field(default_factory=list)
     commit_s: list[float] = field(default_factory=list)
     num_rows: list[int] = field(default_factory=list)
@@ -112,7 +114,9 @@ def run(scenario: Scenario) -> tuple[Figures, Continuous]:
             sequence = next(coming)
             sequence.arrived_at = now
             sequence.first_token_by = now + 1.0 if scenario.objectives else sequence.first_token_by
+            arrived = time.thread_time()
             engine.add(sequence, now)
+            figures.add_s.append(time.thread_time() - arrived)
         began = time.thread_time()
         plan = engine.plan(now)
         planned = time.thread_time()
@@ -134,7 +138,7 @@ def run(scenario: Scenario) -> tuple[Figures, Continuous]:
 def main() -> None:
     """Measure, print a table and one line of JSON."""
     gc.disable()  # its pauses are the program's, not the scheduler's
-    columns = ("plan", "commit", "both", "p99", "rows", "tokens", "hits", "preempted")
+    columns = ("add", "plan", "commit", "both", "p99", "rows", "tokens", "hits", "preempted")
     print(f"{'us a step':26}" + "".join(f"{column:>10}" for column in columns))
     means: dict[str, float] = {}
     for name, scenario in SCENARIOS.items():
@@ -142,7 +146,13 @@ def main() -> None:
         plan, commit = (1e6 * np.array(times) for times in (figures.plan_s, figures.commit_s))
         means[name] = float(np.mean(plan + commit))
         hits = engine.prefix_hits / max(1, engine.prefix_queries)
-        figures_us = (plan.mean(), commit.mean(), means[name], np.quantile(plan + commit, 0.99))
+        figures_us = (
+            1e6 * np.mean(figures.add_s),
+            plan.mean(),
+            commit.mean(),
+            means[name],
+            np.quantile(plan + commit, 0.99),
+        )
         print(
             f"{name:26}"
             + "".join(

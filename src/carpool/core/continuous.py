@@ -126,6 +126,8 @@ class Continuous:
         if self.num_waiting >= self.policy.max_waiting:
             raise self._pace.queue_full(self.num_waiting, self.policy.max_waiting, now)
         self._accept(sequence)
+        if self.policy.prefix_caching:
+            self._blocks.prepare(sequence)
         self._queue.push(sequence)
 
     def fork(self, parent: Sequence, child: Sequence) -> None:

@@ -106,6 +106,10 @@ class Blocks:
                 by_digest[digest] = block
                 self._digests[block] = digest
 
+    def prepare(self, sequence: Sequence) -> None:
+        """Compute the digests of a new sequence, so that no step has to wait for them."""
+        self._digests_of(sequence, len(sequence.tokens) // self.block_size)
+
     def find(self, sequence: Sequence, most: int) -> list[int]:
         """Return the blocks that hold the first tokens of a sequence, as far as they can be found without a gap.
 
@@ -113,9 +117,9 @@ class Blocks:
             sequence: whose tokens.
             most: the most blocks.
         """
-        found: list[int] = []
-        while len(found) < most:
-            block = self._by_digest.get(self._digests_of(sequence, len(found) + 1)[len(found)])
+        by_digest, found = self._by_digest, []
+        for digest in self._digests_of(sequence, most)[:most]:
+            block = by_digest.get(digest)
             if block is None:
                 break
             found.append(block)
