@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from carpool.llm.constraint import Constraint
 
-_NUM_KEPT = 128
+_NUM_KEPT = 64
 _MOST_TOLD = 300
 _MOST_WORK = 50_000  # in llguidance's own unit, for one token: a form that needs more would hold up the whole batch
+_MOST_STATES = 50_000  # of one to two KB each
 _BLANKS = r"[ \t\r\n]{0,40}"
 """What may stand between the parts of JSON. Without a limit a model that is unsure goes on with blanks for ever."""
 
@@ -93,7 +94,8 @@ class ConstraintCompiler:
         self._tokenizer = tokenizer
         self._eos_ids = eos_ids
         self._vocabulary_size = vocabulary_size
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of what is kept
+        self._reading = threading.Lock()  # of the tokenizer, once
         self._tokens: LLTokenizer | None = None
         self._kept: dict[Constraint, Matcher] = {}
 
@@ -105,21 +107,27 @@ class ConstraintCompiler:
             ConfigError: llguidance is not installed, or can't read the model's tokenizer.
         """
         with self._lock:
-            kept = self._kept.pop(constraint, None) or self._compile(constraint)
+            kept = self._kept.pop(constraint, None)
+        if kept is None:
+            kept = self._compile(constraint)  # which takes its time, and holds up nobody else
+        with self._lock:
             self._kept[constraint] = kept
             if len(self._kept) > _NUM_KEPT:
                 del self._kept[next(iter(self._kept))]
             return kept.copy()
 
     def _compile(self, constraint: Constraint) -> Matcher:
-        self._tokens = self._tokens or self._read_tokens()
+        with self._reading:
+            self._tokens = self._tokens or self._read_tokens()
         import llguidance
 
         try:
             grammar = _grammar(constraint)
         except ValueError as error:
             raise InvalidItem(f"the {constraint.kind} constraint can't be read: {_short(str(error))}") from error
-        limits = llguidance.LLParserLimits(step_lexer_fuel=_MOST_WORK, verbose_errors=False)
+        limits = llguidance.LLParserLimits(
+            step_lexer_fuel=_MOST_WORK, max_lexer_states=_MOST_STATES, verbose_errors=False
+        )
         matcher = llguidance.LLMatcher(self._tokens, grammar, log_level=0, limits=limits)
         matcher.compute_bitmask()  # forms that are too complex, and those that no text has, are found out here
         if matcher.is_error():

@@ -63,7 +63,10 @@ class SamplerState:
         chosen = params.seed if params.seed is not None else seed
         self._stream = RandomStream(secrets.randbits(64) if chosen is None else chosen, index)
         self.bias = _bias(params.logit_bias)
-        self._early = np.fromiter(self.stopping_ids, dtype=np.int64)
+        self._early = np.array(sorted(self.stopping_ids), dtype=np.int64)
+        self._num_guarded = params.min_tokens if self.stopping_ids else 0  # tokens that must not end the text
+        nothing_else = matcher is None and self.said is None and self.bias is None
+        self._is_plain = params.greedy and params.logprobs is None and nothing_else
 
     @property
     def is_complete(self) -> bool:
@@ -73,20 +76,12 @@ class SamplerState:
     @property
     def only_argmax(self) -> bool:
         """Whether the next token is the most likely one, and nothing else is asked."""
-        params = self.params
-        return (
-            params.greedy
-            and params.logprobs is None
-            and self.matcher is None
-            and self.said is None
-            and self.bias is None
-            and self.forbidden is None
-        )
+        return self._is_plain and self.num_generated >= self._num_guarded
 
     @property
     def forbidden(self) -> NDArray[np.int64] | None:
         """Tokens that may not come yet, since the text is too short."""
-        return self._early if self.num_generated < self.params.min_tokens and len(self._early) else None
+        return self._early if self.num_generated < self._num_guarded else None
 
     def uniform(self) -> float:
         """The random number for the next token."""
@@ -126,7 +121,7 @@ def sample(logits: torch.Tensor, states: Sequence[SamplerState]) -> list[Outcome
     """Choose the next token of each sequence.
 
     Args:
-        logits: (R, V) float32 or float64, contiguous; changed in place.
+        logits: (R, V) float32 or float64; may be changed in place.
         states: of the R sequences; each takes note of its token.
 
     Returns:
@@ -135,6 +130,7 @@ def sample(logits: torch.Tensor, states: Sequence[SamplerState]) -> list[Outcome
     import torch
 
     with torch.inference_mode():
+        logits = logits.contiguous()
         told = _Told(logits, states)
         troubles = _adjust(logits, states)
         tokens = _choose(logits, states, troubles)
@@ -148,13 +144,15 @@ class _Told:
     def __init__(self, logits: torch.Tensor, states: Sequence[SamplerState]) -> None:
         wanted = [(row, state.params.logprobs) for row, state in enumerate(states)]
         self._num_tops = {row: num_top for row, num_top in wanted if num_top is not None}
-        rows = logits if len(self._num_tops) == len(states) else logits[list(self._num_tops)]
-        self._logprobs = rows.log_softmax(-1)
+        self._logprobs: torch.Tensor | None = None
+        if self._num_tops:
+            rows = logits if len(self._num_tops) == len(states) else logits[list(self._num_tops)]
+            self._logprobs = rows.log_softmax(-1)
 
     def records(self, tokens: dict[int, int]) -> dict[int, Sampled]:
         """Give the record of each token, by its row."""
         told = {row: Sampled(token) for row, token in tokens.items()}
-        if self._num_tops:
+        if self._logprobs is not None:
             asked = [tokens.get(row, 0) for row in self._num_tops]
             found = records(self._logprobs, asked, list(self._num_tops.values()))
             told |= {row: record for row, record in zip(self._num_tops, found, strict=True) if row in tokens}

@@ -67,5 +67,9 @@ class StopStrings:
 
 def _overlap(text: str, stop: str) -> int:
     """Give how many characters at the end of the text a stop string begins with."""
-    longest = min(len(text), len(stop) - 1)
-    return next((length for length in range(longest, 0, -1) if text.endswith(stop[:length])), 0)
+    start = max(0, len(text) - len(stop) + 1)
+    while (start := text.find(stop[0], start)) >= 0:
+        if stop.startswith(text[start:]):
+            return len(text) - start
+        start += 1
+    return 0
