@@ -102,6 +102,15 @@ async def test_event_loop_is_woken_once_a_step(monkeypatch: pytest.MonkeyPatch) 
         assert len(woken) <= engine.metrics.totals().num_steps
 
 
+async def test_time_of_steps_is_learned_and_held_against_what_they_take() -> None:
+    """Where no profile says it."""
+    async with _engine() as engine:
+        await asyncio.gather(*(_stream(engine, _generation([place], max_tokens=60)) for place in range(4)))
+        totals = engine.metrics.totals()
+        assert totals.prediction.num_values > 0
+        assert totals.predicted_s > 0
+
+
 async def test_idle_engine_uses_no_processor_time() -> None:
     """Nothing polls: its thread sleeps until somebody submits."""
     diary = Diary()

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from carpool.core.step_policy import StepPolicy
+from carpool.cost.step_online import LearnedStepTime
 from carpool.errors import BatcherClosed, CarpoolError, ConfigError, ModelHung
 from carpool.llm.consumer import LoopConsumer
 from carpool.llm.stepper import Stepper
@@ -61,7 +62,7 @@ class Engine:
     Args:
         load: loads the model, on the engine's own thread; `carpool.llm.open.open_engine` makes an engine of options.
         policy: how steps are formed.
-        time_model: predicts how long a step takes.
+        time_model: predicts how long a step takes, for objectives; learned from the steps alone by default.
         step_timeout_s: a step that takes longer is reported as trouble.
         sink: is told every event, besides `metrics`.
         clock: tells the time.
@@ -81,7 +82,7 @@ class Engine:
         self.metrics = LLMMetrics()
         self.sinks: FanOut[LLMEvent] = FanOut(self.metrics, *(() if sink is None else (sink,)))
         self._load = load
-        self._time_model = time_model
+        self._time_model = LearnedStepTime() if time_model is None else time_model
         self._clock = clock or SystemClock()
         self._watch = Watch(step_timeout_s, self._clock)
         self._lock = threading.Lock()

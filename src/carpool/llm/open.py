@@ -26,7 +26,7 @@ def open_engine(
 
     Args:
         options: what to load, where, and how its steps are formed.
-        time_model: predicts how long a step takes.
+        time_model: predicts how long a step takes; learned from the steps alone by default.
         sink: is told every event.
     """
     return Engine(
