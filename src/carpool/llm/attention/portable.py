@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from carpool.llm.attention.pairs import pair_up
 from carpool.llm.attention.placement import Moves, Placement
+from carpool.llm.attention.untouched import untouched_zeros
 from carpool.llm.runner import StepBatch
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class PortableAttention:
         self._device = torch.device(device)
 
         def blocks(layer: AttentionLayer, size: int) -> torch.Tensor:
-            return torch.zeros(num_blocks, layer.num_kv_heads, block_size, size, dtype=dtype, device=self._device)
+            shape = num_blocks, layer.num_kv_heads, block_size, size
+            return untouched_zeros(shape, dtype=dtype, device=self._device)
 
         self._placement = Placement(num_blocks)
         self._keys = [blocks(layer, layer.key_size) for layer in self._layers]
@@ -234,7 +236,7 @@ def _attend_singles(
         scores = torch.tanh(scores.div_(layer.soft_cap)).mul_(layer.soft_cap)
     weights = scores.add_(singles.hidden).softmax(-1).view(-1, block_size).index_select(0, singles.gather)
     parts = _multiply(weights.view(-1, group, block_size), values, singles).view(-1, layer.value_size)
-    summed = functional.embedding_bag(singles.sums, parts, singles.sum_starts, mode="sum")
+    summed = torch.embedding_bag(parts, singles.sums, singles.sum_starts)[0]
     return summed.view(singles.num_tokens, layer.num_heads, -1)
 
 
