@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer
 
+from carpool.llm.gguf_file import read_gguf
+from carpool.llm.gguf_tokenizer import gguf_text_files
 from carpool.models.demo import smollm2_gguf
 
 CORPUS = [
@@ -18,12 +19,8 @@ CORPUS = [
 
 @functools.cache
 def smollm2() -> Tokenizer:
-    """SmolLM2's own, read from its GGUF by transformers: byte-level BPE."""
-    path = smollm2_gguf()
-    read = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
-    tokenizer = read.backend_tokenizer
-    assert isinstance(tokenizer, Tokenizer)
-    return tokenizer
+    """SmolLM2's own, from its file: byte-level BPE."""
+    return gguf_text_files(read_gguf(smollm2_gguf())).tokenizer
 
 
 def byte_level() -> Tokenizer:
