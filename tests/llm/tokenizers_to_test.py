@@ -20,7 +20,8 @@ CORPUS = [
 @functools.cache
 def smollm2() -> Tokenizer:
     """SmolLM2's own, from its file: byte-level BPE."""
-    return gguf_text_files(read_gguf(smollm2_gguf())).tokenizer
+    tokenizer: Tokenizer = gguf_text_files(read_gguf(smollm2_gguf())).tokenizer
+    return tokenizer
 
 
 def byte_level() -> Tokenizer:
