@@ -262,7 +262,7 @@ def fit_step_cost(points: Sequence[StepMeasurement], *, measured_on: Mapping[str
     _check(points)
     times_s = np.array([point.time_s for point in points])
     roots = np.sqrt(weights(points))
-    design = np.array([columns(point.work) for point in points]) * roots[:, None]
+    design = np.array([columns_of(point.work) for point in points]) * roots[:, None]
     terms = nonnegative(design, times_s * roots)
     errors = _held_out_errors(design, times_s * roots)
     sizes = np.abs(np.expm1(errors))
@@ -286,7 +286,7 @@ def fit_step_cost(points: Sequence[StepMeasurement], *, measured_on: Mapping[str
     )
 
 
-def columns(work: StepWork) -> tuple[float, ...]:
+def columns_of(work: StepWork) -> tuple[float, ...]:
     """What each of the five terms of a step's time is multiplied by: one, tokens, sequences, KV read, pairs."""
     return 1.0, float(work.num_tokens), float(work.num_sequences), float(work.kv_read), work.prefill_pairs
 
@@ -308,7 +308,7 @@ def _range_of(works: Sequence[StepWork]) -> StepRange:
 
 
 def _check(points: Sequence[StepMeasurement]) -> None:
-    if len({columns(point.work) for point in points}) < LEAST_STEPS:
+    if len({columns_of(point.work) for point in points}) < LEAST_STEPS:
         raise ConfigError(
             f"cannot fit a step's cost to {len(points)} steps: it needs at least {LEAST_STEPS} that differ; measure "
             "more --batch-sizes, --lengths or --chunks"

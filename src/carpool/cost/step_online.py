@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from carpool.cost.least_squares import nonnegative
-from carpool.cost.step_cost import columns
+from carpool.cost.step_cost import columns_of
 
 if TYPE_CHECKING:
     from carpool.core.step import StepWork
@@ -40,13 +40,13 @@ class LearnedStepTime:
 
     def time_s(self, work: StepWork) -> float:
         """Return the predicted seconds of a step."""
-        return sum(term * cost for term, cost in zip(self._terms, columns(work), strict=False))
+        return sum(term * cost for term, cost in zip(self._terms, columns_of(work), strict=False))
 
     def observe(self, work: StepWork, service_s: float) -> None:
         """Take note that a step took `service_s` seconds."""
         if service_s <= 0:
             return
-        (self._mixed if work.prefill_pairs else self._singles).append((columns(work), service_s))
+        (self._mixed if work.prefill_pairs else self._singles).append((columns_of(work), service_s))
         self._num_new += 1
         if self._num_new >= _REFIT_AFTER:
             self._num_new = 0
