@@ -299,6 +299,7 @@ def test_a_prompt_whose_logits_are_wanted_is_computed_whole() -> None:
     for _ in range(2):
         run.run([Sequence(tokens=prompt(12), max_new_tokens=1, wants_prompt_logits=True, arrived_at=run.now)])
     assert [plan.work.num_tokens for plan in run.plans] == [12, 12]
+    assert run.engine.prefix_queries == 0
 
 
 def test_without_prefix_caching_nothing_is_found() -> None:
@@ -411,6 +412,18 @@ def test_a_level_of_priority_is_worth_so_many_seconds_of_waiting() -> None:
     arrivals = [(10.0, 0), (10.0, 1), (8.5, 0), (9.5, -1)]
     sequences = [Sequence(tokens=prompt(4), max_new_tokens=1, arrived_at=at, priority=p) for at, p in arrivals]
     assert first_in(run, sequences) == [2, 1, 0, 3]
+
+
+def test_a_flood_of_what_is_more_urgent_starves_nobody() -> None:
+    """Background work runs once those that came two seconds later would be next."""
+    run = loop(StepPolicy(num_slots=1, ageing_s=1.0))
+    background = Sequence(tokens=prompt(4), max_new_tokens=1, priority=-2)
+    run.engine.add(background, 0.0)
+    while background.state is not SequenceState.FINISHED:
+        while run.engine.num_waiting < 5:
+            run.engine.add(Sequence(tokens=prompt(4, first=1), max_new_tokens=1, arrived_at=run.now), run.now)
+        step(run)
+    assert 2.0 <= run.now <= 2.1
 
 
 def test_the_earliest_objective_goes_first() -> None:

@@ -139,7 +139,7 @@ class Entrance:
         prompt_left = num_left(sequence)
         self._queue.admit(sequence, prompt_left if prompt_left > 1 else 0)  # single tokens count as they come
         sequence.num_cached = min(num_found, sequence.num_prompt)
-        if self._policy.prefix_caching and not sequence.is_fork:
+        if self._policy.prefix_caching and not (sequence.is_fork or sequence.wants_prompt_logits):
             self.prefix_queries += sequence.num_prompt
             self.prefix_hits += sequence.num_cached
         return True
