@@ -8,9 +8,10 @@ from carpool.core.cost import CostModel, LearningTimeModel
 from carpool.cost.robust_line import RobustLine
 
 if TYPE_CHECKING:
-    from carpool.core.cost import TimeModel
+    from carpool.core.cost import StepTimeModel, TimeModel
+    from carpool.core.step import StepWork
 
-__all__ = ["AdaptiveCost", "AdaptiveCostWithMemory", "AffineEstimator", "adapting"]
+__all__ = ["AdaptiveCost", "AdaptiveCostWithMemory", "AdaptiveStepCost", "AffineEstimator", "Pace", "adapting"]
 
 # Share of the time that does not depend on tokens, until batches of different sizes have been seen.
 ASSUMED_OVERHEAD_SHARE = 0.5
@@ -61,12 +62,55 @@ class AffineEstimator:
         self._line.observe(float(batch_size * length or 1), service_s)
 
 
-class AdaptiveCost:
+class Pace:
+    """What things take now by what was measured of them: `t = added + pace x (what was measured)`.
+
+    Pace and addition are learned robustly, as told at `RobustLine`. At first what was measured counts like four times.
+
+    Args:
+        half_life: Observations after which one counts half.
+    """
+
+    __slots__ = ("_line",)
+
+    def __init__(self, *, half_life: float = 64.0) -> None:
+        self._line = RobustLine(half_life=half_life, offset_share=0.0)
+        self._line.slope = 1.0
+
+    @property
+    def num_observed(self) -> int:
+        """What it has learned from."""
+        return self._line.num_observed
+
+    @property
+    def num_fitted(self) -> int:
+        """Observations that the pace of now rests on: those since it last changed at once."""
+        return self._line.num_fitted
+
+    @property
+    def drift(self) -> float:
+        """What the latest take over what was measured of them; 1 before any."""
+        line = self._line
+        return line.slope + line.offset_s / line.mean_x if line.mean_x else 1.0
+
+    def now_s(self, measured_s: float) -> float:
+        """Return the seconds that something takes now of which so many were measured."""
+        line = self._line
+        return line.offset_s + line.slope * measured_s
+
+    def learn(self, measured_s: float, service_s: float) -> None:
+        """Take in that something took so long of which so many seconds were measured."""
+        if measured_s <= 0.0:
+            return  # what promises nothing at all has no pace
+        if not self._line.mean_x:
+            self._line.believe(measured_s, measured_s, PROFILE_COUNTS)
+        self._line.observe(measured_s, service_s)
+
+
+class AdaptiveCost(Pace):
     """A measured cost model that follows the pace of the day: `t = added + pace x (what the profile says)`.
 
-    The profile's shape is kept, so that sizes and lengths that have not been served yet are predicted too; pace and
-    addition are learned from service times, robustly, as told at `RobustLine`. At first the profile counts like four
-    batches.
+    The profile's shape is kept, so that sizes and lengths that have not been served yet are predicted too.
 
     Args:
         measured: What the profile says; it answers for every shape.
@@ -80,33 +124,15 @@ class AdaptiveCost:
     (0.027, 1.5)
     """
 
-    __slots__ = ("_line", "measured")
+    __slots__ = ("measured",)
 
     def __init__(self, measured: TimeModel, *, half_life: float = 64.0) -> None:
+        super().__init__(half_life=half_life)
         self.measured = measured
-        self._line = RobustLine(half_life=half_life, offset_share=0.0)
-        self._line.slope = 1.0
-
-    @property
-    def num_observed(self) -> int:
-        """Batches that it has learned from."""
-        return self._line.num_observed
-
-    @property
-    def num_fitted(self) -> int:
-        """Batches that the pace of now rests on: those since it last changed at once."""
-        return self._line.num_fitted
-
-    @property
-    def drift(self) -> float:
-        """What the latest batches take over what the profile says of them; 1 before any ran."""
-        line = self._line
-        return line.slope + line.offset_s / line.mean_x if line.mean_x else 1.0
 
     def time_s(self, batch_size: int, length: int) -> float:
         """Return the predicted seconds of a batch of this many items, padded to this length."""
-        line = self._line
-        return line.offset_s + line.slope * self.measured.time_s(batch_size, length)
+        return self.now_s(self.measured.time_s(batch_size, length))
 
     def observe(self, batch_size: int, length: int, service_s: float) -> None:
         """Take in what a batch took.
@@ -116,12 +142,7 @@ class AdaptiveCost:
             length: Length that each was padded to.
             service_s: Seconds that the model needed; a time below what a clock can tell is passed over.
         """
-        measured_s = self.measured.time_s(batch_size, length)
-        if measured_s <= 0.0:
-            return  # a profile that promises nothing at all has no pace
-        if not self._line.mean_x:
-            self._line.believe(measured_s, measured_s, PROFILE_COUNTS)
-        self._line.observe(measured_s, service_s)
+        self.learn(self.measured.time_s(batch_size, length), service_s)
 
 
 class AdaptiveCostWithMemory(AdaptiveCost):
@@ -141,6 +162,37 @@ class AdaptiveCostWithMemory(AdaptiveCost):
     def memory_bytes(self, batch_size: int, length: int) -> float:
         """Return the predicted peak memory of a batch, in bytes."""
         return self._memory.memory_bytes(batch_size, length)
+
+
+class AdaptiveStepCost(Pace):
+    """A measured step's cost that follows the pace of the day, with the profile's shape.
+
+    Args:
+        measured: What the profile says; it answers for every step.
+        half_life: Steps after which an observation counts half.
+
+    >>> from carpool.core.cost import LinearStepTime
+    >>> from carpool.cost.step_cost import decode_work
+    >>> adaptive = AdaptiveStepCost(LinearStepTime(step_s=0.01, token_s=0.001))
+    >>> for size in (1, 8, 32, 4) * 40:
+    ...     adaptive.observe(decode_work(size, 64), 2 * (0.01 + 0.001 * size))
+    >>> round(adaptive.time_s(decode_work(16, 64)), 3), round(adaptive.drift, 1)
+    (0.051, 2.0)
+    """
+
+    __slots__ = ("measured",)
+
+    def __init__(self, measured: StepTimeModel, *, half_life: float = 64.0) -> None:
+        super().__init__(half_life=half_life)
+        self.measured = measured
+
+    def time_s(self, work: StepWork) -> float:
+        """Return the predicted seconds of a step."""
+        return self.now_s(self.measured.time_s(work))
+
+    def observe(self, work: StepWork, service_s: float) -> None:
+        """Take in what a step took, in seconds."""
+        self.learn(self.measured.time_s(work), service_s)
 
 
 def adapting(measured: TimeModel) -> LearningTimeModel:

@@ -73,7 +73,7 @@ def build_generator(settings: ServeSettings, target: str, *, name: str | None, v
 
 
 def measured_time(settings: ServeSettings, target: str) -> StepTimeModel | None:
-    """Return what the profile that the settings name says of a step's time; None where they name none.
+    """Return what the profile that the settings name says of a step's time, by the pace of now; None without one.
 
     Args:
         settings: what is told of the model.
@@ -85,6 +85,7 @@ def measured_time(settings: ServeSettings, target: str) -> StepTimeModel | None:
     path = settings.profile
     if path is None:
         return None
+    from carpool.cost.online import AdaptiveStepCost
     from carpool.profile.llm_artefact import load_llm_profile
     from carpool.profile.validity import require_target
 
@@ -94,7 +95,7 @@ def measured_time(settings: ServeSettings, target: str) -> StepTimeModel | None:
         require_target(profile, target, path=path, directory=Path.cwd())
         if profile.whole_cost is None:
             raise ConfigError(f"{path} does not say what a step takes: profile for longer, or leave it out")
-    return profile.whole_cost.clipped()
+    return AdaptiveStepCost(profile.whole_cost.clipped())
 
 
 def engine_options(settings: ServeSettings, target: str) -> EngineOptions:
