@@ -5,7 +5,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := torch,serve,grpc,onnx,otel,ray,dev
+EXTRAS := torch,llm,serve,grpc,onnx,otel,ray,dev
 
 .PHONY: help setup demo test check bench fuzz test-system docs
 
