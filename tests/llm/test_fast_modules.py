@@ -8,10 +8,12 @@ from torch import nn
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from carpool.errors import ConfigError
 from carpool.llm.fast_modules import make_fast
 from carpool.llm.int8 import Int8Linear, round_to_int8
 from carpool.llm.joined import JoinedPart, join_linears
 from carpool.llm.load import weights_bytes
+from carpool.llm.made_fast import made_fast
 from carpool.llm.norms import FusedRMSNorm, fuse_norms, fused_norm
 from carpool.models import prepack
 from tests.llm.tiny import CONFIGS, ids_of, logits_of, tiny_model
@@ -86,14 +88,10 @@ def test_joined_layers_are_right_however_they_are_called() -> None:
 
 def test_layers_of_other_kinds_are_not_joined() -> None:
     """One is missing, or has other inputs, or is a subclass; and nothing changes where a product can't be made."""
-
-    class Doubled(nn.Linear):
-        """Not a plain linear layer."""
-
     lacking, unlike, special, plain = (nn.Module() for _ in range(4))
     lacking.gate_proj = nn.Linear(4, 4)
     unlike.gate_proj, unlike.up_proj = nn.Linear(4, 4), nn.Linear(5, 4)
-    special.gate_proj, special.up_proj = Doubled(4, 4), nn.Linear(4, 4)
+    special.gate_proj, special.up_proj = nn.Identity(), nn.Linear(4, 4)
     plain.gate_proj, plain.up_proj = nn.Linear(4, 4), nn.Linear(4, 4)
     assert join_linears(nn.ModuleList([lacking, unlike, special]), lambda linear: linear) == 0
     assert join_linears(plain, lambda _: None) == 0
@@ -208,3 +206,63 @@ def test_int8_weights_take_half_the_memory_and_err_little() -> None:
     ids = ids_of(plain)
     expected, found = logits_of(plain, ids), logits_of(small, ids)
     assert torch.nn.functional.cosine_similarity(found, expected).min() > 0.99
+
+
+def test_layers_that_do_more_than_multiply_stay() -> None:
+    """A subclass with a way of its own, between plain ones that give way."""
+
+    class Doubled(nn.Linear):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(rows)
+
+    for make in (prepack.packed, Int8Linear):
+        layers = nn.Sequential(nn.Linear(4, 4), Doubled(4, 4), nn.Linear(4, 4))
+        assert prepack.replace_linears(layers, make) == 2
+        assert [isinstance(layer, nn.Linear) for layer in layers] == [False, True, False]
+
+
+def broken(model: Any, *, weights: str) -> tuple[str, ...]:
+    """Make a model wrong, or unable to run."""
+    if weights == "int8":
+        del model.lm_head
+    else:
+        model.lm_head.weight.data.neg_()
+    return ("done",)
+
+
+def test_a_model_that_says_something_else_is_loaded_anew(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And runs on the modules that it came with."""
+    monkeypatch.setattr("carpool.llm.made_fast.make_fast", broken)
+    model, notes = made_fast(lambda: tiny_model("llama"), weights="as_is")
+    expected = logits_of(tiny_model("llama"), ids_of(model))
+    assert torch.equal(logits_of(model, ids_of(model)), expected)
+    assert notes == (
+        "transformers' own modules, since faster ones fail: its logits lie 2 apart (relative), 0.001 is allowed",
+    )
+    assert "LlamaForCausalLM runs on transformers' own modules" in caplog.text
+
+
+def test_8_bit_weights_that_can_not_be_had_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For they were asked for: plain ones would take twice the memory."""
+    monkeypatch.setattr("carpool.llm.made_fast.make_fast", broken)
+    with pytest.raises(
+        ConfigError, match=r"can't be run with 8-bit weights: AttributeError: .*leave the weights as they"
+    ):
+        made_fast(lambda: tiny_model("llama"), weights="int8")
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_each_architecture_is_made_fast_at_once(kind: str, dtype: torch.dtype) -> None:
+    """Nothing is loaded twice, whatever the type and the weights."""
+    loads: list[str] = []
+
+    def load() -> Any:
+        loads.append(kind)
+        return tiny_model(kind).to(dtype)
+
+    for weights in ("as_is", "int8"):
+        made_fast(load, weights=weights)
+    assert loads == [kind, kind]

@@ -1,7 +1,7 @@
 """Load a causal language model: `demo:smollm2`, a Hugging Face directory, or a `.gguf` file."""
 
 import importlib.util
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +11,12 @@ from carpool.models import demo
 from carpool.models.generator import DEMO
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     import torch
+
+    Load: TypeAlias = Callable[[], Any]
 
 __all__ = ["LoadedLM", "Weights", "load_lm"]
 
@@ -40,7 +45,7 @@ def load_lm(
         weights: ``"int8"`` rounds those of the linear layers to 8 bits, a scale for each output channel.
         num_threads: threads of one operation on the CPU, on the calling thread; None leaves PyTorch's choice.
         fast: whether layers give way to faster ones that compute the same within rounding; False leaves transformers'
-            own modules.
+            own modules, but for those with 8-bit weights.
 
     Raises:
         TargetError: it names no causal language model that can be loaded; the message says why, and what to do.
@@ -57,14 +62,15 @@ def load_lm(
         torch.set_num_threads(num_threads)
     where = resolve_device(device)
     kind = _dtype(dtype, where)
-    model, text = (_gguf if path.suffix == ".gguf" else _directory)(path, where, kind)
-    loaded = _described(model, text, path, name="SmolLM2-135M-Instruct" if target == DEMO else None)
-    if not fast and weights == "as_is":
-        return loaded
-    from carpool.llm.fast_modules import make_fast
+    load, text = (_gguf if path.suffix == ".gguf" else _directory)(path, where, kind)
+    model, notes = (load(), ()) if not fast and weights == "as_is" else _made_fast(load, weights)
+    return _described(model, text, path, name="SmolLM2-135M-Instruct" if target == DEMO else None, notes=notes)
 
-    notes = make_fast(model, weights=weights)
-    return replace(loaded, notes=notes, weights_bytes=weights_bytes(model))
+
+def _made_fast(load: "Load", weights: Weights) -> tuple[Any, tuple[str, ...]]:
+    from carpool.llm.made_fast import made_fast
+
+    return made_fast(load, weights=weights)
 
 
 def _check(weights: str, num_threads: int | None) -> None:
@@ -109,26 +115,24 @@ def _dtype(name: str | None, device: "torch.device") -> "torch.dtype":
     return torch.float64 if name == "float64" else resolve_dtype(name, device)
 
 
-def _directory(path: Path, device: "torch.device", dtype: "torch.dtype") -> tuple[Any, TextFiles]:
+def _directory(path: Path, device: "torch.device", dtype: "torch.dtype") -> tuple["Load", TextFiles]:
     from carpool.llm.hf_directory import load_directory, read_config
     from carpool.llm.text_files import read_text_files
 
-    text = read_text_files(path, read_config(path))  # first: it is quick, and may raise
-    return load_directory(path, device, dtype), text
+    return partial(load_directory, path, device, dtype), read_text_files(path, read_config(path))
 
 
-def _gguf(path: Path, device: "torch.device", dtype: "torch.dtype") -> tuple[Any, TextFiles]:
+def _gguf(path: Path, device: "torch.device", dtype: "torch.dtype") -> tuple["Load", TextFiles]:
     from carpool.llm.gguf_config import gguf_config
     from carpool.llm.gguf_file import read_gguf
     from carpool.llm.gguf_tokenizer import gguf_text_files
     from carpool.llm.gguf_weights import load_gguf_model
 
     file = read_gguf(path)
-    config = gguf_config(file)
-    return load_gguf_model(file, config, device, dtype), gguf_text_files(file)
+    return partial(load_gguf_model, file, gguf_config(file), device, dtype), gguf_text_files(file)
 
 
-def _described(model: Any, text: TextFiles, path: Path, name: str | None) -> LoadedLM:
+def _described(model: Any, text: TextFiles, path: Path, *, name: str | None, notes: tuple[str, ...]) -> LoadedLM:
     config = model.config.get_text_config()
     vocabulary = int(config.vocab_size)
     most = max(text.tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
@@ -150,6 +154,7 @@ def _described(model: Any, text: TextFiles, path: Path, name: str | None) -> Loa
         dtype=str(model.dtype).removeprefix("torch."),
         device=str(model.device),
         weights_bytes=weights_bytes(model),
+        notes=notes,
     )
 
 

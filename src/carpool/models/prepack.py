@@ -5,6 +5,7 @@ to PyTorch, so each layer is tried on the spot, and stays as it is where they ar
 """
 
 from collections.abc import Callable
+from typing import TypeGuard
 
 import torch
 from torch import nn
@@ -89,8 +90,17 @@ def linear_places(root: nn.Module) -> list[tuple[nn.Module, str, nn.Linear]]:
     for parent in root.modules():
         # named_children() leaves out a layer in its second place.
         children = parent._modules.items()  # noqa: SLF001
-        places += [(parent, name, child) for name, child in children if isinstance(child, nn.Linear)]
+        places += [(parent, name, child) for name, child in children if is_linear(child)]
     return places
+
+
+def is_linear(module: object) -> TypeGuard[nn.Linear]:
+    """Whether a module is a linear layer that does nothing besides.
+
+    Args:
+        module: any.
+    """
+    return isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
 
 
 def release(linear: nn.Linear) -> None:
@@ -110,7 +120,7 @@ def packed(linear: nn.Linear) -> PrepackedLinear | None:
         linear: on the CPU.
     """
     dtype = linear.weight.dtype
-    if dtype not in _ALLOWED or type(linear).forward is not nn.Linear.forward:
+    if dtype not in _ALLOWED:
         return None
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(_TRIED_ROWS, linear.in_features, generator=generator).to(dtype)
