@@ -303,10 +303,12 @@ def test_a_prompt_whose_logits_are_wanted_is_computed_whole() -> None:
 
 
 def test_without_prefix_caching_nothing_is_found() -> None:
-    """Nor counted."""
+    """Nor counted, nor is any digest computed."""
     run = loop(StepPolicy(block_size=4, prefix_caching=False))
-    for _ in range(2):
-        run.run([Sequence(tokens=prompt(12), max_new_tokens=1, arrived_at=run.now)])
+    sequences = [Sequence(tokens=prompt(12), max_new_tokens=1) for _ in range(2)]
+    for sequence in sequences:
+        run.run([sequence])
+    assert not any(sequence.digests for sequence in sequences)
     assert [plan.work.num_tokens for plan in run.plans] == [12, 12]
     assert run.engine.prefix_queries == 0
 
