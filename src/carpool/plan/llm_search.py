@@ -112,8 +112,9 @@ def sizes_of(subject: LlmSubject, most_slots: int | None) -> tuple[list[int], li
         )
     limit = min(measured.num_sequences, _MOST_SLOTS, most_slots or _MOST_SLOTS)
     slots = [1 << power for power in range(2, limit.bit_length()) if 1 << power <= limit] or [limit]
-    top = max(_LEAST_BUDGET, slots[-1], min(measured.num_tokens, _MOST_BUDGET))
-    budgets = [1 << power for power in range(_LEAST_BUDGET.bit_length() - 1, top.bit_length()) if 1 << power <= top]
+    most = min(measured.num_tokens, _MOST_BUDGET)
+    powers = range(_LEAST_BUDGET.bit_length() - 1, most.bit_length())
+    budgets = [1 << power for power in powers if 1 << power <= most] or [most]
     return slots, budgets
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from carpool.profile.artefact import Trust
-from carpool.profile.trust import MOST_FIT_ERROR_PCT, command, doubts_of_machine, quieter
+from carpool.profile.trust import MOST_FIT_ERROR_PCT, command_line, doubts_of_machine, quieter
 from carpool.profile.wording import listed
 
 if TYPE_CHECKING:
@@ -33,11 +33,12 @@ def judge(profile: LlmProfile, options: ProfileOptions) -> Trust:
     of_times, of_fit = tuple(doubts_of_machine(profile)), tuple(_doubts_of_fit(profile))
     if not of_times and not of_fit:
         return Trust()
+    longer = replace(options, budget_s=2.0 * options.budget_s)
     if of_times:
-        remedy = quieter(profile.target, options)
+        remedy = quieter(command_line(profile.target, longer))
     else:
-        finer = replace(options, budget_s=2.0 * options.budget_s, batch_sizes=_sizes_between(profile))
-        remedy = f"measure more batch sizes, for longer: {command(profile.target, finer)}"
+        finer = replace(longer, batch_sizes=_sizes_between(profile))
+        remedy = f"measure more batch sizes, for longer: {command_line(profile.target, finer)}"
     return Trust(trusted=False, times_sure=not of_times, reasons=of_times + of_fit, remedy=remedy)
 
 

@@ -87,10 +87,11 @@ def judge(profile: Profile, options: ProfileOptions) -> Trust:
     of_times, of_fit = tuple(_doubts_of_times(profile)), tuple(_doubts_of_fit(profile))
     if not of_times and not of_fit:
         return Trust()
+    longer = replace(options, budget_s=2.0 * options.budget_s)
     if of_times:
-        remedy = quieter(profile.target, options)
+        remedy = quieter(command(profile.target, longer))
     else:
-        finer = replace(options, budget_s=2.0 * options.budget_s, batch_sizes=_sizes_between(profile))
+        finer = replace(longer, batch_sizes=_sizes_between(profile))
         remedy = f"measure more batch sizes, for longer: {command(profile.target, finer)}"
     return Trust(trusted=False, times_sure=not of_times, reasons=of_times + of_fit, remedy=remedy)
 
@@ -172,10 +173,9 @@ def _doubts_of_fit(profile: Profile) -> Iterator[str]:
         yield f"what the fit predicts of items as they come is off by {max(errors):.0f} %"
 
 
-def quieter(target: str, options: ProfileOptions) -> str:
-    """Say what to do where the times are in doubt."""
-    longer = replace(options, budget_s=2.0 * options.budget_s)
-    return f"close other programs and run again, for longer: {command(target, longer)}"
+def quieter(how: str) -> str:
+    """Say what to do where the times are in doubt, by a command that measures again."""
+    return f"close other programs and run again, for longer: {how}"
 
 
 def command(target: str, options: ProfileOptions) -> str:
@@ -183,6 +183,11 @@ def command(target: str, options: ProfileOptions) -> str:
     if not any(mark in target for mark in ":/\\."):  # a live object, which has no name on the command line
         asked = {name: f"{value:g}" if name == "budget_s" else repr(value) for name, value in options.given().items()}
         return f"`ProfileOptions({', '.join(f'{name}={value}' for name, value in asked.items() if name != 'out')})`"
+    return command_line(target, options)
+
+
+def command_line(target: str, options: ProfileOptions) -> str:
+    """Return the command that measures a TARGET with these options."""
     return f"`carpool profile {shlex.quote(target)}{options.as_flags()}`"
 
 
