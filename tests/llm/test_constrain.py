@@ -71,7 +71,7 @@ def write(
     generator = torch.Generator().manual_seed(seed)
     tokens: list[int] = []
     while not state.is_complete and len(tokens) < most:
-        logits = scale * torch.randn(1, compiler._vocabulary_size, generator=generator)
+        logits = scale * torch.randn(1, compiler._num_tokens, generator=generator)
         (outcome,) = sample(logits, [state])
         assert isinstance(outcome, Sampled), outcome
         tokens.append(outcome.token)
@@ -139,7 +139,7 @@ def test_blanks_do_not_go_on_for_ever() -> None:
         SamplingParams(temperature=0), matcher=compiler.matcher(Constraint.json_schema({"type": "array", "items": {}}))
     )
     tokenizer, _ = byte_level()
-    logits = torch.zeros(1, compiler._vocabulary_size)
+    logits = torch.zeros(1, compiler._num_tokens)
     logits[0, tokenizer.encode(" ").ids[0]] = 9.0
     logits[0, tokenizer.encode("]").ids[0]] = 5.0
     tokens = []
@@ -184,11 +184,11 @@ def test_sequences_of_one_form_do_not_share_their_places() -> None:
     first, second = compiler.matcher(constraint), compiler.matcher(constraint)
     states = [SamplerState(SamplingParams(temperature=0), matcher=matcher) for matcher in (first, second)]
     assert not only_argmax(states)
-    wishes = torch.zeros(2, compiler._vocabulary_size)
+    wishes = torch.zeros(2, compiler._num_tokens)
     a, x = (tokenizer.encode(letter).ids[0] for letter in "ax")
     wishes[0, a] = wishes[1, x] = 9.0
     assert sample(wishes, states) == [Sampled(a), Sampled(x)]
-    outcomes = sample(torch.zeros(2, compiler._vocabulary_size), states)
+    outcomes = sample(torch.zeros(2, compiler._num_tokens), states)
     assert [tokenizer.decode([outcome.token]) for outcome in outcomes if isinstance(outcome, Sampled)] == ["b", "y"]
     assert all(state.is_complete for state in states)
 
@@ -199,7 +199,7 @@ def test_a_token_that_the_form_forbids_is_told_of() -> None:
     state = SamplerState(SamplingParams(), matcher=compiler.matcher(Constraint.regex("a+")))
     trouble = state.advance(tokenizer.encode("x").ids[0])
     assert str(trouble).startswith("the regex constraint can't be followed any further: ")
-    (outcome,) = sample(torch.zeros(1, compiler._vocabulary_size), [state])
+    (outcome,) = sample(torch.zeros(1, compiler._num_tokens), [state])
     assert isinstance(outcome, InvalidItem)
     assert not state.is_complete
 
@@ -226,6 +226,20 @@ def test_several_threads_may_ask_at_once() -> None:
         for character in f"a{number % 5}":
             assert matcher.accept(tokenizer.encode(character).ids[0]) is None
         assert matcher.is_complete
+
+
+def test_a_tokenizer_may_have_tokens_that_the_model_has_not() -> None:
+    """Such as one for padding that was added later; nor need the tokens that end a text be there."""
+    tokenizer, _ = byte_level()
+    width = tokenizer.get_vocab_size() - 9
+    compiler = ConstraintCompiler(tokenizer, frozenset({EOS, 10**6}), width)
+    state = SamplerState(SamplingParams(temperature=0), matcher=compiler.matcher(Constraint.regex("[ab]{3}")))
+    tokens = []
+    while not state.is_complete:
+        (outcome,) = sample(torch.zeros(1, width), [state])
+        assert isinstance(outcome, Sampled)
+        tokens.append(outcome.token)
+    assert re.fullmatch("[ab]{3}", tokenizer.decode(tokens))
 
 
 def test_a_tokenizer_that_cannot_be_read_is_told_of() -> None:

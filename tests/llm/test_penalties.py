@@ -84,5 +84,5 @@ def test_bias_is_added_and_forbidden_tokens_become_impossible() -> None:
     """Each in its own row."""
     logits = torch.zeros(2, 4)
     add_bias(logits, [(1, np.array([0, 3]), np.array([2.5, -1.0]))])
-    forbid(logits, [(0, np.array([1, 2]))])
+    forbid(logits, [(0, np.array([1, 2, 4, 7]))])  # of which the model has two
     assert logits.tolist() == [[0, -np.inf, -np.inf, 0], [2.5, 0, 0, -1]]

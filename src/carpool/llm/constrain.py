@@ -37,23 +37,25 @@ class Matcher:
     Args:
         matcher: llguidance's, which nobody else uses.
         kind: what the form is called.
+        num_tokens: tokens that it knows.
     """
 
-    __slots__ = ("_kind", "_matcher")
+    __slots__ = ("_kind", "_matcher", "num_tokens")
 
-    def __init__(self, matcher: LLMatcher, kind: str) -> None:
+    def __init__(self, matcher: LLMatcher, kind: str, num_tokens: int) -> None:
         self._matcher = matcher
         self._kind = kind
+        self.num_tokens = num_tokens
 
     def copy(self) -> Matcher:
         """Make another that goes on from the same place."""
-        return Matcher(self._matcher.deep_copy(), self._kind)
+        return Matcher(self._matcher.deep_copy(), self._kind, self.num_tokens)
 
     def fill(self, allowed: NDArray[np.int32]) -> CarpoolError | None:
         """Write which tokens may come next, a bit each; say why that can't be told, if it can't.
 
         Args:
-            allowed: (ceil(V / 32),) contiguous; token t is bit `t % 32` of word `t // 32`.
+            allowed: (ceil(num_tokens / 32),) contiguous; token t is bit `t % 32` of word `t // 32`.
         """
         self._matcher.unsafe_compute_mask_ptr(allowed.ctypes.data, allowed.nbytes)
         return self._trouble()
@@ -87,13 +89,13 @@ class ConstraintCompiler:
     Args:
         tokenizer: the model's.
         eos_ids: tokens that it ends its texts with: they may come where the form is complete.
-        vocabulary_size: logits in a row, which may be more than the tokenizer has tokens.
+        vocabulary_size: logits in a row: often some more than the tokenizer has tokens, at times fewer.
     """
 
     def __init__(self, tokenizer: Tokenizer, eos_ids: frozenset[int], vocabulary_size: int) -> None:
         self._tokenizer = tokenizer
         self._eos_ids = eos_ids
-        self._vocabulary_size = vocabulary_size
+        self._num_tokens = max(vocabulary_size, 1 + max(tokenizer.get_vocab().values(), default=0))
         self._lock = threading.Lock()  # of what is kept
         self._reading = threading.Lock()  # of the tokenizer, once
         self._tokens: LLTokenizer | None = None
@@ -132,7 +134,7 @@ class ConstraintCompiler:
         matcher.compute_bitmask()  # forms that are too complex, and those that no text has, are found out here
         if matcher.is_error():
             raise InvalidItem(f"the {constraint.kind} constraint can't be used: {_short(matcher.get_error())}")
-        return Matcher(matcher, constraint.kind)
+        return Matcher(matcher, constraint.kind, self._num_tokens)
 
     def _read_tokens(self) -> LLTokenizer:
         try:
@@ -144,9 +146,9 @@ class ConstraintCompiler:
         plain = copy.copy(self._tokenizer)
         plain.no_padding()
         plain.no_truncation()
-        eos = sorted(self._eos_ids) or None
+        eos = [token for token in sorted(self._eos_ids) if token < self._num_tokens] or None
         try:
-            return llguidance.LLTokenizer(plain.to_str(), n_vocab=self._vocabulary_size, eos_token=eos)
+            return llguidance.LLTokenizer(plain.to_str(), n_vocab=self._num_tokens, eos_token=eos)
         except (ValueError, RuntimeError) as error:
             raise ConfigError(
                 f"llguidance can't read this model's tokenizer, so that no constraint works: {error}"
@@ -183,7 +185,8 @@ def constrain(logits: torch.Tensor, matchers: Mapping[int, Matcher]) -> dict[int
         return {}
     import torch
 
-    words = np.zeros((len(matchers), -(-logits.shape[1] // 32)), dtype=np.int32)
+    num_tokens = next(iter(matchers.values())).num_tokens  # a model's matchers all know the same tokens
+    words = np.zeros((len(matchers), -(-num_tokens // 32)), dtype=np.int32)
     found = {row: matcher.fill(words[at]) for at, (row, matcher) in enumerate(matchers.items())}
     bits = np.unpackbits(words.view(np.uint8), axis=1, count=logits.shape[1], bitorder="little")
     ruled_out = torch.from_numpy(bits == 0).to(logits.device)

@@ -107,10 +107,11 @@ def forbid(logits: torch.Tensor, forbidden: Sequence[tuple[int, NDArray[np.int64
 
     Args:
         logits: (R, V), contiguous.
-        forbidden: rows, and the tokens that may not come in them.
+        forbidden: rows, and the tokens that may not come in them; those that there are not need no words.
     """
     if forbidden:
-        logits.view(-1)[_flat(logits, forbidden)] = -np.inf
+        there = [(row, ids[ids < logits.shape[1]]) for row, ids in forbidden]
+        logits.view(-1)[_flat(logits, there)] = -np.inf
 
 
 def _flat(logits: torch.Tensor, tokens: Sequence[tuple[int, NDArray[np.int64]]]) -> torch.Tensor:
