@@ -37,7 +37,7 @@ def test_full_blocks_are_found_as_far_as_the_tokens_are_the_same() -> None:
 
 
 def test_salts_keep_apart() -> None:
-    """Who has another salt finds nothing, not even where the salt is made to look like tokens."""
+    """Who has another salt finds nothing."""
     blocks = Blocks(8, 2, keeps=True)
     computed(blocks, [1, 2], salt="a")
     assert num_found(blocks, [1, 2], salt="a") == 1
