@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from carpool.llm.logprobs import prompt_logprobs
+from carpool.llm.logprobs import prompt_logprobs, tops, tops_by_sorting
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -27,6 +27,15 @@ def test_level_tokens_are_told_by_their_ids() -> None:
     """So that the same model says the same, however its answer was worked out."""
     (record,) = prompt_logprobs(torch.zeros(1, 300), [7], 3)
     assert [token for token, _ in record.top] == [0, 1, 2]
+
+
+def test_a_sort_finds_the_same_tokens() -> None:
+    """Level ones among them, and of each row as many as were asked for."""
+    logprobs = torch.randint(-9, 0, (6, 300), generator=torch.Generator().manual_seed(3)).float()
+    asked = [0, 1, 2, 5, 20, 3]
+    found = tops(logprobs, asked)
+    assert found == tops_by_sorting(logprobs, asked)
+    assert [len(likely) for likely in found] == asked
 
 
 def test_the_chosen_token_is_told_alone_where_no_others_were_asked_for() -> None:

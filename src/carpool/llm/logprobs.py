@@ -26,15 +26,30 @@ def records(logprobs: torch.Tensor, tokens: Sequence[int], num_tops: Sequence[in
     import torch
 
     chosen = logprobs.gather(1, torch.tensor(tokens, device=logprobs.device)[:, None])[:, 0].tolist()
-    tops = _tops(logprobs, num_tops) if any(num_tops) else [()] * len(tokens)
-    return [Sampled(token, logprob, top) for token, logprob, top in zip(tokens, chosen, tops, strict=True)]
+    likely = tops if logprobs.device.type == "cpu" else tops_by_sorting
+    told = likely(logprobs, num_tops) if any(num_tops) else [()] * len(tokens)
+    return [Sampled(token, logprob, top) for token, logprob, top in zip(tokens, chosen, told, strict=True)]
 
 
-def _tops(logprobs: torch.Tensor, num_tops: Sequence[int]) -> list[tuple[tuple[int, float], ...]]:
-    if logprobs.device.type == "cpu":
-        array, maxima = logprobs.numpy(), block_maxima(logprobs).numpy()
-        places = [largest(array[row], maxima[row], num).tolist() if num else [] for row, num in enumerate(num_tops)]
-        return [tuple((place, float(array[row, place])) for place in found) for row, found in enumerate(places)]
+def tops(logprobs: torch.Tensor, num_tops: Sequence[int]) -> list[tuple[tuple[int, float], ...]]:
+    """Find the most likely tokens of each row, level ones by id.
+
+    Args:
+        logprobs: (n, V), on the CPU.
+        num_tops: how many of each row.
+    """
+    array, maxima = logprobs.numpy(), block_maxima(logprobs).numpy()
+    places = [largest(array[row], maxima[row], num).tolist() if num else [] for row, num in enumerate(num_tops)]
+    return [tuple((place, float(array[row, place])) for place in found) for row, found in enumerate(places)]
+
+
+def tops_by_sorting(logprobs: torch.Tensor, num_tops: Sequence[int]) -> list[tuple[tuple[int, float], ...]]:
+    """Find the same on a device that sorts quickly and copies slowly.
+
+    Args:
+        logprobs: (n, V).
+        num_tops: how many of each row.
+    """
     most = logprobs.sort(dim=-1, descending=True, stable=True)
     tokens, found = most.indices[:, : max(num_tops)].tolist(), most.values[:, : max(num_tops)].tolist()
     return [tuple(zip(tokens[row][:num], found[row][:num], strict=True)) for row, num in enumerate(num_tops)]
