@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -30,7 +31,7 @@ from tests.llm.tiny import CONFIGS, VOCABULARY, tiny_model
 if TYPE_CHECKING:
     from carpool.llm.runner import Runner, StepBatch
 
-ARCHITECTURES = sorted(CONFIGS)
+ARCHITECTURES = [*sorted(CONFIGS), "phi"]
 MAX_LENGTH = 64
 MOST_NEW = 12
 LENGTHS = (1, 3, 4, 5, 8, 13, 21, 30)
@@ -38,9 +39,24 @@ BASES = [torch.randint(3, VOCABULARY, (30,), generator=torch.Generator().manual_
 BASES.append(BASES[0][:13] + BASES[1][:17])
 
 
+def _model(kind: str) -> Any:
+    if kind != "phi":
+        return tiny_model(kind).double()
+    torch.manual_seed(0)
+    causal: Any = transformers.AutoModelForCausalLM
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "initializer_range": 0.3,
+    }
+    config = transformers.PhiConfig(vocab_size=VOCABULARY, num_attention_heads=4, max_position_embeddings=128, **sizes)
+    return causal.from_config(config).eval().double()
+
+
 @cache
 def _oracle(kind: str) -> Any:
-    model = tiny_model(kind).double()
+    model = _model(kind)
     model.generation_config.eos_token_id = None
     return model
 
@@ -58,7 +74,7 @@ def _generated(kind: str, prompt: tuple[int, ...]) -> list[int]:
 
 @cache
 def _runner(kind: str, block_size: int) -> Runner:
-    return make_runner(loaded(tiny_model(kind).double(), max_length=MAX_LENGTH), block_size=block_size, most_tokens=512)
+    return make_runner(loaded(_model(kind), max_length=MAX_LENGTH), block_size=block_size, most_tokens=512)
 
 
 class Small:
