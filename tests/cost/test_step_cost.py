@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carpool.core.step import StepWork
+from carpool.core.sequence import Sequence
+from carpool.core.step import Chunk, StepWork
+from carpool.core.time_limit import work_of
 from carpool.cost.step_cost import StepCost, StepMeasurement, decode_work, fit_step_cost, joined, prefill_work
 from carpool.errors import ConfigError, OutOfRange
 
@@ -120,6 +122,14 @@ def test_work_of_several_parts_is_their_sum() -> None:
     """A step that decodes two and computes a piece of a prompt."""
     work = joined(decode_work(2, 10), prefill_work(8, 4, samples=False))
     assert work == StepWork(num_tokens=10, num_sequences=3, num_sampled=2, kv_read=20, prefill_pairs=64.0)
+    assert prefill_work(1, 9) == decode_work(1, 10)  # a single token is one, whosesoever it is
+
+
+def test_work_is_counted_as_the_scheduler_counts_it() -> None:
+    """By the very function that its plans have theirs from."""
+    sequence = Sequence(tokens=[0] * 40, max_new_tokens=1)
+    chunks = [Chunk(sequence, 39, 1, samples=True), Chunk(sequence, 16, 24, samples=True), Chunk(sequence, 7, 1, True)]
+    assert work_of(chunks) == joined(decode_work(1, 40), prefill_work(24, 16), prefill_work(1, 7))
 
 
 @pytest.mark.parametrize(

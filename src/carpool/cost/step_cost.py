@@ -213,16 +213,17 @@ def prefill_work(num_tokens: int, start: int, *, samples: bool = True) -> StepWo
     """Return the work of a step that computes one piece of one prompt.
 
     Args:
-        num_tokens: Tokens of the piece.
+        num_tokens: Tokens of the piece; one alone looks at the cache as those do that are generated.
         start: Tokens before it, in the cache.
         samples: Whether the prompt ends with it.
     """
+    is_single = num_tokens == 1
     return StepWork(
         num_tokens=num_tokens,
         num_sequences=1,
         num_sampled=int(samples),
-        kv_read=0,
-        prefill_pairs=num_tokens * (start + num_tokens / 2),
+        kv_read=start + 1 if is_single else 0,
+        prefill_pairs=0.0 if is_single else num_tokens * (start + num_tokens / 2),
     )
 
 

@@ -107,15 +107,18 @@ def _slots(plan: LlmPlan) -> Iterator[Panel]:
     if len(same) < _POINTS_TO_DRAW:
         return
     slots = [one.setup.policy.num_slots for one in same]
-    yield Panel(
-        title="What the number of slots changes",
-        x_label="slots",
-        y_label="ms",
-        series=(
-            LineSeries(label="p99 TTFT", x=slots, y=[MS * one.prediction.ttft_p99_s.value for one in same]),
-            LineSeries(label="p99 ITL", x=slots, y=[MS * one.prediction.itl_p99_s.value for one in same]),
-            LineSeries(label="p99 TPOT", x=slots, y=[MS * one.prediction.tpot_p99_s.value for one in same]),
-        ),
-        marks=(Mark(chosen.num_slots, "the plan"),),
-        x_scale="log2",
-    )
+    lines = [
+        LineSeries(label=label, x=slots, y=[MS * getattr(one.prediction, name).value for one in same])
+        for label, name in (("p99 TTFT", "ttft_p99_s"), ("p99 ITL", "itl_p99_s"), ("p99 TPOT", "tpot_p99_s"))
+    ]
+    shown = tuple(line for line in lines if min(line.y) > 0)  # answers of one token have no time between two
+    if shown:
+        yield Panel(
+            title="What the number of slots changes",
+            x_label="slots",
+            y_label="ms",
+            series=shown,
+            marks=(Mark(chosen.num_slots, "the plan"),),
+            x_scale="log2",
+            y_scale="log10",
+        )

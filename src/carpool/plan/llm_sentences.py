@@ -174,7 +174,8 @@ def _memory(story: LlmStory) -> Iterator[str]:
     )
     if story.enough_blocks < blocks:
         enough = format_bytes(story.enough_blocks * memory.block_bytes)
-        yield f"{enough} of it would do as well ({story.enough_blocks * memory.block_size:,} tokens)."
+        tokens = story.enough_blocks * memory.block_size
+        yield f"{enough} of it ({tokens:,} tokens) would do as well: the rest is room for a surge."
 
 
 def _preempted(found: LlmPrediction) -> str:
