@@ -196,6 +196,18 @@ def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     assert short.num_generated == 1
 
 
+def test_a_short_prompt_of_less_priority_waits_for_a_long_one() -> None:
+    """To be short is no way past what matters more."""
+    run = loop(StepPolicy(num_slots=8, token_budget=64))
+    for first in range(2):
+        run.engine.add(Sequence(tokens=prompt(100, first=first), max_new_tokens=2), 0.0)
+    step(run)
+    background = Sequence(tokens=prompt(10, first=3), max_new_tokens=2, priority=-1)
+    run.engine.add(background, 0.0)
+    while run.engine.num_waiting > 1:
+        assert not tokens_of(step(run), background)
+
+
 def test_a_much_shorter_prompt_goes_beside_a_long_one_for_several_steps() -> None:
     """Also where a step holds too few tokens to finish it."""
     run = loop(StepPolicy(num_slots=8, token_budget=16))
@@ -533,7 +545,7 @@ def test_a_sequence_that_waits_may_end() -> None:
 def test_forks_share_the_blocks_that_their_common_tokens_fill(prefix_caching: bool) -> None:
     """The prompt is computed once; each then has a last block of its own, so that none is ever copied."""
     run = loop(StepPolicy(num_slots=4, block_size=4, prefix_caching=prefix_caching))
-    parent = Sequence(tokens=prompt(14), max_new_tokens=4)
+    parent = Sequence(tokens=prompt(14), max_new_tokens=4, cache_salt="salt")
     run.engine.add(parent, 0.0)
     children = [Sequence(tokens=prompt(14), max_new_tokens=4) for _ in range(3)]
     for child in children:

@@ -39,7 +39,7 @@ class Tenants:
 
     def send(self, tenant: str) -> None:
         """Let a tenant send its next sequence."""
-        num_prompt, count = next(self.kinds[tenant])
+        num_prompt, count = next(self.kinds.get(tenant, itertools.cycle([(8, 8)])))
         tokens = [len(self.computed) % 251, *[1] * (num_prompt - 1)]
         sequence = Sequence(tokens=tokens, max_new_tokens=count, tenant=tenant, arrived_at=self.loop.now)
         self.computed[sequence] = 0
@@ -118,6 +118,16 @@ def test_one_tenant_alone_is_not_held_back() -> None:
     for _ in range(20):
         tenants.step()
     assert tenants.loop.engine.num_running == 4
+
+
+def test_accounts_are_closed_when_nobody_waits_or_runs() -> None:
+    """Old service means nothing once there is no contention, and need not be kept."""
+    tenants = Tenants({"a": [(8, 8)]}, {})
+    tenants.step()
+    tenants.loop.run()
+    assert tenants.loop.engine._shares.served("a") > 0.0
+    tenants.send("b")
+    assert tenants.loop.engine._shares.served("a") == 0.0
 
 
 def test_many_tenants_all_get_their_turn() -> None:
