@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from carpool.serve.repository import Repository, open_source
 from tests.profile.llm_virtual import profiled
 from tests.serve.fakes import Doubler
 from tests.serve.fakes import offer as batched
-from tests.serve.llm.rig import language_model
+from tests.serve.llm.rig import language_model, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,3 +150,17 @@ def test_a_profile_tells_the_engine_what_steps_take(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ConfigError, match="there is no file"):
         measured_time(settings, SMOL)
+
+
+async def test_model_that_is_taken_out_finishes_what_it_has_begun() -> None:
+    """And is gone for those who come later, who are told how to have it back."""
+    async with serving() as client:
+        asked = {"model": "m", "prompt": "hello", "max_tokens": 40, "temperature": 0}
+        before = asyncio.create_task(client.post("/v1/completions", asked))
+        await asyncio.sleep(0)  # it is under way
+        out = await client.post("/v2/repository/models/m/unload", {})
+        after = await client.post("/v1/completions", asked)
+        assert (await before).status == 200
+    assert out.status == 200
+    assert (after.status, after.json["error"]["code"]) == (404, "model_not_found")
+    assert "is unloaded" in after.json["error"]["message"]
