@@ -71,7 +71,8 @@ def plan(
     """Choose how to serve the model of PROFILE (a profile.json) under a load, by simulating the server's own policy.
 
     Says with which batch size and wait, on how many workers, what latency and cost that gives, what limits it, and what
-    else could be done; and writes a carpool.toml that `carpool serve` runs as it is.
+    else could be done; and writes a carpool.toml that `carpool serve` runs as it is. Of a model that generates it says
+    how many sequences at a time, tokens in a step and keys and values in memory; the load then has answers too.
 
     Exits 0 when the plan keeps every objective, 1 when none does (the nearest is written), 2 on wrong use.
     """

@@ -165,9 +165,9 @@ def _rehearsal(profile: LlmProfile) -> Iterator[str]:
     if found is None:
         return
     yield (
-        f"The scheduler and the model together answered {counted(found.num_requests, 'request')} with "
-        f"{format_count(found.output_tokens_per_s)} tokens a second ({found.prompt_tokens:,} tokens of prompts, "
-        f"{found.output_tokens:,} generated, in {counted(found.num_steps, 'step')}): the fit predicts "
+        f"The scheduler and the model together gave {counted(found.num_requests, 'request')} "
+        f"{format_count(found.output_tokens_per_s)} tokens a second ({found.prompt_tokens:,} tokens of prompts read, "
+        f"{found.output_tokens:,} generated in {counted(found.num_steps, 'step')}): the fit predicts "
         f"{abs(found.error_pct):.0f} % {'more' if found.error_pct > 0 else 'less'} time in the model, and each step "
         f"takes {format_duration(found.host_s)} besides."
     )
