@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-from peers.llm.engine import Engine, Listener, Request, Settings
+from peers.llm.engine import Engine, Listener, Request, Settings, end_if_failed
 
 from carpool import LLM
 from carpool.llm.sampling_params import SamplingParams
@@ -41,7 +41,8 @@ class Carpool:
 
     def submit(self, request: Request, on_tokens: Listener) -> None:
         """Take one."""
-        asyncio.run_coroutine_threadsafe(self._follow(request, on_tokens), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._follow(request, on_tokens), self._loop)
+        future.add_done_callback(end_if_failed)
 
     async def _follow(self, request: Request, on_tokens: Listener) -> None:
         num_tokens = 0

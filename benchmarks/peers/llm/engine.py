@@ -5,12 +5,25 @@ These modules run in environments of their own: besides an engine itself they im
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Listener = Callable[[int], None]
 """Told how many tokens of a request have come so far, as soon as more have; on any thread."""
+
+
+def end_if_failed(future: Future[None]) -> None:
+    """End the visit where a request failed: tokens that never came would count as late, not as a fault."""
+    error = future.exception()
+    if error is not None:
+        traceback.print_exception(error)
+        os._exit(1)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ import argparse
 import importlib
 import json
 import os
+import threading
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +82,12 @@ def load(engine: Engine, orders: dict[str, Any]) -> dict[str, Any]:
     return {"loops": loops}
 
 
+def end_with(failure: threading.ExceptHookArgs) -> None:
+    """End the visit with what a thread failed of."""
+    traceback.print_exception(failure.exc_value)
+    os._exit(1)
+
+
 def main() -> None:
     """Make one visit."""
     parser = argparse.ArgumentParser(description="Measure one engine once.")
@@ -88,6 +96,7 @@ def main() -> None:
     parser.add_argument("--orders", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    threading.excepthook = end_with  # a thread of the engine's that dies would leave its requests waiting
     orders = json.loads(arguments.orders.read_text(encoding="utf-8"))
     began_at = time.perf_counter()
     engine = start(arguments.engine, Settings(**orders["settings"], online=arguments.job == "load"))

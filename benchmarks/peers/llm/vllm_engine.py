@@ -5,7 +5,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from peers.llm.engine import Engine, Listener, Request, Settings
+from peers.llm.engine import Engine, Listener, Request, Settings, end_if_failed
 from vllm import LLM, AsyncEngineArgs, SamplingParams
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -66,7 +66,8 @@ class Online:
     def submit(self, request: Request, on_tokens: Listener) -> None:
         """Take one."""
         self._num_requests += 1
-        asyncio.run_coroutine_threadsafe(self._follow(request, str(self._num_requests), on_tokens), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._follow(request, str(self._num_requests), on_tokens), self._loop)
+        future.add_done_callback(end_if_failed)
 
     async def _follow(self, request: Request, name: str, on_tokens: Listener) -> None:
         num_tokens = 0
