@@ -61,6 +61,14 @@ def test_a_plan_is_printed_and_written_as_a_server_takes_it(
     assert "The same load served in other ways" in printed.err
 
 
+def test_memory_that_nobody_limits_is_left_to_the_server(file: Path, tmp_path: Path) -> None:
+    """It takes what there is when it starts, which may be less than when it was profiled."""
+    out = tmp_path / "carpool.toml"
+    assert main(["plan", str(file), *LOAD, *QUICK, "--out", str(out)]) == 0
+    assert load_settings(out).llm.kv_memory_bytes is None
+    assert load_settings(out).llm.ttft_s is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

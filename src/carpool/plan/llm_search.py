@@ -30,7 +30,6 @@ _NUM_WINDOWS = 5
 _MOST_SLOTS, _LEAST_BUDGET, _MOST_BUDGET = 256, 64, 2048
 _ENDLESS_S = 1e6  # stands for the time of a window in which nothing was answered
 _MOST_HALVINGS = 6
-_ROOM = 2  # times the memory that does as well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +80,7 @@ def search_llm(
 
     Args:
         scene: Short windows, to compare setups in.
-        num_blocks: Most blocks of a worker.
+        num_blocks: Blocks of a worker.
         max_workers: Most workers.
         most_slots: Most sequences at a time; None for as many as were measured.
         watch: Told what is being looked at.
@@ -199,16 +198,15 @@ class _Search:
         return abs(log2(policy.num_slots / knee)), abs(log2(policy.token_budget / self.budgets[-1]))
 
     def found(self, best: _Contender) -> LlmFound:
-        """Give the best as much memory as does as well and as much again, for a surge, and say what was found."""
+        """Say what was found, and how much memory would do as well."""
         enough = self._enough_blocks(best)
-        chosen = self._enter(replace(best.setup, num_blocks=min(self.num_blocks, _ROOM * enough)))
-        others = sorted((one for one in self.contenders if one not in (best, chosen)), key=self._rank)
+        others = sorted((one for one in self.contenders if one is not best), key=self._rank)
         tried = [
             LlmTried(setup=one.setup, prediction=prediction, verdict=prediction.verdict)
-            for one in (chosen, *others)
+            for one in (best, *others)
             if (prediction := self.scene.together(one.figures)).is_finite
         ]
-        return LlmFound(chosen=chosen.setup, tried=tuple(tried), enough_blocks=enough)
+        return LlmFound(chosen=best.setup, tried=tuple(tried), enough_blocks=enough)
 
     def _enough_blocks(self, best: _Contender) -> int:
         """Halve the memory for as long as nothing becomes surely worse."""

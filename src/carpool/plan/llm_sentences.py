@@ -175,7 +175,7 @@ def _memory(story: LlmStory) -> Iterator[str]:
     if story.enough_blocks < blocks:
         enough = format_bytes(story.enough_blocks * memory.block_bytes)
         tokens = story.enough_blocks * memory.block_size
-        yield f"{enough} of it ({tokens:,} tokens) would do as well: the rest is room for a surge."
+        yield f"{enough} of it ({tokens:,} tokens) would do as well where memory is short; the rest is for a surge."
 
 
 def _preempted(found: LlmPrediction) -> str:

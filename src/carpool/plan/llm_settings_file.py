@@ -38,7 +38,8 @@ def llm_settings_text(plan: LlmPlan, origin: Origin) -> str:
                 "num_slots": policy.num_slots,
                 "token_budget": policy.token_budget,
                 "block_size": policy.block_size,
-                "kv_memory": plan.kv_bytes,
+                # Where nobody says how much, a server takes what there is when it starts.
+                "kv_memory": plan.kv_bytes if plan.options.memory_bytes is not None else None,
                 "prefix_caching": policy.prefix_caching,
                 "chunked_prefill": policy.chunked_prefill,
                 "max_waiting": policy.max_waiting,
