@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 from rig.llm.contenders import BENCHMARKS, CONTENDERS
-from rig.llm.work import MAX_LENGTH, NUM_REQUESTS, NUM_SLOTS, Loop, requests, single, warm_up
+from rig.llm.figures import TPOT_LIMIT_S, TTFT_LIMIT_S
+from rig.llm.work import LONGEST_OUTPUT, MAX_LENGTH, NUM_REQUESTS, NUM_SLOTS, Loop, requests, single, warm_up
 from rig.processes import running
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Job = Literal["batch", "load"]
 START_LIMIT_S = 600.0  # some compile
 BATCH_LIMIT_S = 600.0
-PATIENCE_S = 10.0  # after the last request has come; what is still not answered then is late whatever comes
+PATIENCE_S = TTFT_LIMIT_S + LONGEST_OUTPUT * TPOT_LIMIT_S  # what is not there so long after the last arrival is late
 LOOK_EVERY_S = 0.25
 
 

@@ -20,6 +20,7 @@ Request = dict[str, Any]
 NUM_SLOTS = 64
 MAX_LENGTH = 1024
 NUM_REQUESTS = 96
+LONGEST_OUTPUT = 384
 NUM_WARM = 16
 WARM_OUTPUT = 8
 SINGLE = (100, 128)
@@ -51,7 +52,7 @@ def requests(num: int, seed: int = 0) -> list[Request]:
     """
     rng = np.random.default_rng(seed)
     prompts = np.clip(rng.lognormal(4.6, 0.7, num), 16, 512).astype(int)
-    outputs = np.clip(rng.lognormal(4.4, 0.7, num), 8, 384).astype(int)
+    outputs = np.clip(rng.lognormal(4.4, 0.7, num), 8, LONGEST_OUTPUT).astype(int)
     return [_request(rng, prompt, output) for prompt, output in zip(prompts, outputs, strict=True)]
 
 
