@@ -554,6 +554,7 @@ def test_forks_share_the_blocks_that_their_common_tokens_fill(prefix_caching: bo
     assert [chunk.num_tokens for chunk in step(run).chunks] == [1, 2, 2, 2]
     assert all(child.blocks[:3] == parent.blocks[:3] for child in children)
     assert len({sequence.blocks[3] for sequence in (parent, *children)}) == 4
+    assert all(child.digests is not parent.digests for child in children)
     run.run()
     assert all(sequence.tokens == alone(prompt(14), 4) for sequence in (parent, *children))
 

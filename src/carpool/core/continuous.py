@@ -178,6 +178,7 @@ class Continuous:
                 left.append(child)
                 continue
             child.parent = None
+            child.digests = parent.digests[: len(child.tokens) // size]  # they are of the same tokens
             self._num_children -= 1
             self._queue.push(child)
         if left:
