@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from carpool.llm.constrain import ConstraintCompiler
 from carpool.llm.constraint import Constraint
-from carpool.llm.sampling import SamplerState, sample, take_argmax
+from carpool.llm.sampling import SamplerState, sample
 from carpool.llm.sampling_params import SamplingParams
 
 NUM_ROWS, VOCABULARY = 64, 49_152
@@ -82,21 +82,12 @@ def us_a_row(params: SamplingParams, logits: torch.Tensor, compiler: ConstraintC
     return float(np.median(times)) / NUM_ROWS * 1e6
 
 
-def us_a_token_of_the_runner(compiler: ConstraintCompiler) -> float:
-    """Measure the way that needs no logits at all."""
-    states, tokens = states_of(KINDS["greedy"], compiler), torch.arange(NUM_ROWS)
-    began = time.thread_time()
-    for _ in range(NUM_ROUNDS):
-        take_argmax(tokens, states)
-    return (time.thread_time() - began) / NUM_ROUNDS / NUM_ROWS * 1e6
-
-
 def main() -> None:
     """Measure, print a table and one line of JSON."""
     torch.set_num_threads(1)
     compiler = ConstraintCompiler(byte_tokenizer(), frozenset({0}), VOCABULARY)
     normal = torch.randn(NUM_ROWS, VOCABULARY, generator=torch.Generator().manual_seed(0))
-    found = {"greedy, chosen by the runner": us_a_token_of_the_runner(compiler)}
+    found: dict[str, float] = {}
     for name, params in KINDS.items():
         found[name] = us_a_row(params, normal * (FLAT if "flat" in name else SPREAD), compiler)
     print(f"{'':40}{'us a row':>10}{'ms a step':>12}")

@@ -18,7 +18,7 @@ from carpool.errors import ConfigError, InvalidItem
 from carpool.llm.constrain import ConstraintCompiler
 from carpool.llm.constraint import Constraint
 from carpool.llm.sampled import Sampled
-from carpool.llm.sampling import SamplerState, only_argmax, sample
+from carpool.llm.sampling import SamplerState, sample
 from carpool.llm.sampling_params import SamplingParams
 from tests.llm import tokenizers_to_test as kinds
 
@@ -183,7 +183,7 @@ def test_sequences_of_one_form_do_not_share_their_places() -> None:
     constraint = Constraint.choice(["ab", "xy"])
     first, second = compiler.matcher(constraint), compiler.matcher(constraint)
     states = [SamplerState(SamplingParams(temperature=0), matcher=matcher) for matcher in (first, second)]
-    assert not only_argmax(states)
+    assert not any(state.only_argmax for state in states)
     wishes = torch.zeros(2, compiler._num_tokens)
     a, x = (tokenizer.encode(letter).ids[0] for letter in "ax")
     wishes[0, a] = wishes[1, x] = 9.0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from carpool.errors import ModelError
 from carpool.llm.sampled import Sampled
-from carpool.llm.sampling import SamplerState, only_argmax, sample, take_argmax
+from carpool.llm.sampling import SamplerState, sample
 from carpool.llm.sampling_params import SamplingParams
 
 V, EOS = 400, frozenset({2, 9})
@@ -160,16 +160,15 @@ def test_a_row_that_is_no_number_fails_alone() -> None:
 )
 def test_the_most_likely_tokens_suffice_where_nothing_else_is_asked(params: dict[str, Any], *, suffices: bool) -> None:
     """Then the model need not hand out logits."""
-    assert only_argmax([state_of(temperature=0), state_of(**params)]) is suffices
+    assert state_of(**params).only_argmax is suffices
 
 
-def test_tokens_of_the_runner_are_taken_as_they_are() -> None:
-    """And once the least length is reached they suffice too."""
-    states = [state_of(temperature=0, min_tokens=1), state_of(temperature=0)]
-    sample(torch.zeros(2, V), states)
-    assert only_argmax(states)
-    assert take_argmax(torch.tensor([11, 12]), states) == [Sampled(11), Sampled(12)]
-    assert [state.num_generated for state in states] == [2, 2]
+def test_most_likely_token_suffices_once_the_least_length_is_reached() -> None:
+    """Until then the tokens that end the text must not come."""
+    state = state_of(temperature=0, min_tokens=1)
+    assert not state.only_argmax
+    sample(torch.zeros(1, V), [state])
+    assert state.only_argmax
 
 
 def test_logits_of_inference_mode_are_taken() -> None:

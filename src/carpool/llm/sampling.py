@@ -101,22 +101,6 @@ def _bias(logit_bias: Mapping[int, float]) -> tuple[NDArray[np.int64], NDArray[n
     return np.array(list(logit_bias), dtype=np.int64), np.array(list(logit_bias.values()), dtype=np.float64)
 
 
-def only_argmax(states: Sequence[SamplerState]) -> bool:
-    """Whether the most likely token of each row is all that is wanted, so that the runner need not give logits."""
-    return all(state.only_argmax for state in states)
-
-
-def take_argmax(tokens: torch.Tensor, states: Sequence[SamplerState]) -> list[Outcome]:
-    """Take the most likely tokens as they came from the runner.
-
-    Args:
-        tokens: (R,) integers.
-        states: of the R sequences, of which `only_argmax` was true; each takes note of its token.
-    """
-    chosen: list[int] = tokens.tolist()
-    return [_advanced(state, Sampled(token)) for token, state in zip(chosen, states, strict=True)]
-
-
 def sample(logits: torch.Tensor, states: Sequence[SamplerState]) -> list[Outcome]:
     """Choose the next token of each sequence.
 
