@@ -150,7 +150,10 @@ class _Search:
             token_budget=max(token_budget, num_slots),
             block_size=self.scene.subject.memory.block_size,
         )
-        return LlmSetup(policy=policy, num_blocks=self.num_blocks, num_workers=num_workers)
+        subject = self.scene.subject
+        # A server keeps no more than its slots could ever hold.
+        most = -(-num_slots * subject.max_length // subject.memory.block_size)
+        return LlmSetup(policy=policy, num_blocks=min(self.num_blocks, most), num_workers=num_workers)
 
     def _best(self, setups: Iterable[LlmSetup]) -> _Contender:
         """Return the best, or of those that can't be told from it the one nearest to the knee."""
@@ -210,7 +213,7 @@ class _Search:
 
     def _enough_blocks(self, best: _Contender) -> int:
         """Halve the memory for as long as nothing becomes surely worse."""
-        enough = self.num_blocks
+        enough = best.setup.num_blocks
         for _ in range(_MOST_HALVINGS):
             fewer = enough // 2
             if fewer < 1:
