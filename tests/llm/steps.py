@@ -112,3 +112,20 @@ def sequences(runner: Runner, lengths: list[int], rng: np.random.Generator, *, v
         )
         for length in lengths
     ]
+
+
+def single_sequence(fed: Fed, num_tokens: int) -> StepBatch:
+    """A step with the first tokens of one sequence, all wanted.
+
+    Args:
+        fed: the sequence.
+        num_tokens: how many.
+    """
+    return StepBatch(
+        token_ids=np.array(fed.tokens[:num_tokens]),
+        positions=np.arange(num_tokens),
+        starts=np.array([0, num_tokens], np.int32),
+        contexts=np.array([num_tokens], np.int32),
+        block_tables=np.array([fed.blocks], np.int32),
+        rows=np.arange(num_tokens),
+    )

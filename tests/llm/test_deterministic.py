@@ -10,6 +10,7 @@ import torch
 
 from carpool.errors import ConfigError
 from carpool.llm.deterministic import TILE, check_rows_alike, tiles
+from carpool.llm.load import load_lm
 from carpool.llm.make_runner import make_runner
 from carpool.llm.runner import StepBatch
 from tests.llm.steps import Fed, feed, feed_all, loaded, sequences
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 def _runner(kind: str, dtype: torch.dtype) -> Runner:
     model = tiny_model(kind).to(dtype)
     return make_runner(loaded(model), block_size=16, most_tokens=2048, deterministic=True)
+
+
+def _real() -> Runner:
+    return make_runner(load_lm("demo:smollm2", dtype="bfloat16"), most_tokens=1024, deterministic=True)
 
 
 def _alone(runner: Runner, fed: Fed) -> torch.Tensor:
@@ -56,6 +61,15 @@ def test_a_prefix_found_in_the_cache_changes_nothing() -> None:
     whole = Fed(tokens, spare[1:4])
     feed(runner, [(whole, 41)])
     assert torch.equal(hit.results, whole.results[32:])
+
+
+def test_a_real_model_says_the_same_bits_in_any_company() -> None:
+    """SmolLM2 in bfloat16, its layers made fast, prompts in chunks beside each other and alone."""
+    runner, rng = _real(), np.random.default_rng(4)
+    feds = sequences(runner, [7, 40, 66], rng, vocabulary_size=49152)
+    feed_all(runner, feds, rng, most_tokens=50)
+    for fed in feds:
+        assert torch.equal(fed.results, _alone(runner, fed))
 
 
 def test_tiles_hold_every_token_once_with_what_it_sees() -> None:
