@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from carpool.core.continuous import Continuous
-from carpool.core.cost import StepTimeModel
+from carpool.core.cost import LinearStepTime, StepTimeModel
 from carpool.core.sequence import Sequence, SequenceState
 from carpool.core.step import StepPlan
+from carpool.core.step_policy import StepPolicy
 
+COST = LinearStepTime(step_s=0.010, token_s=0.001)
 VOCABULARY = 3  # few, so that sequences often begin alike
 Entry = tuple[str, int, int]  # (salt, position, token)
 
@@ -151,3 +153,23 @@ def tokens_of(plan: StepPlan, sequence: Sequence) -> int:
 def sequences_of(plans: Iterable[StepPlan]) -> list[Sequence]:
     """Return the sequences of steps, each once, in the order in which they first appear."""
     return list(dict.fromkeys(chunk.sequence for chunk in chain.from_iterable(plan.chunks for plan in plans)))
+
+
+def prompt(length: int, *, first: int = 0) -> list[int]:
+    """Return a prompt that no other begins like."""
+    return [first, *[position % 2 for position in range(length - 1)]]
+
+
+def loop(
+    policy: StepPolicy, *, num_blocks: int = 1000, max_length: int = 10_000, timed: bool = False, ahead: int = 1
+) -> Loop:
+    """Return an engine with a model in virtual time; it predicts its steps exactly, or not at all."""
+    engine = Continuous(policy, num_blocks=num_blocks, max_length=max_length, time_model=COST if timed else None)
+    return Loop(engine, FakeLM(policy.block_size, ahead=ahead), COST)
+
+
+def step(engine_loop: Loop) -> StepPlan:
+    """Run a step that there is."""
+    plan = engine_loop.step()
+    assert plan is not None
+    return plan
