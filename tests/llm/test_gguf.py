@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -170,8 +171,24 @@ def test_large_tensors_are_dequantised_in_pieces(monkeypatch: pytest.MonkeyPatch
     """A few rows at a time give what all at once do."""
     path = write_gguf(tiny_model("llama"), tmp_path / "tiny.gguf", kind=Kind.Q8_0)
     whole = loaded(path).model.state_dict()
-    monkeypatch.setattr("carpool.llm.gguf_weights._PIECE", 100)
+    monkeypatch.setattr("carpool.llm.gguf_unpacking._PIECE", 100)
     assert all(torch.equal(weight, whole[name]) for name, weight in loaded(path).model.state_dict().items())
+
+
+def test_loading_leaves_the_number_of_threads_alone(tmp_path: Path) -> None:
+    """Of a thread that begins later, too: PyTorch gives it what was set last, wherever that was."""
+    path = write_gguf(tiny_model("llama"), tmp_path / "tiny.gguf")
+    found = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        loaded(path)
+        thread = Thread(target=lambda: found.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert found == [3]
 
 
 def test_llama_31_stretches_its_positions(tmp_path: Path) -> None:
@@ -272,7 +289,7 @@ def test_numbers_that_can_not_be_unpacked_are_named(monkeypatch: pytest.MonkeyPa
     def fail(*_: object) -> None:
         raise NotImplementedError("Dequantization for Q8_K is not yet implemented")
 
-    monkeypatch.setattr("carpool.llm.gguf_weights.dequantize", fail)
+    monkeypatch.setattr("carpool.llm.gguf_unpacking.dequantize", fail)
     said = refusal(write_gguf(tiny_model("llama"), tmp_path / "tiny.gguf", kind=Kind.Q8_0))
     assert (
         "stores numbers as one of F32, Q8_0, which the installed gguf does not unpack: Dequantization for Q8_K" in said

@@ -123,13 +123,21 @@ def _directory(path: Path, device: "torch.device", dtype: "torch.dtype") -> tupl
 
 
 def _gguf(path: Path, device: "torch.device", dtype: "torch.dtype") -> tuple["Load", TextFiles]:
-    from carpool.llm.gguf_config import gguf_config
     from carpool.llm.gguf_file import read_gguf
-    from carpool.llm.gguf_tokenizer import gguf_text_files
-    from carpool.llm.gguf_weights import load_gguf_model
+    from carpool.llm.gguf_unpacking import Unpacking
 
     file = read_gguf(path)
-    return partial(load_gguf_model, file, gguf_config(file), device, dtype), gguf_text_files(file)
+    unpacking = Unpacking(file, dtype)
+    try:  # what is imported here takes seconds, in which threads unpack
+        from carpool.llm.gguf_config import gguf_config
+        from carpool.llm.gguf_tokenizer import gguf_text_files
+        from carpool.llm.gguf_weights import load_gguf_model
+
+        load = partial(load_gguf_model, file, gguf_config(file), device, dtype, [unpacking])
+        return load, gguf_text_files(file)
+    except BaseException:
+        unpacking.cancel()
+        raise
 
 
 def _described(model: Any, text: TextFiles, path: Path, *, name: str | None, notes: tuple[str, ...]) -> LoadedLM:
