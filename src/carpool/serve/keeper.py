@@ -228,8 +228,8 @@ class Keeper:
 
         self._retiring = [thread for thread in self._retiring if thread.is_alive()]
         thread = threading.Thread(target=retire, name="carpool-retire", daemon=True)
-        self._retiring.append(thread)
         thread.start()
+        self._retiring.append(thread)  # whoever closes meanwhile joins those that are here, and they must have begun
 
     def close(self, timeout_s: float) -> None:
         """Finish what was accepted, for so long, and let all models go; loading that goes on is not waited for."""
