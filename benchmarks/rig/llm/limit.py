@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 TOKEN_BUDGET = 512
 NUM_TOKENS = (1, 8, 16, 32, 64, 128, 256, 512)
-REPEATS = 9
+LEAST_REPEATS, MOST_REPEATS, ENOUGH_S = 3, 20, 1.0
 BIG_BYTES = 1 << 30
 
 
@@ -114,12 +114,11 @@ def products_s(steps: Sequence[StepSize], rates: Rates) -> float:
     return float(np.interp([step.num_tokens for step in steps], sizes, times).sum())
 
 
-def _best_s(call: Callable[[], object], repeats: int = REPEATS) -> float:
+def _best_s(call: Callable[[], object]) -> float:
     """Seconds of a call at best: what else the machine does only makes it slower."""
-    call()
-    call()
-    found = []
-    for _ in range(repeats):
+    call()  # what is dear the first time
+    found: list[float] = []
+    while len(found) < LEAST_REPEATS or (len(found) < MOST_REPEATS and sum(found) < ENOUGH_S):
         began_at = time.perf_counter()
         call()
         found.append(time.perf_counter() - began_at)
