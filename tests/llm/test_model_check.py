@@ -13,7 +13,7 @@ from torch import nn
 from carpool.errors import ConfigError
 from carpool.llm.attention.hook import describe, use_paged_attention
 from carpool.llm.make_runner import make_runner
-from carpool.llm.row_sizes import round_up, row_sizes
+from carpool.llm.row_sizes import round_up
 from carpool.llm.steady_positions import steady_length
 from tests.llm.steps import loaded
 from tests.llm.tiny import VOCABULARY, tiny_model
@@ -94,7 +94,8 @@ def test_a_runner_takes_no_longer_sequences_than_positions_allow() -> None:
 
 
 def test_sizes_are_few_and_waste_little() -> None:
-    """At most a quarter more rows than are needed, but for the smallest; and every number has one."""
-    sizes = row_sizes(600)
-    assert len(sizes) < 45
-    assert all(size in sizes and n <= size <= max(1.25 * n, n + 3) for n in range(1, 601) for size in [round_up(n)])
+    """At most a quarter more rows than are needed, but for the smallest."""
+    sizes = {num_rows: round_up(num_rows) for num_rows in range(1, 601)}
+    assert len(set(sizes.values())) < 45
+    assert all(num_rows <= size <= max(1.25 * num_rows, num_rows + 3) for num_rows, size in sizes.items())
+    assert all(round_up(size) == size for size in sizes.values())

@@ -17,12 +17,3 @@ def round_up(num_rows: int) -> int:
         return num_rows
     step = _FINE if num_rows <= _FINE_TO else _MIDDLE if num_rows <= _MIDDLE_TO else _COARSE
     return -(-num_rows // step) * step
-
-
-def row_sizes(most_rows: int) -> list[int]:
-    """List the sizes up to a number of rows, the smallest first.
-
-    Args:
-        most_rows: no size is below what this is rounded up to, and none is above.
-    """
-    return sorted({round_up(num_rows) for num_rows in range(1, most_rows + 1)})
