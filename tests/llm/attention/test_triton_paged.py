@@ -119,13 +119,8 @@ def test_equals_the_formula(
     earlier = make_batch([before[i] for i in having], [before[i] for i in having], block_size)
     earlier.block_tables[:, :] = batch.block_tables[having, : earlier.block_tables.shape[1]]
     num_earlier = sum(before)
-    backend.attend(
-        0,
-        random(num_earlier, heads, size),
-        torch.cat([keys[i][: before[i]] for i in having]),
-        torch.cat([values[i][: before[i]] for i in having]),
-        backend.prepare(earlier, num_earlier),
-    )  # only what it keeps matters
+    early = [torch.cat([each[i][: before[i]] for i in having]) for each in (keys, values)]
+    backend.attend(0, random(num_earlier, heads, size), early[0], early[1], backend.prepare(earlier, num_earlier))
     new_keys, new_values = (
         torch.cat([*(each[i][before[i] :] for i in range(len(before))), random(3, kv_heads, size)])
         for each in (keys, values)

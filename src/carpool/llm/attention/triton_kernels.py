@@ -47,6 +47,49 @@ def write_kv(
 
 
 @triton.jit
+def _keys_of_split(
+    context,
+    num_queries,
+    first,
+    split,
+    WINDOW: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+    TILE: tl.constexpr,
+    NUM: tl.constexpr,
+):
+    """Return where the keys begin and end that one split of a tile of queries looks at."""
+    before = context - num_queries + first
+    last = tl.minimum(before + BLOCK_Q, context)  # no query of the tile sees a key from here on
+    begin = 0
+    if WINDOW > 0:
+        begin = tl.maximum(before - WINDOW + 1, 0) // TILE * TILE
+    low = begin + split * (tl.cdiv(tl.cdiv(last - begin, TILE), NUM) * TILE)
+    high = tl.minimum(low + tl.cdiv(tl.cdiv(last - begin, TILE), NUM) * TILE, last)
+    return low, high
+
+
+@triton.jit
+def _scores(q, k, scale, soft_cap, seen, HAS_CAP: tl.constexpr):
+    """Return what queries think of keys, times log2(e): exp2 is cheaper than exp."""
+    product = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+    if HAS_CAP:
+        product = soft_cap * (1.0 - 2.0 / (tl.exp(2.0 * product / soft_cap) + 1.0))  # tanh
+    return tl.where(seen, product * 1.4426950408889634, float("-inf"))
+
+
+@triton.jit
+def _absorb(top, total, gathered, score, v):
+    """Add a tile of scores and values to what was gathered, under a maximum that may rise."""
+    higher = tl.maximum(top, tl.max(score, 1))
+    anchor = tl.where(higher == float("-inf"), 0.0, higher)  # nothing seen yet: no -inf less -inf
+    weight = tl.exp2(score - anchor[:, None])
+    shrink = tl.exp2(top - anchor)
+    product = tl.dot(weight.to(v.dtype), v, input_precision="ieee")
+    return higher, total * shrink + tl.sum(weight, 1), gathered * shrink[:, None] + product
+
+
+# fmt: off - one argument a line would be half of it
+@triton.jit
 def attend_tiles(
     out,
     part_sums,
@@ -110,32 +153,20 @@ def attend_tiles(
         NUM_SPLITS: parts that the keys are cut into.
     """
     tile, head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    sequence = tl.load(tile_sequence + tile)
-    first = tl.load(tile_first + tile)
-    start = tl.load(starts + sequence)
+    sequence, first = tl.load(tile_sequence + tile), tl.load(tile_first + tile)
+    start, context = tl.load(starts + sequence), tl.load(contexts + sequence)
     num_queries = tl.load(starts + sequence + 1) - start
-    context = tl.load(contexts + sequence)
-
-    row = tl.arange(0, ROWS)
+    row, column = tl.arange(0, ROWS), tl.arange(0, PADDED_SIZE)
     index = first + row // GROUP  # which of the sequence's queries
-    query_head = head * GROUP + row % GROUP
     is_query = (row < BLOCK_Q * GROUP) & (index < num_queries)
     position = context - num_queries + index
-    column = tl.arange(0, PADDED_SIZE)
-    token = (start + index).to(tl.int64)
+    token, query_head = (start + index).to(tl.int64), head * GROUP + row % GROUP
+    is_mine = is_query[:, None] & (column < SIZE)[None, :]
     q_at = token[:, None] * query_stride + query_head[:, None] * SIZE + column[None, :]
-    q = tl.load(query + q_at, mask=is_query[:, None] & (column < SIZE)[None, :], other=0.0)
+    q = tl.load(query + q_at, mask=is_mine, other=0.0)
 
-    last = tl.minimum(context - num_queries + first + BLOCK_Q, context)  # no query of the tile sees a key from here on
-    begin = 0
-    if WINDOW > 0:
-        begin = tl.maximum(context - num_queries + first - WINDOW + 1, 0) // TILE * TILE
-    per_split = tl.cdiv(tl.cdiv(last - begin, TILE), NUM_SPLITS) * TILE
-    low = begin + split * per_split
-    high = tl.minimum(low + per_split, last)
-
-    top = tl.full([ROWS], float("-inf"), tl.float32)
-    total = tl.zeros([ROWS], tl.float32)
+    low, high = _keys_of_split(context, num_queries, first, split, WINDOW, BLOCK_Q, TILE, NUM_SPLITS)
+    top, total = tl.full([ROWS], float("-inf"), tl.float32), tl.zeros([ROWS], tl.float32)
     gathered = tl.zeros([ROWS, PADDED_SIZE], tl.float32)
     for offset in range(low, high, TILE):
         place = offset + tl.arange(0, TILE)
@@ -144,35 +175,26 @@ def attend_tiles(
         slot = block.to(tl.int64) * BLOCK_SIZE + place % BLOCK_SIZE
         k_at = slot[:, None] * cache_stride + head * SIZE + column[None, :]
         inside = there[:, None] & (column < SIZE)[None, :]
-        k = tl.load(keys + k_at, mask=inside, other=0.0)
-        product = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
-        if HAS_CAP:
-            ratio = product / soft_cap
-            product = soft_cap * (1.0 - 2.0 / (tl.exp(2.0 * ratio) + 1.0))  # tanh
         seen = is_query[:, None] & there[None, :] & (place[None, :] <= position[:, None])
         if WINDOW > 0:
             seen = seen & (position[:, None] - place[None, :] < WINDOW)
-        product = tl.where(seen, product * 1.4426950408889634, float("-inf"))  # log2(e): exp2 is cheaper than exp
-        higher = tl.maximum(top, tl.max(product, 1))
-        anchor = tl.where(higher == float("-inf"), 0.0, higher)  # nothing seen yet: no -inf less -inf
-        weight = tl.exp2(product - anchor[:, None])
-        shrink = tl.exp2(top - anchor)
-        total = total * shrink + tl.sum(weight, 1)
+        score = _scores(q, tl.load(keys + k_at, mask=inside, other=0.0), scale, soft_cap, seen, HAS_CAP)
         v = tl.load(values + k_at, mask=inside, other=0.0)
-        gathered = gathered * shrink[:, None] + tl.dot(weight.to(v.dtype), v, input_precision="ieee")
-        top = higher
+        top, total, gathered = _absorb(top, total, gathered, score, v)
 
     flat = token * NUM_HEADS + query_head
     o_at = flat[:, None] * SIZE + column[None, :]
-    keep = is_query[:, None] & (column < SIZE)[None, :]
     if NUM_SPLITS == 1:
         divisor = tl.where(is_query, total, 1.0)
-        tl.store(out + o_at, (gathered / divisor[:, None]).to(out.dtype.element_ty), mask=keep)
+        tl.store(out + o_at, (gathered / divisor[:, None]).to(out.dtype.element_ty), mask=is_mine)
     else:
         part = split.to(tl.int64) * split_stride
-        tl.store(out + part * SIZE + o_at, gathered, mask=keep)
+        tl.store(out + part * SIZE + o_at, gathered, mask=is_mine)
         tl.store(part_sums + part + flat, total, mask=is_query)
         tl.store(part_tops + part + flat, top, mask=is_query)
+
+
+# fmt: on
 
 
 @triton.jit
