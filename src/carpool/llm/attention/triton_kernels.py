@@ -88,37 +88,14 @@ def _absorb(top, total, gathered, score, v):
     return higher, total * shrink + tl.sum(weight, 1), gathered * shrink[:, None] + product
 
 
-# fmt: off - one argument a line would be half of it
+# One argument a line would be half of it.
+# fmt: off
 @triton.jit
 def attend_tiles(
-    out,
-    part_sums,
-    part_tops,
-    query,
-    keys,
-    values,
-    block_tables,
-    starts,
-    contexts,
-    tile_sequence,
-    tile_first,
-    scale,
-    soft_cap,
-    table_stride,
-    query_stride,
-    cache_stride,
-    split_stride,
-    WINDOW: tl.constexpr,
-    HAS_CAP: tl.constexpr,
-    NUM_HEADS: tl.constexpr,
-    GROUP: tl.constexpr,
-    SIZE: tl.constexpr,
-    PADDED_SIZE: tl.constexpr,
-    BLOCK_SIZE: tl.constexpr,
-    BLOCK_Q: tl.constexpr,
-    ROWS: tl.constexpr,
-    TILE: tl.constexpr,
-    NUM_SPLITS: tl.constexpr,
+    out, part_sums, part_tops, query, keys, values, block_tables, starts, contexts, tile_sequence, tile_first, scale,
+    soft_cap, table_stride, query_stride, cache_stride, split_stride, WINDOW: tl.constexpr, HAS_CAP: tl.constexpr,
+    NUM_HEADS: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr, PADDED_SIZE: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr, BLOCK_Q: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr, NUM_SPLITS: tl.constexpr,
 ):
     """Attend to the keys of one sequence from one tile of its queries: program (tile, head of keys, split).
 
