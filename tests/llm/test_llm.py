@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import torch
 import carpool
 from carpool.core.step_policy import StepPolicy
 from carpool.errors import BatcherClosed, ConfigError, InvalidItem, QueueFull
+from carpool.llm.consumer import QueueConsumer
 from tests.llm.tiny import byte_tokenizer, save, tiny_model
 
 if TYPE_CHECKING:
@@ -149,6 +151,23 @@ async def test_stream_gives_what_comes(llm: carpool.LLM) -> None:
         assert "".join(output.text for output in outputs) == whole.text
         assert tuple(token for output in outputs for token in output.token_ids) == whole.token_ids
         assert [output.finish_reason for output in outputs][-1] == "length"
+
+
+def test_interrupted_round_gives_its_places_back(llm: carpool.LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever presses Ctrl-C wants nothing more of it."""
+    run_next = QueueConsumer.run_next
+    calls = itertools.count()
+
+    def interrupted(consumer: QueueConsumer) -> None:
+        if next(calls):
+            raise KeyboardInterrupt
+        run_next(consumer)
+
+    monkeypatch.setattr(QueueConsumer, "run_next", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        llm.generate([PROMPT] * 4, max_tokens=100, ignore_eos=True)
+    assert (llm.engine.num_running, llm.engine.num_waiting, llm.engine.usage) == (0, 0, 0.0)
+    llm.engine.check_integrity()
 
 
 async def test_stream_that_is_left_gives_its_place_back(llm: carpool.LLM) -> None:

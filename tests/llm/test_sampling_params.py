@@ -22,7 +22,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"min_p": 2}, "min_p is 2: it must be from 0 to 1"),
     ({"presence_penalty": 2.1}, "presence_penalty is 2.1: it must be from -2 to 2"),
     ({"frequency_penalty": -3}, "frequency_penalty is -3: it must be from -2 to 2"),
-    ({"repetition_penalty": 0}, "repetition_penalty is 0: it must be above 0 and at most 100"),
+    ({"repetition_penalty": 1e-40}, "repetition_penalty is 1e-40: it must be from 0.01 to 100"),
     ({"max_tokens": 0}, "max_tokens is 0: it must be at least 1"),
     ({"max_tokens": True}, "max_tokens is True: it must be a whole number"),
     ({"min_tokens": 5, "max_tokens": 4}, "min_tokens is 5, and max_tokens 4: ask for no more than are allowed"),

@@ -22,7 +22,7 @@ from carpool.units import parse_bytes
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from carpool.llm.engine import Engine
+    from carpool.llm.engine import Engine, Handle
     from carpool.llm.outputs import Completion, Output
 
     Prompt = str | Sequence[int]
@@ -238,17 +238,22 @@ class _Round:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._consumer = QueueConsumer()
-        self._num_under_way = 0
+        self._under_way: dict[int, Handle] = {}
 
     def run(self, generations: Sequence[Generation]) -> list[Completion | CarpoolError]:
-        """Run all, and return what came of each, in order."""
+        """Run all, and return what came of each, in order; what is under way when it is interrupted is given up."""
         outcomes: dict[int, Completion | CarpoolError] = {}
         left = deque(enumerate(generations))
-        while len(outcomes) < len(generations):
-            while left and self._submit(*left[0], outcomes):
-                left.popleft()
-            if self._num_under_way:
-                self._consumer.run_next()
+        try:
+            while len(outcomes) < len(generations):
+                while left and self._submit(*left[0], outcomes):
+                    left.popleft()
+                if self._under_way:
+                    self._consumer.run_next()
+        except BaseException:
+            for handle in self._under_way.values():
+                handle.cancel()
+            raise
         return [outcomes[place] for place in range(len(generations))]
 
     def _submit(self, place: int, generation: Generation, outcomes: dict[int, Completion | CarpoolError]) -> bool:
@@ -256,18 +261,17 @@ class _Round:
 
         def end(outcome: Completion | CarpoolError) -> None:
             outcomes[place] = outcome
-            self._num_under_way -= 1
+            del self._under_way[place]
 
         try:
-            self._engine.submit(generation, Collector(generation, end).take, consumer=self._consumer)
+            taken = Collector(generation, end).take
+            self._under_way[place] = self._engine.submit(generation, taken, consumer=self._consumer)
         except QueueFull as error:
-            if self._num_under_way:
+            if self._under_way:
                 return False
             outcomes[place] = error  # others fill the queue
         except CarpoolError as error:
             outcomes[place] = error
-        else:
-            self._num_under_way += 1
         return True
 
 

@@ -19,7 +19,8 @@ MAX_STOP_CHARACTERS = 1_000
 GREEDY_BELOW = 1e-5
 """Temperatures below this are greedy: the next token would be the most likely one anyhow."""
 _SEED_FROM, _SEED_TO = -(2**63), 2**64 - 1
-_MAX_BIAS, _MAX_PENALTY, _MAX_REPETITION = 100.0, 2.0, 100.0
+_MAX_BIAS, _MAX_PENALTY = 100.0, 2.0
+_MIN_REPETITION, _MAX_REPETITION = 0.01, 100.0  # beyond these logits overflow
 _COUNTS = {"min_tokens": (0, None), "n": (1, MAX_CHOICES), "top_k": (-1, None)}
 _OPTIONAL_COUNTS = {
     "max_tokens": (1, None),
@@ -32,8 +33,9 @@ _NUMBERS = {
     "min_p": (0.0, 1.0),
     "presence_penalty": (-_MAX_PENALTY, _MAX_PENALTY),
     "frequency_penalty": (-_MAX_PENALTY, _MAX_PENALTY),
+    "repetition_penalty": (_MIN_REPETITION, _MAX_REPETITION),
 }
-_POSITIVE_NUMBERS = {"top_p": 1.0, "repetition_penalty": _MAX_REPETITION}
+_POSITIVE_NUMBERS = {"top_p": 1.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,3 +160,13 @@ async def test_arguments_of_calls_are_given_to_the_template_as_objects() -> None
     async with serving() as client:
         answer = await client.post(PATH, asked(messages=messages))
     assert answer.status == 200
+
+
+async def test_message_without_content_beside_calls_is_an_empty_one() -> None:
+    """OpenAI's client sends null there, which templates take for a word, or stumble over."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [*SAID, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    async with serving() as client:
+        found = await client.post("/tokenize", {"messages": messages})
+        expected = await client.post("/tokenize", {"messages": [*SAID, {"role": "assistant", "content": ""}]})
+    assert found.json["tokens"] == expected.json["tokens"]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import resource
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,12 @@ from tests.serve.llm.rig import events, language_model, until_idle
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
+
+    from carpool.llm.runner import StepBatch
+
 NUM_STREAMS = 1000
+AT_ONCE, AT_HEAD, IN_MIDST = 0, 1, 5
 POLICY = StepPolicy(num_slots=64, token_budget=256, block_size=4, max_waiting=4096)
 
 
@@ -34,10 +40,23 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def visit(server: http_rig.Server, chance: random.Random) -> bool:
-    """Ask for a stream; read all of it, which must be right, or break off somewhere."""
+class HeldRunner(FakeRunner):
+    """Computes nothing before it may."""
+
+    def __init__(self) -> None:
+        super().__init__(num_blocks=80)
+        self.may_run = threading.Event()
+
+    def run(self, batch: StepBatch) -> torch.Tensor:
+        """Compute a step."""
+        self.may_run.wait()
+        return super().run(batch)
+
+
+async def visit(server: http_rig.Server, chance: random.Random, patience: int | None) -> bool:
+    """Ask for a stream; read all of it, which must be right, or break off: at once, at its head, or in its midst."""
     prompt = [chance.randrange(EOS) for _ in range(chance.randrange(1, 30))]
-    num_tokens, patience = chance.randrange(1, 40), chance.choice([None, None, 0, 1, 5])
+    num_tokens = chance.randrange(1, 40)
     body = {"model": "m", "prompt": prompt, "max_tokens": num_tokens, "temperature": 0, "stream": True}
     client = await server.connect()
     client.write(http_rig.written("POST", "/v1/completions", json.dumps(body).encode()))
@@ -48,19 +67,28 @@ async def visit(server: http_rig.Server, chance: random.Random) -> bool:
         return True
     if patience:
         await client.reader.readuntil(b"\r\n\r\n")
-        await client.reader.read(200 * patience)
+        await client.reader.read(200 * (patience - AT_HEAD))
     client.reset() if chance.random() < 0.5 else client.writer.close()
     return False
 
 
 async def test_disconnects_leave_nothing_behind() -> None:
     """No block, no sequence, no task and no connection; those who stay are answered as if they were alone."""
-    served = language_model(FakeRunner(num_blocks=80), policy=POLICY)
-    await asyncio.to_thread(served.start)
+    runner = HeldRunner()
+    served = language_model(runner, policy=POLICY)
+    starting = asyncio.to_thread(served.start)
+    runner.may_run.set()  # to warm up
+    await starting
+    runner.may_run.clear()
     before = len(asyncio.all_tasks())
     chance = random.Random(11)
     async with http_rig.serving(router=create_router(Offer.of(served))) as server:
-        stayed = await asyncio.gather(*(visit(server, chance) for _ in range(NUM_STREAMS)))
+        patiences = chance.choices([None, AT_ONCE, AT_HEAD, IN_MIDST], weights=[2, 1, 1, 1], k=NUM_STREAMS)
+        visits = [asyncio.ensure_future(visit(server, chance, patience)) for patience in patiences]
+        early = (one for one, patience in zip(visits, patiences, strict=True) if patience in (AT_ONCE, AT_HEAD))
+        await asyncio.gather(*early)
+        runner.may_run.set()
+        stayed = await asyncio.gather(*visits)
         await until_idle(served)
         served.engine.check_integrity()
         server.hang_up()

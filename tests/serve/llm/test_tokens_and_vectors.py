@@ -24,6 +24,16 @@ async def test_text_becomes_tokens_and_back() -> None:
     assert back.json == {"prompt": "hello there"}
 
 
+async def test_long_text_becomes_tokens_on_a_thread_and_back() -> None:
+    """The loop serves others meanwhile; the answer is the same."""
+    text = "hello there " * 2000
+    async with serving() as client:
+        there = await client.post("/tokenize", {"prompt": text})
+        back = await client.post("/detokenize", {"tokens": there.json["tokens"]})
+    assert there.json["tokens"] == tokens(text)
+    assert back.json == {"prompt": text}
+
+
 async def test_conversation_becomes_tokens() -> None:
     """As it would be answered."""
     async with serving() as client:

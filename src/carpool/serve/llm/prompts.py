@@ -86,10 +86,15 @@ def encode(served: ServedLM, text: str, *, add_special_tokens: bool, field: str 
     Raises:
         Fault: it has no tokens.
     """
-    token_ids = tuple(served.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+    token_ids = _ids_of(served, text, add_special_tokens=add_special_tokens)
     if not token_ids:
         raise bad_request(f"{field} {text!r:.40} has no tokens: give some text to go on from", param=field)
     return Prompt(token_ids, text)
+
+
+def _ids_of(served: ServedLM, text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
+    """Return a text's tokens; as a batch of one, which alone lets other threads run meanwhile."""
+    return tuple(served.tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)[0].ids)
 
 
 def room(served: ServedLM, prompt: Prompt, wanted: int | None, *, usual: int | None, field: str) -> int:
@@ -180,8 +185,10 @@ def _call(call: Any) -> Any:
     return {**call, "function": {**function, "arguments": arguments}}
 
 
-def _content(content: Any, where: str) -> str | None:
-    if content is None or isinstance(content, str):
+def _content(content: Any, where: str) -> str:
+    if content is None:  # as beside calls of tools
+        return ""
+    if isinstance(content, str):
         return content
     texts = [part.get("text") for part in content if isinstance(part, dict)] if isinstance(content, list) else [None]
     kinds = [part.get("type") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
@@ -210,4 +217,4 @@ def read_tokens(served: ServedLM, request: TokenizeRequest) -> Prompt:
         return read_chat(served, request)
     text = request.prompt or ""
     added = request.add_special_tokens is not False
-    return Prompt(tuple(served.tokenizer.encode(text, add_special_tokens=added).ids), text)
+    return Prompt(_ids_of(served, text, add_special_tokens=added), text)

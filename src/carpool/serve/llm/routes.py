@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from carpool.serve import openai
 from carpool.serve.faults import NOT_FOUND, UNAVAILABLE, Fault, bad_request
 from carpool.serve.http.exchange import Exchange, Reply
 from carpool.serve.http.routing import Route
-from carpool.serve.llm.answering import chat_answering, completion_answering, named_generator
+from carpool.serve.llm.answering import QUICKLY_READ_BYTES, chat_answering, completion_answering, named_generator
 from carpool.serve.llm.answers import ChatAnswer, CompletionAnswer, TextAnswer, TokensAnswer, encode
 from carpool.serve.llm.prompts import check_token_ids, read_tokens
 from carpool.serve.llm.requests import (
@@ -22,7 +23,7 @@ from carpool.serve.llm.requests import (
 from carpool.serve.operation import OF_A_MODEL, RUNS_A_MODEL, Header, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from carpool.serve.llm.served import ServedLM
 
@@ -104,7 +105,10 @@ class _Paths:
     def __init__(self, offer: LmOffer) -> None:
         self._offer = offer
 
-    def tokenize(self, exchange: Exchange) -> Reply:
+    def tokenize(self, exchange: Exchange) -> Reply | Awaitable[Reply]:
+        return _quickly_or_aside(exchange, self._tokenize)
+
+    def _tokenize(self, exchange: Exchange) -> Reply:
         request: TokenizeRequest = tokenizations.decode(exchange.body)
         served = self._named(request.model)
         prompt = read_tokens(served, request)
@@ -112,11 +116,15 @@ class _Paths:
         texts = [served.texts.text_of(token) for token in ids] if request.return_token_strs else None
         return Reply(encode(TokensAnswer(len(ids), served.max_length, ids, texts)))
 
-    def detokenize(self, exchange: Exchange) -> Reply:
+    def detokenize(self, exchange: Exchange) -> Reply | Awaitable[Reply]:
+        return _quickly_or_aside(exchange, self._detokenize)
+
+    def _detokenize(self, exchange: Exchange) -> Reply:
         request: DetokenizeRequest = detokenizations.decode(exchange.body)
         served = self._named(request.model)
         check_token_ids(served, request.tokens, field="tokens")
-        return Reply(encode(TextAnswer(served.tokenizer.decode(request.tokens, skip_special_tokens=False))))
+        # A batch of one, which alone lets other threads run meanwhile.
+        return Reply(encode(TextAnswer(served.tokenizer.decode_batch([request.tokens], skip_special_tokens=False)[0])))
 
     def health(self, exchange: Exchange) -> Reply:
         ready = self._offer.ready and not exchange.draining
@@ -137,6 +145,13 @@ class _Paths:
         if len(names) > 1:
             raise bad_request(f"there are several language models: name one of {', '.join(names)}", param="model")
         return names[0]
+
+
+def _quickly_or_aside(exchange: Exchange, answer: Callable[[Exchange], Reply]) -> Reply | Awaitable[Reply]:
+    """Answer at once, or on a thread where there is much to read."""
+    if len(exchange.body) <= QUICKLY_READ_BYTES:
+        return answer(exchange)
+    return asyncio.to_thread(answer, exchange)
 
 
 _NOT_READY = Fault(UNAVAILABLE, "not every model answers, or the server stops", retry_after_s=1.0)
