@@ -1,0 +1,44 @@
+"""Train with the batch that was asked for, whatever the memory: exactly, at the learning rate that goes with it.
+
+The public names below are loaded when first used:
+
+>>> import carpool.train
+>>> carpool.train.BatchPlan.of(effective_batch_size=1024, micro_batch_size=64, num_ranks=2).num_accumulation_steps
+8
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from carpool.train.batch_plan import BatchPlan
+    from carpool.train.setup import TrainSetup
+
+_HOMES = {
+    "BatchPlan": "carpool.train.batch_plan",
+    "TrainSetup": "carpool.train.setup",
+}
+
+__all__ = ["BatchPlan", "TrainSetup"]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from the module that defines it.
+
+    Raises:
+        AttributeError: If ``name`` is not one of the names in ``__all__``.
+    """
+    if name not in _HOMES:
+        message = f"module 'carpool.train' has no attribute {name!r}; it offers {', '.join(__all__)}"
+        raise AttributeError(message)
+    from importlib import import_module
+
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # the next look-up finds it without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names beside those that every module has."""
+    return sorted({*globals(), *__all__})
