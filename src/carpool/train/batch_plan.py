@@ -8,12 +8,14 @@ micro-batch or the number of ranks changes, down to the last item.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from carpool.core.limits import check_whole
 from carpool.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _FIELDS = ("effective_batch_size", "micro_batch_size", "num_accumulation_steps", "num_ranks")
 
@@ -46,8 +48,8 @@ class BatchPlan:
             check_whole(name, getattr(self, name))
         if self.effective_batch_size < self.num_ranks:
             raise ConfigError(
-                f"effective_batch_size is {self.effective_batch_size}, which leaves nothing for some of {self.num_ranks} "
-                "ranks: make it larger, or train on fewer ranks"
+                f"effective_batch_size is {self.effective_batch_size}, too few for {self.num_ranks} ranks: "
+                "make it larger, or train on fewer ranks"
             )
 
     @classmethod
@@ -149,7 +151,7 @@ class BatchPlan:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
-        """Make the plan that a checkpoint holds; for other memory or ranks follow with `with_micro_batch`, `with_ranks`.
+        """Make the plan that a checkpoint holds; `with_micro_batch` and `with_ranks` fit it to another machine.
 
         Args:
             state: from `state_dict`.
@@ -179,8 +181,8 @@ def _whole_ranks(effective: int, micro: int, steps: int) -> int:
     ranks, left = divmod(effective, micro * steps)
     if left or not ranks:
         raise ConfigError(
-            f"{steps} accumulation steps of {micro} items are {steps * micro}, which does not divide {effective}: leave "
-            "one of the numbers out, and it follows"
+            f"{steps} accumulation steps of {micro} items are {steps * micro}, which does not divide {effective}: "
+            "leave one of the numbers out, and it follows"
         )
     return ranks
 

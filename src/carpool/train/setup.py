@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import torch
+from torch import nn
 
 from carpool.errors import ConfigError
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 
 class Loss(Protocol):
