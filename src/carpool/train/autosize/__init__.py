@@ -1,0 +1,1 @@
+"""The largest micro-batch that fits in memory, and the fastest one, found by training steps that are really made."""
