@@ -12,15 +12,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from carpool.train.accumulate import Accumulator
     from carpool.train.batch_plan import BatchPlan
     from carpool.train.setup import TrainSetup
+    from carpool.train.window import GradientListener, Window, WindowResult, WindowStart
 
 _HOMES = {
+    "Accumulator": "carpool.train.accumulate",
     "BatchPlan": "carpool.train.batch_plan",
+    "GradientListener": "carpool.train.window",
     "TrainSetup": "carpool.train.setup",
+    "Window": "carpool.train.window",
+    "WindowResult": "carpool.train.window",
+    "WindowStart": "carpool.train.window",
 }
 
-__all__ = ["BatchPlan", "TrainSetup"]
+__all__ = [
+    "Accumulator",
+    "BatchPlan",
+    "GradientListener",
+    "TrainSetup",
+    "Window",
+    "WindowResult",
+    "WindowStart",
+]
 
 
 def __getattr__(name: str) -> object:
