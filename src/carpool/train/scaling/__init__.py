@@ -1,1 +1,1 @@
-"""What becomes of the hyper-parameters when the effective batch becomes larger or smaller: rules, each with its source."""
+"""What becomes of the hyper-parameters when the effective batch becomes larger or smaller: rules with their sources."""
