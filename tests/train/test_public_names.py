@@ -13,12 +13,15 @@ import carpool.train
 
 PUBLIC_NAMES = {
     "Accumulator",
+    "AdaScale",
     "BatchPlan",
     "GradientListener",
+    "ScalingReport",
     "TrainSetup",
     "Window",
     "WindowResult",
     "WindowStart",
+    "scale_hyperparameters",
 }
 
 

@@ -14,27 +14,36 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from carpool.train.accumulate import Accumulator
     from carpool.train.batch_plan import BatchPlan
+    from carpool.train.scaling.adascale import AdaScale
+    from carpool.train.scaling.apply import scale_hyperparameters
+    from carpool.train.scaling.report import ScalingReport
     from carpool.train.setup import TrainSetup
     from carpool.train.window import GradientListener, Window, WindowResult, WindowStart
 
 _HOMES = {
     "Accumulator": "carpool.train.accumulate",
+    "AdaScale": "carpool.train.scaling.adascale",
     "BatchPlan": "carpool.train.batch_plan",
     "GradientListener": "carpool.train.window",
+    "ScalingReport": "carpool.train.scaling.report",
     "TrainSetup": "carpool.train.setup",
     "Window": "carpool.train.window",
     "WindowResult": "carpool.train.window",
     "WindowStart": "carpool.train.window",
+    "scale_hyperparameters": "carpool.train.scaling.apply",
 }
 
 __all__ = [
     "Accumulator",
+    "AdaScale",
     "BatchPlan",
     "GradientListener",
+    "ScalingReport",
     "TrainSetup",
     "Window",
     "WindowResult",
     "WindowStart",
+    "scale_hyperparameters",
 ]
 
 

@@ -114,7 +114,7 @@ def _groups(optimizer: Any) -> list[dict[str, Any]]:
     for index, group in enumerate(groups):
         if not has(group, "lr"):
             raise ConfigError(
-                f"parameter group {index} of {type(optimizer).__name__} has no learning rate to scale, since it finds its "
+                f"parameter group {index} of {type(optimizer).__name__} has no learning rate to scale, as it finds its "
                 "own: give it one"
             )
     return groups

@@ -111,8 +111,8 @@ class Recipe:
             group=index,
             before=before,
             after=after,
-            why=f"times {_power(self.factor, 1 - self.rule.power)}, so that the share of training that AdamW averages over "
-            "stays, B / (lr x weight_decay x D)",
+            why=f"times {_power(self.factor, 1 - self.rule.power)}, so that the share of training that AdamW averages "
+            "over stays, B / (lr x weight_decay x D)",
             source=BERGSMA,
             holds_for="as many items D in all as before; tried from 111 million to 3.3 billion parameters",
         )

@@ -169,8 +169,8 @@ def adam_beta(beta: float, factor: float, *, form: BetaForm = "linear") -> float
         return beta**factor
     if factor * (1 - beta) >= 1 - _ROUNDING:
         raise ConfigError(
-            f"{factor:g} times the batch uses up the decay {beta:g}: {factor:g} x (1 - {beta:g}) must be below 1, so the "
-            f"factor below {1 / (1 - beta):.4g}; use beta_form='power', which goes on beyond, or a smaller factor"
+            f"{factor:g} times the batch uses up the decay {beta:g}: {factor:g} x (1 - {beta:g}) must be below 1, so "
+            f"the factor below {1 / (1 - beta):.4g}; use beta_form='power', which goes on beyond, or a smaller factor"
         )
     return 1 - factor * (1 - beta)
 
