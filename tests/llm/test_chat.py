@@ -127,17 +127,26 @@ def test_template_that_cannot_be_read_is_the_models_fault() -> None:
     ("messages", "options", "says"),
     [
         ([], {}, "messages is empty"),
+        ("hi", {}, r"messages is 'hi': give a list such as \[\{"),
+        (["hi"], {}, "give a list such as"),
         (CONVERSATION, {"add_generation_prompt": True, "continue_final_message": True}, "exclude each other"),
         ([{"role": "user"}], {"continue_final_message": True}, "whose content is a text"),
         ([{"role": "user", "content": object()}], {}, "is no JSON"),
     ],
 )
-def test_conversation_that_cannot_be_is_refused(
-    messages: list[dict[str, Any]], options: dict[str, Any], says: str
-) -> None:
+def test_conversation_that_cannot_be_is_refused(messages: Any, options: dict[str, Any], says: str) -> None:
     """Each with what to mend."""
     with pytest.raises(InvalidItem, match=says):
         ChatTemplate(CHATML).render(messages, **options)
+
+
+def test_what_the_template_would_leave_out_is_refused() -> None:
+    """The model would never see it; what is not given needs no place."""
+    ChatTemplate(TOOLS).check_has_place(tools=[{"type": "function"}], documents=[])
+    with pytest.raises(InvalidItem, match="documents is given, and the model's chat template has no place for it"):
+        ChatTemplate(CHATML).check_has_place(tools=None, documents=[{"text": "u"}])
+    with pytest.raises(InvalidItem, match=r"tools is \[5\]: give a list of objects"):
+        ChatTemplate(TOOLS).check_has_place(tools=[5])
 
 
 def test_last_message_that_the_template_leaves_out_cannot_be_continued() -> None:

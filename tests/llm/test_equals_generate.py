@@ -23,6 +23,7 @@ from carpool.llm.parts import Parts
 from carpool.llm.request import Generation
 from carpool.llm.sampling_params import SamplingParams
 from carpool.llm.stepper import Stepper
+from carpool.signals.llm_events import StepRan
 from tests.llm.fake_runner import tokenizer
 from tests.llm.stepping import Asked, AtOnce, Diary
 from tests.llm.steps import loaded
@@ -188,6 +189,30 @@ def test_greedy_tokens_are_those_of_generate(
             else:
                 assert asked.token_ids(index) == wanted[: len(asked.token_ids(index))]
     assert (stepper.num_running, stepper.num_waiting, stepper.usage) == (0, 0, 0.0)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_tokens_of_preempted_generations_are_those_of_generate(kind: str) -> None:
+    """Six that fit while they are short push each other out as they grow; some find their blocks again."""
+    prefix_caching = ARCHITECTURES.index(kind) % 2 == 0
+    scenario = [
+        Visit(
+            prompt=tuple(BASES[place % 3][: 8 + place]),
+            num_new=MOST_NEW,
+            n=1 + place % 2,
+            at_step=place // 2,
+            cancel_at=None,
+            priority=0,
+        )
+        for place in range(6)
+    ]
+    clock, diary = VirtualClock(), Diary()
+    policy = StepPolicy(num_slots=6, token_budget=24, prefix_caching=prefix_caching)
+    stepper = Stepper(Parts(runner=Small(_runner(kind, 4), 11), tokenizer=tokenizer(), name=kind), policy, clock, diary)
+    for visit, asked in zip(scenario, _visit_all(stepper, clock, scenario), strict=True):
+        for index in range(visit.n):
+            assert asked.token_ids(index) == _generated(kind, visit.prompt)
+    assert sum(step.num_preempted for step in diary.of(StepRan)) >= 2
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)

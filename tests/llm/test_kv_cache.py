@@ -36,7 +36,7 @@ def test_more_memory_than_there_is_is_refused_with_what_would_do() -> None:
 
 def test_memory_for_less_than_one_block_is_refused() -> None:
     """A cache of nothing computes nothing."""
-    with pytest.raises(ConfigError, match=r"may take 512 MiB, but one block of it takes 1 GiB: give kv_memory more"):
+    with pytest.raises(ConfigError, match=r"may take 512 MiB, but one block of it takes 1 GiB: give the cache more"):
         num_blocks_for(_GIB, available_bytes=10 * _GIB, wanted_bytes=_GIB // 2)
 
 

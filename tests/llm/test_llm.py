@@ -8,12 +8,13 @@ import random
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
 import carpool
 from carpool.core.step_policy import StepPolicy
-from carpool.errors import BatcherClosed, ConfigError, InvalidItem, QueueFull
+from carpool.errors import BatcherClosed, ConfigError, InvalidItem, QueueFull, TargetError
 from carpool.llm.consumer import QueueConsumer
 from tests.llm.tiny import byte_tokenizer, save, tiny_model
 
@@ -88,12 +89,28 @@ def test_each_prompt_may_have_its_own_parameters(llm: carpool.LLM) -> None:
 
 def test_prompt_that_fails_costs_the_others_nothing(llm: carpool.LLM) -> None:
     """Its error stands in its place, or is raised."""
-    prompts: list[Any] = [PROMPT, [10**6], "", [5] * 500]
+    prompts: list[Any] = [PROMPT, [10**6], "", [5] * 500, 5, None, "half \ud800", [1, "x"]]
     outcomes = llm.generate_outcomes(prompts, temperature=0, max_tokens=3, ignore_eos=True)
     assert len(getattr(outcomes[0], "token_ids", ())) == 3
-    assert [type(outcome) for outcome in outcomes[1:]] == [InvalidItem] * 3
+    assert [type(outcome) for outcome in outcomes[1:]] == [InvalidItem] * 7
+    assert str(outcomes[4]) == "a prompt is 5: give a text, or a list of token ids"
+    assert "half a surrogate pair at character 5" in str(outcomes[6])
     with pytest.raises(InvalidItem, match="the token 1000000"):
         llm.generate(prompts)
+
+
+@pytest.mark.parametrize("prompts", [None, 5, 1.5])
+def test_what_is_no_prompt_is_refused(llm: carpool.LLM, prompts: Any) -> None:
+    """With what to give instead."""
+    with pytest.raises(InvalidItem, match="give a text, or a list of token ids"):
+        llm.generate(prompts)
+
+
+def test_tokens_may_come_as_an_array(llm: carpool.LLM) -> None:
+    """As a tokenizer of another library gives them."""
+    ids = byte_tokenizer().encode(PROMPT).ids
+    plain, array, tensor = llm.generate([ids, np.array(ids), torch.tensor(ids)], temperature=0, max_tokens=3)
+    assert plain.token_ids == array.token_ids == tensor.token_ids
 
 
 @pytest.mark.parametrize(
@@ -102,6 +119,7 @@ def test_prompt_that_fails_costs_the_others_nothing(llm: carpool.LLM) -> None:
         ([PROMPT], None, {"max_token": 5}, "did you mean 'max_tokens'"),
         ([PROMPT], carpool.SamplingParams(), {"max_tokens": 5}, "either params or max_tokens"),
         ([PROMPT], [carpool.SamplingParams()] * 2, {}, "2 params for 1 prompts"),
+        ([PROMPT], {"max_tokens": 5}, {}, "give SamplingParams, or a list of them"),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(
@@ -241,12 +259,24 @@ def test_model_starts_at_its_first_use_and_ends_once(target: str) -> None:
         ({"policy": StepPolicy(), "num_slots": 3}, "either policy or num_slots"),
         ({"token_budget": 0}, "token_budget is 0"),
         ({"num_slots": 600, "token_budget": 100}, "token_budget is 100"),
+        ({"num_slots": "x"}, "num_slots is 'x'"),
+        ({"dtype": "int3"}, "dtype 'int3' is not known; write auto, float32, bfloat16, float16 or float64"),
+        ({"kv_memory": -1}, "kv_memory is -1"),
+        ({"max_length": 0}, "max_length is 0"),
     ],
 )
 def test_options_that_cannot_be_are_refused_at_once(target: str, options: dict[str, Any], says: str) -> None:
     """Before anything is loaded."""
     with pytest.raises(ConfigError, match=says):
         carpool.LLM(target, **options)
+
+
+def test_target_that_is_not_there_is_noticed_at_once() -> None:
+    """And not when the first prompt comes."""
+    with pytest.raises(TargetError, match="'nowhere' is not here"):
+        carpool.LLM("nowhere")
+    with pytest.raises(TargetError, match="demo:minilm is no causal language model"):
+        carpool.LLM("demo:minilm")
 
 
 def test_length_beyond_the_models_is_refused_at_the_start(target: str) -> None:

@@ -238,7 +238,7 @@ def test_what_names_no_model_is_told(tmp_path: Path) -> None:
         tmp_path / "x.bin"
     )
     assert refusal("demo:smollm2", weights="int4") == "weights 'int4' is not known; write as_is or int8"
-    assert refusal("demo:smollm2", num_threads=0) == "num_threads is 0; it must be at least 1"
+    assert refusal("demo:smollm2", num_threads=0) == "num_threads is 0; it must be at least 1, a whole number"
     assert "dtype 'int3' is not known" in refusal("demo:smollm2", dtype="int3")
     assert "device 'cuda:7' is not on this machine" in refusal("demo:smollm2", device="cuda:7")
 

@@ -65,6 +65,9 @@ class ChatTemplate:
             InvalidItem: the template refuses the conversation, or there is nothing to go on from.
             ConfigError: the template itself is wrong.
         """
+        if not isinstance(messages, list | tuple) or not all(isinstance(one, Mapping) for one in messages):
+            example = '[{"role": "user", "content": "..."}]'
+            raise InvalidItem(f"messages is {messages!r:.60}: give a list such as {example}")
         if not messages:
             raise InvalidItem("messages is empty: a conversation has at least one")
         if add_generation_prompt and continue_final_message:
@@ -84,6 +87,34 @@ class ChatTemplate:
             # Whatever a template does with what it was given, the conversation is what differs from one that works.
             raise InvalidItem(f"the model's chat template refuses the conversation: {error}") from error
         return _open_at_mark(text) if continue_final_message else text
+
+    def check_has_place(self, **lists: Any) -> None:
+        """Refuse lists of objects that the template would leave out in silence.
+
+        Args:
+            lists: by the variables that they are for, such as `tools`; empty ones and None are fine.
+
+        Raises:
+            InvalidItem: one is no list of objects, or the template does not read that variable.
+        """
+        for name, given in lists.items():
+            if not given:
+                continue
+            if not isinstance(given, list | tuple) or not all(isinstance(one, Mapping) for one in given):
+                raise InvalidItem(f"{name} is {given!r:.60}: give a list of objects")
+            if name not in self._names:
+                raise InvalidItem(
+                    f"{name} is given, and the model's chat template has no place for it: leave it out, or write it "
+                    "into a message"
+                )
+
+    @cached_property
+    def _names(self) -> set[str]:
+        """The variables that the template reads."""
+        from jinja2.meta import find_undeclared_variables
+
+        assert self._compiled  # or it can't be read at all
+        return find_undeclared_variables(_environment().parse(self.source))
 
     @cached_property
     def _compiled(self) -> Template:

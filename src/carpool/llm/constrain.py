@@ -157,7 +157,7 @@ class ConstraintCompiler:
 
 def _short(message: str) -> str:
     """What is wrong, without all of a long expression."""
-    message = message.removesuffix("<non-verbose/>").strip()
+    message = " ".join(message.removesuffix("<non-verbose/>").split())  # it draws with blanks and line ends
     return message if len(message) <= _MOST_TOLD else f"{message[:_MOST_TOLD]} ..."
 
 

@@ -60,7 +60,7 @@ def num_blocks_for(
     if num_blocks < 1:
         raise ConfigError(
             f"the cache may take {format_bytes(limit if wanted_bytes is None else wanted_bytes)}, but one block of it "
-            f"takes {format_bytes(bytes_per_block)}: give kv_memory more, or take a smaller block_size"
+            f"takes {format_bytes(bytes_per_block)}: give the cache more by kv_memory"
         )
     return num_blocks if most_blocks is None else min(num_blocks, most_blocks)
 

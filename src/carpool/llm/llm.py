@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from carpool.core.step_policy import StepPolicy
@@ -13,6 +13,7 @@ from carpool.llm.collect import Collector
 from carpool.llm.consumer import QueueConsumer
 from carpool.llm.open import open_engine
 from carpool.llm.options import EngineOptions
+from carpool.llm.prompt import as_many, token_ids
 from carpool.llm.request import Generation
 from carpool.llm.sampling_params import SamplingParams
 from carpool.runtime.delivery import unwrap
@@ -48,6 +49,7 @@ class LLM:
         prefix_caching: whether prompts that begin alike share what is computed of them (they do by default).
 
     Raises:
+        TargetError: the target is not there.
         ConfigError: an argument is outside its range.
 
     >>> import carpool
@@ -147,8 +149,8 @@ class LLM:
     ) -> list[Completion | CarpoolError]:
         """Go on from prompts as `generate`; a `CarpoolError` takes the place of what came of a prompt that failed."""
         self.start()
-        many = [prompts] if _is_one(prompts) else list(prompts)
-        return _Round(self.engine).run([self._generation(*pair) for pair in _paired(many, params, sampling)])
+        pairs = _paired(as_many(prompts), params, sampling)
+        return _Round(self.engine).run([self._generation_or_error(*pair) for pair in pairs])
 
     def chat(
         self,
@@ -187,6 +189,7 @@ class LLM:
         parts = self.start().engine.parts
         if parts.chat is None:
             raise InvalidItem(f"{parts.name} has no chat template: use generate, with a prompt written out")
+        parts.chat.check_has_place(tools=tools)
         text = parts.chat.render(messages, tools=tools, add_generation_prompt=True)
         ids: list[int] = parts.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
@@ -223,9 +226,13 @@ class LLM:
             handle.cancel()
 
     def _generation(self, prompt: Prompt, params: SamplingParams) -> Generation:
-        if not isinstance(prompt, str):
-            return Generation(prompt=tuple(prompt), params=params)
-        return Generation(prompt=tuple(self.engine.parts.tokenizer.encode(prompt).ids), params=params)
+        return Generation(prompt=token_ids(prompt, self.engine.parts.tokenizer), params=params)
+
+    def _generation_or_error(self, prompt: Prompt, params: SamplingParams) -> Generation | CarpoolError:
+        try:
+            return self._generation(prompt, params)
+        except CarpoolError as error:
+            return error
 
 
 class _Round:
@@ -240,8 +247,12 @@ class _Round:
         self._consumer = QueueConsumer()
         self._under_way: dict[int, Handle] = {}
 
-    def run(self, generations: Sequence[Generation]) -> list[Completion | CarpoolError]:
-        """Run all, and return what came of each, in order; what is under way when it is interrupted is given up."""
+    def run(self, generations: Sequence[Generation | CarpoolError]) -> list[Completion | CarpoolError]:
+        """Run all, and return what came of each, in order; what is under way when it is interrupted is given up.
+
+        Args:
+            generations: or what is wrong with one.
+        """
         outcomes: dict[int, Completion | CarpoolError] = {}
         left = deque(enumerate(generations))
         try:
@@ -256,8 +267,13 @@ class _Round:
             raise
         return [outcomes[place] for place in range(len(generations))]
 
-    def _submit(self, place: int, generation: Generation, outcomes: dict[int, Completion | CarpoolError]) -> bool:
+    def _submit(
+        self, place: int, generation: Generation | CarpoolError, outcomes: dict[int, Completion | CarpoolError]
+    ) -> bool:
         """Submit one, if there is room; a refusal for another reason is its outcome."""
+        if isinstance(generation, CarpoolError):
+            outcomes[place] = generation
+            return True
 
         def end(outcome: Completion | CarpoolError) -> None:
             outcomes[place] = outcome
@@ -275,10 +291,6 @@ class _Round:
         return True
 
 
-def _is_one(prompts: Prompt | Sequence[Prompt]) -> bool:
-    return isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], int))
-
-
 def _paired(
     prompts: Sequence[Any], params: SamplingParams | Sequence[SamplingParams] | None, sampling: Mapping[str, Any]
 ) -> list[tuple[Any, SamplingParams]]:
@@ -291,6 +303,8 @@ def _paired(
         params = SamplingParams(**sampling)
     if isinstance(params, SamplingParams):
         return [(prompt, params) for prompt in prompts]
+    if not isinstance(params, list | tuple) or not all(isinstance(one, SamplingParams) for one in params):
+        raise ConfigError(f"params is {params!r:.60}: give SamplingParams, or a list of them")
     if len(params) != len(prompts):
         raise ConfigError(f"there are {len(params)} params for {len(prompts)} prompts: give one for all, or one each")
     return list(zip(prompts, params, strict=True))
@@ -301,6 +315,7 @@ def _policy(policy: StepPolicy | None, given: dict[str, Any]) -> StepPolicy:
         raise ConfigError(f"give either policy or {', '.join(given)}, not both")
     if policy is not None:
         return policy
-    if given.get("num_slots", 0) > StepPolicy().token_budget and "token_budget" not in given:
-        given["token_budget"] = given["num_slots"]
-    return replace(StepPolicy(), **given)
+    slots = given.get("num_slots")
+    if isinstance(slots, int) and "token_budget" not in given:
+        given["token_budget"] = max(slots, StepPolicy().token_budget)
+    return StepPolicy(**given)

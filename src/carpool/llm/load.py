@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from carpool.core.limits import check_whole
 from carpool.errors import ConfigError, TargetError
 from carpool.llm.loaded import LoadedLM, TextFiles
 from carpool.models import demo
@@ -23,6 +24,8 @@ __all__ = ["LoadedLM", "Weights", "load_lm"]
 Weights = Literal["as_is", "int8"]
 
 FORMS = f"a Hugging Face directory of a causal language model, a .gguf file, or {DEMO}"
+_DTYPES = ("auto", "float32", "fp32", "bfloat16", "bf16", "float16", "fp16", "float64")
+_TOLD_DTYPES = "auto, float32, bfloat16, float16 or float64"
 _NO_LIMIT = 10**9
 
 
@@ -51,8 +54,7 @@ def load_lm(
         TargetError: it names no causal language model that can be loaded; the message says why, and what to do.
         ConfigError: an option has a value that is not known or can't be had here.
     """
-    _check(weights, num_threads)
-    path = _path(target)
+    path = check_loadable(target, dtype=dtype, weights=weights, num_threads=num_threads)
     _need(target, *(("gguf",) if path.suffix == ".gguf" else ()))
     import torch
 
@@ -73,16 +75,34 @@ def _made_fast(load: "Load", weights: Weights) -> tuple[Any, tuple[str, ...]]:
     return made_fast(load, weights=weights)
 
 
-def _check(weights: str, num_threads: int | None) -> None:
+def check_loadable(target: str, *, dtype: str | None, weights: str, num_threads: int | None) -> Path:
+    """See, without loading anything, that a target is there and that options have values that are known.
+
+    Args:
+        target: as for `load_lm`, as all others.
+        dtype: its name.
+        weights: how they are kept.
+        num_threads: threads of one operation.
+
+    Returns:
+        Where the target lies.
+
+    Raises:
+        TargetError: there is no such target, or it can't be a causal language model.
+        ConfigError: an option has a value that is not known.
+    """
+    if dtype is not None and dtype not in _DTYPES:
+        raise ConfigError(f"dtype {dtype!r} is not known; write {_TOLD_DTYPES}")
     if weights not in ("as_is", "int8"):
         raise ConfigError(f"weights {weights!r} is not known; write as_is or int8")
-    if num_threads is not None and num_threads < 1:
-        raise ConfigError(f"num_threads is {num_threads}; it must be at least 1")
+    if num_threads is not None:
+        check_whole("num_threads", num_threads)
+    return demo.smollm2_gguf() if target == DEMO else _path(str(target))
 
 
 def _path(target: str) -> Path:
-    if target == DEMO:
-        return demo.smollm2_gguf()
+    if target.startswith("demo:"):
+        raise TargetError(f"{target} is no causal language model, or not known: give {FORMS}")
     path = Path(target)
     if not target or not path.exists():
         raise TargetError(

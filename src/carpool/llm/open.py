@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from carpool.core.limits import check_whole
 from carpool.errors import ConfigError
 from carpool.llm.engine import Engine
 
@@ -28,7 +29,12 @@ def open_engine(
         options: what to load, where, and how its steps are formed.
         time_model: predicts how long a step takes; learned from the steps alone by default.
         sink: is told every event.
+
+    Raises:
+        TargetError: the target is not there.
+        ConfigError: an option is outside its range.
     """
+    _check(options)
     return Engine(
         loader(options),
         policy=options.policy,
@@ -36,6 +42,15 @@ def open_engine(
         step_timeout_s=options.step_timeout_s,
         sink=sink,
     )
+
+
+def _check(options: EngineOptions) -> None:
+    from carpool.llm.load import check_loadable
+
+    check_loadable(options.target, dtype=options.dtype, weights=options.weights, num_threads=options.num_threads)
+    for name, value in (("max_length", options.max_length), ("kv_memory", options.kv_memory_bytes)):
+        if value is not None:
+            check_whole(name, value)
 
 
 def loader(options: EngineOptions) -> Callable[[], Parts]:

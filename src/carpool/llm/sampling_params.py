@@ -98,6 +98,11 @@ class SamplingParams:
             raise InvalidItem(
                 f"min_tokens is {self.min_tokens}, and max_tokens {self.max_tokens}: ask for no more than are allowed"
             )
+        if not isinstance(self.constraint, Constraint | None):
+            raise InvalidItem(
+                f"constraint is {self.constraint!r:.60}: make one, such as Constraint.regex(...) or "
+                "Constraint.json_schema(...)"
+            )
         if self.constraint is not None and self.min_tokens:
             raise InvalidItem(
                 f"min_tokens is {self.min_tokens} beside a constraint, which alone says where the text may end: leave "

@@ -139,6 +139,7 @@ def read_chat(served: ServedLM, request: ChatRequest | TokenizeRequest) -> Promp
     goes_on = bool(request.continue_final_message)
     opens = not goes_on if request.add_generation_prompt is None else request.add_generation_prompt
     tools = None if getattr(request, "tool_choice", None) == "none" else request.tools
+    documents = getattr(request, "documents", None)
     more = dict(request.chat_template_kwargs or {})
     if effort := getattr(request, "reasoning_effort", None):
         more.setdefault("reasoning_effort", effort)
@@ -147,16 +148,19 @@ def read_chat(served: ServedLM, request: ChatRequest | TokenizeRequest) -> Promp
     if reserved:
         raise bad_request(f"chat_template_kwargs has {reserved[0]!r}: give it by itself", param="chat_template_kwargs")
     try:
-        text = served.chat().render(
+        chat = served.chat()
+        chat.check_has_place(tools=tools, documents=documents)
+        text = chat.render(
             messages,
             tools=tools,
-            documents=getattr(request, "documents", None),
+            documents=documents,
             add_generation_prompt=opens,
             continue_final_message=goes_on,
             **more,
         )
     except InvalidItem as error:
-        raise bad_request(str(error), param="messages") from error
+        name = str(error).partition(" ")[0]
+        raise bad_request(str(error), param=name if name in ("tools", "documents") else "messages") from error
     return encode(served, text, add_special_tokens=bool(request.add_special_tokens), field="messages")
 
 
