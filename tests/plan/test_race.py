@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from carpool.core.policy import Policy
 from carpool.plan.figures import Figures
-from carpool.plan.race import ROUNDS, Race, complexity, student_t, surely
+from carpool.plan.race import ROUNDS, Race, complexity, surely
 from carpool.plan.setup import Setup
 from carpool.signals.objective import Objective
 
@@ -171,14 +170,6 @@ def test_of_batch_sizes_the_one_nearest_the_knee_is_simplest() -> None:
     sizes = [Setup(policy=Policy(max_batch_size=size)) for size in (1, 2, 8, 32, 64)]
     ordered = sorted(sizes, key=lambda setup: complexity(setup, 30))
     assert [setup.policy.max_batch_size for setup in ordered] == [1, 32, 64, 8, 2]
-
-
-@pytest.mark.parametrize(("freedom", "tolerance"), [(3, 0.01), (4, 0.002), (7, 1e-4), (15, 1e-5), (100, 1e-6)])
-def test_quantiles_are_those_of_students_distribution(freedom: int, tolerance: float) -> None:
-    """Held against SciPy."""
-    for probability in (0.9, 0.95, 0.975):
-        exact = stats.t.ppf(probability, freedom)
-        assert student_t(probability, freedom) == pytest.approx(exact, rel=3 * tolerance)
 
 
 def test_sure_means_sure() -> None:

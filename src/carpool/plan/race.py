@@ -8,12 +8,12 @@ surely worse than the best drops out; the others are given more windows.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import fsum, inf, log1p, log2, sqrt
-from statistics import NormalDist
+from math import inf, log1p, log2, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from carpool.cost.student import student_t
 from carpool.plan.figures import Figures
 from carpool.plan.setup import Setup
 
@@ -194,21 +194,3 @@ def half_width(values: Floats) -> float:
         return inf
     standard_error = float(values.std(ddof=1)) / sqrt(len(values))
     return student_t(1 - (1 - CONFIDENCE) / 2, len(values) - 1) * standard_error
-
-
-def student_t(probability: float, freedom: int) -> float:
-    """Return a quantile of Student's t distribution, from that of the normal one; within 1 % for 3 or more degrees.
-
-    Source: M. Abramowitz, I. Stegun, "Handbook of Mathematical Functions", 26.7.5.
-
-    >>> round(student_t(0.95, 15), 3)
-    1.753
-    """
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + fsum(term / float(freedom) ** power for power, term in enumerate(terms, start=1))

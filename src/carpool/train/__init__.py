@@ -14,6 +14,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from carpool.train.accumulate import Accumulator
     from carpool.train.batch_plan import BatchPlan
+    from carpool.train.noise.estimate import NoiseEstimate
+    from carpool.train.noise.listener import NoiseScale
+    from carpool.train.noise.measure import CriticalBatch, measure_critical_batch
+    from carpool.train.noise.time_optimal import StepCost, TimeOptimal, time_optimal_batch
+    from carpool.train.noise.warm_up import BatchWarmUp
     from carpool.train.scaling.adascale import AdaScale
     from carpool.train.scaling.apply import scale_hyperparameters
     from carpool.train.scaling.report import ScalingReport
@@ -24,26 +29,42 @@ _HOMES = {
     "Accumulator": "carpool.train.accumulate",
     "AdaScale": "carpool.train.scaling.adascale",
     "BatchPlan": "carpool.train.batch_plan",
+    "BatchWarmUp": "carpool.train.noise.warm_up",
+    "CriticalBatch": "carpool.train.noise.measure",
     "GradientListener": "carpool.train.window",
+    "NoiseEstimate": "carpool.train.noise.estimate",
+    "NoiseScale": "carpool.train.noise.listener",
     "ScalingReport": "carpool.train.scaling.report",
+    "StepCost": "carpool.train.noise.time_optimal",
+    "TimeOptimal": "carpool.train.noise.time_optimal",
     "TrainSetup": "carpool.train.setup",
     "Window": "carpool.train.window",
     "WindowResult": "carpool.train.window",
     "WindowStart": "carpool.train.window",
+    "measure_critical_batch": "carpool.train.noise.measure",
     "scale_hyperparameters": "carpool.train.scaling.apply",
+    "time_optimal_batch": "carpool.train.noise.time_optimal",
 }
 
 __all__ = [
     "Accumulator",
     "AdaScale",
     "BatchPlan",
+    "BatchWarmUp",
+    "CriticalBatch",
     "GradientListener",
+    "NoiseEstimate",
+    "NoiseScale",
     "ScalingReport",
+    "StepCost",
+    "TimeOptimal",
     "TrainSetup",
     "Window",
     "WindowResult",
     "WindowStart",
+    "measure_critical_batch",
     "scale_hyperparameters",
+    "time_optimal_batch",
 ]
 
 
