@@ -113,21 +113,23 @@ class BatchPlan:
         """Items of one step of the optimiser on the rank that has most."""
         return -(-self.effective_batch_size // self.num_ranks)
 
-    def sizes(self, rank: int) -> tuple[int, ...]:
+    def sizes(self, rank: int, num_items: int | None = None) -> tuple[int, ...]:
         """Items of each micro-batch of a window: as even as they can be, and together the effective batch on all ranks.
 
-        Every rank has as many micro-batches.
+        Every rank has as many micro-batches; one of them may be empty where there are few items for many ranks.
 
         Args:
             rank: from 0.
+            num_items: of a short last window, over all ranks; the effective batch by default.
 
         Raises:
             ConfigError: there is no such rank.
         """
         if not 0 <= rank < self.num_ranks:
             raise ConfigError(f"rank is {rank}, and the plan has 0 to {self.num_ranks - 1}: plan for more ranks")
-        mine = _even(self.effective_batch_size, self.num_ranks)[rank]
-        return _even(mine, self.num_accumulation_steps)
+        total = self.effective_batch_size if num_items is None else num_items
+        shares = _even(total, self.num_ranks)
+        return _even(shares[rank], -(-shares[0] // self.micro_batch_size))
 
     def with_micro_batch(self, micro_batch_size: int) -> Self:
         """The same effective batch in micro-batches of another size.
