@@ -14,6 +14,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from carpool.train.accumulate import Accumulator
     from carpool.train.batch_plan import BatchPlan
+    from carpool.train.data.buckets import LengthBucketSampler
+    from carpool.train.data.first_fit import first_fit
+    from carpool.train.data.lengths import Padding
+    from carpool.train.data.packing import Packed, pack, packed_mask
+    from carpool.train.data.token_budget import TokenBudgetSampler
+    from carpool.train.data.windows import EffectiveBatchSampler
     from carpool.train.noise.estimate import NoiseEstimate
     from carpool.train.noise.listener import NoiseScale
     from carpool.train.noise.measure import CriticalBatch, measure_critical_batch
@@ -31,17 +37,25 @@ _HOMES = {
     "BatchPlan": "carpool.train.batch_plan",
     "BatchWarmUp": "carpool.train.noise.warm_up",
     "CriticalBatch": "carpool.train.noise.measure",
+    "EffectiveBatchSampler": "carpool.train.data.windows",
     "GradientListener": "carpool.train.window",
+    "LengthBucketSampler": "carpool.train.data.buckets",
     "NoiseEstimate": "carpool.train.noise.estimate",
     "NoiseScale": "carpool.train.noise.listener",
+    "Packed": "carpool.train.data.packing",
+    "Padding": "carpool.train.data.lengths",
     "ScalingReport": "carpool.train.scaling.report",
     "StepCost": "carpool.train.noise.time_optimal",
     "TimeOptimal": "carpool.train.noise.time_optimal",
+    "TokenBudgetSampler": "carpool.train.data.token_budget",
     "TrainSetup": "carpool.train.setup",
     "Window": "carpool.train.window",
     "WindowResult": "carpool.train.window",
     "WindowStart": "carpool.train.window",
+    "first_fit": "carpool.train.data.first_fit",
     "measure_critical_batch": "carpool.train.noise.measure",
+    "pack": "carpool.train.data.packing",
+    "packed_mask": "carpool.train.data.packing",
     "scale_hyperparameters": "carpool.train.scaling.apply",
     "time_optimal_batch": "carpool.train.noise.time_optimal",
 }
@@ -52,17 +66,25 @@ __all__ = [
     "BatchPlan",
     "BatchWarmUp",
     "CriticalBatch",
+    "EffectiveBatchSampler",
     "GradientListener",
+    "LengthBucketSampler",
     "NoiseEstimate",
     "NoiseScale",
+    "Packed",
+    "Padding",
     "ScalingReport",
     "StepCost",
     "TimeOptimal",
+    "TokenBudgetSampler",
     "TrainSetup",
     "Window",
     "WindowResult",
     "WindowStart",
+    "first_fit",
     "measure_critical_batch",
+    "pack",
+    "packed_mask",
     "scale_hyperparameters",
     "time_optimal_batch",
 ]
