@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from carpool.errors import ConfigError
-from carpool.train.scaling.changes import Recipe, ema_change
 from carpool.train.scaling.choose import choose, decays_apart
 from carpool.train.scaling.groups import has, read, write
 from carpool.train.scaling.notes import notes
+from carpool.train.scaling.recipe import Recipe, ema_change
 from carpool.train.scaling.report import ScalingReport
 from carpool.train.scaling.rules import check_factor
 from carpool.train.scaling.schedules import check_schedule, scale_schedule
@@ -17,7 +17,7 @@ from carpool.train.scaling.warm_up import warm_up
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-    from carpool.train.scaling.report import Change
+    from carpool.train.scaling.change import Change
     from carpool.train.scaling.rules import BetaForm
 
 MARK = "carpool_scaled_by"

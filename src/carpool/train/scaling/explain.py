@@ -1,29 +1,19 @@
-"""A report of scaled hyper-parameters in words."""
+"""Scaled hyper-parameters in words."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from carpool.train.scaling.report import Change, ScalingReport, WarmUp
+    from carpool.train.scaling.change import Change, WarmUp
 
 
-def explain(report: ScalingReport) -> str:
-    """Say what changes, why, by whom, and how far it holds.
+def explain_changes(changes: tuple[Change, ...]) -> list[str]:
+    """Say what changes, why, by whom, and how far it holds; groups that change alike stand together.
 
     Args:
-        report: to put in words.
+        changes: of all groups.
     """
-    tense = "" if report.applied else ", not applied"
-    lines = [f"{_number(report.factor)} times the effective batch, rule {report.rule!r}{tense}:"]
-    lines += _changes(report.changes) or ["  nothing changes"]
-    if report.warm_up is not None:
-        lines.append(f"  {_warm_up(report.warm_up)}")
-    lines += [f"  note: {note}" for note in report.notes]
-    return "\n".join(lines)
-
-
-def _changes(changes: tuple[Change, ...]) -> list[str]:
     alike: dict[tuple[str, float, float, str], list[Change]] = {}
     for change in changes:
         alike.setdefault((change.name, change.before, change.after, change.why), []).append(change)
@@ -36,12 +26,17 @@ def _lines(same: list[Change], num_groups: int) -> list[str]:
     groups = [str(change.group) for change in same if change.group is not None]
     where = f" (group {', '.join(groups)})" if 0 < len(groups) < num_groups else ""
     return [
-        f"  {first.name}{where}: {_number(first.before)} -> {_number(first.after)}, {first.why}",
-        f"      {first.source}; holds for {first.holds_for}",
+        f"{first.name}{where}: {_number(first.before)} -> {_number(first.after)}, {first.why}",
+        f"    {first.source}; holds for {first.holds_for}",
     ]
 
 
-def _warm_up(warm_up: WarmUp) -> str:
+def explain_warm_up(warm_up: WarmUp) -> str:
+    """Say how the learning rate rises at first, and why.
+
+    Args:
+        warm_up: to put in words.
+    """
     spans = []
     if warm_up.num_epochs is not None:
         spans.append(f"{_number(warm_up.num_epochs)} epochs")

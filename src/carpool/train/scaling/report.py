@@ -5,47 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One hyper-parameter that is set anew.
-
-    Args:
-        name: of it: `lr`, `beta1`, `beta2`, `alpha`, `eps`, `weight_decay` or `ema_decay`.
-        group: index of the optimiser's parameter group; None for what belongs to no group.
-        before: its value until now.
-        after: its value from now on.
-        why: the formula, and what stays as it is by it.
-        source: the paper that it comes from.
-        holds_for: the range in which it was derived or tried.
-    """
-
-    name: str
-    group: int | None
-    before: float
-    after: float
-    why: str
-    source: str
-    holds_for: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WarmUp:
-    """A learning rate that rises in a straight line at the start of training.
-
-    Args:
-        start_factor: share of the new learning rate that the first step has.
-        num_epochs: passes over the data until the whole rate is reached; None where they do not follow.
-        num_steps: steps of the optimiser until then, at the new batch size; None where they do not follow.
-        why: what it is for.
-        source: the paper that it comes from.
-    """
-
-    start_factor: float
-    num_epochs: float | None
-    num_steps: int | None
-    why: str
-    source: str
+from carpool.train.scaling.change import Change, WarmUp
+from carpool.train.scaling.explain import explain_changes, explain_warm_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +37,13 @@ class ScalingReport:
     @property
     def text(self) -> str:
         """The report in words, a hyper-parameter a line, groups that change alike together."""
-        from carpool.train.scaling.explain import explain
-
-        return explain(self)
+        tense = "" if self.applied else ", not applied"
+        lines = [f"{self.factor:.6g} times the effective batch, rule {self.rule!r}{tense}:"]
+        lines += explain_changes(self.changes) or ["nothing changes"]
+        if self.warm_up is not None:
+            lines.append(explain_warm_up(self.warm_up))
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n  ".join(lines)
 
     def after(self, name: str, group: int | None = 0) -> float | None:
         """The new value of a hyper-parameter; None where it stays.

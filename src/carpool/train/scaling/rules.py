@@ -66,7 +66,7 @@ class Rule:
         >>> round(RULES["linear"].rate(0.1, 32), 6), RULES["square_root"].rate(0.001, 4)
         (3.2, 0.002)
         """
-        return rate * factor**self.power
+        return rate * math.pow(factor, self.power)
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -138,7 +138,8 @@ def check_factor(factor: object) -> float:
     """
     if isinstance(factor, bool) or not isinstance(factor, Real) or not 0 < float(factor) < math.inf:
         raise ConfigError(
-            f"factor is {factor!r}; it must be above 0 and finite: the new effective batch over the old one"
+            f"factor is {factor!r}; it must be above 0 and finite, the new effective batch over the old one: 4 to go "
+            "from 256 to 1,024"
         )
     return float(factor)
 
@@ -166,7 +167,7 @@ def adam_beta(beta: float, factor: float, *, form: BetaForm = "linear") -> float
     if form not in get_args(BetaForm):
         raise ConfigError(f"beta_form is {form!r}; it must be one of {', '.join(get_args(BetaForm))}")
     if beta == 0 or form == "power":
-        return beta**factor
+        return math.pow(beta, factor)
     if factor * (1 - beta) >= 1 - _ROUNDING:
         raise ConfigError(
             f"{factor:g} times the batch uses up the decay {beta:g}: {factor:g} x (1 - {beta:g}) must be below 1, so "
@@ -208,7 +209,7 @@ def ema_decay(decay: float, factor: float) -> float:
     0.99920028
     """
     _check_decay("the average's decay", decay)
-    return decay**factor
+    return math.pow(decay, factor)
 
 
 def adamw_time_scale(rate: float, weight_decay: float, *, batch_size: int, num_items: int) -> float:

@@ -22,14 +22,21 @@ def check_schedule(scheduler: Any, optimizer: Optimizer, *, moves_moments: bool)
         moves_moments: whether its decays are.
 
     Raises:
-        ConfigError: a schedule has the rates and was not given, is of another optimiser, or sets the decays itself.
+        ConfigError: a schedule has the rates and was not given, is none, is of another optimiser, or sets the decays
+            itself.
     """
     if scheduler is None and any("initial_lr" in group for group in optimizer.param_groups):
         raise ConfigError(
             "a schedule already holds this optimiser's learning rates, and would bring the old ones back: give "
             "scheduler=, or scale before the schedule is made"
         )
-    if scheduler is not None and _inner(scheduler).optimizer is not optimizer:
+    of = getattr(_inner(scheduler), "optimizer", None)
+    if scheduler is not None and of is None:
+        raise ConfigError(
+            f"scheduler is {scheduler!r}, no schedule of torch's, which would hold its optimiser: give the one that "
+            "sets the learning rate"
+        )
+    if of is not None and of is not optimizer:
         raise ConfigError("the scheduler given is of another optimiser: give the one that was made for this optimiser")
     if moves_moments and any("base_momentum" in group for group in optimizer.param_groups):
         raise ConfigError(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 from carpool.core.limits import check_whole
 from carpool.errors import ConfigError
-from carpool.train.scaling.report import WarmUp
+from carpool.train.scaling.change import WarmUp
 from carpool.train.scaling.rules import EPOCHS_OF_WARM_UP, GOYAL, YOU
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def warm_up(rule: Rule, factor: float, *, num_steps: int, steps_per_epoch: int |
     >>> warm_up(RULES["legw"], 32, num_steps=390, steps_per_epoch=39).num_epochs
     10.0
     """
-    if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 0:
+    if not _is_count(num_steps):
         raise ConfigError(f"warm_up_steps is {num_steps!r}; it must be at least 0, a whole number")
     if steps_per_epoch is not None:
         check_whole("steps_per_epoch", steps_per_epoch)
@@ -47,6 +47,10 @@ def warm_up(rule: Rule, factor: float, *, num_steps: int, steps_per_epoch: int |
     return _of_steps(
         math.ceil(num_steps / factor), steps_per_epoch, why="over as many items as before", source=rule.source
     )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, SupportsIndex) and not isinstance(value, bool) and value.__index__() >= 0
 
 
 def _gradual(factor: float, least_steps: int, steps_per_epoch: int | None) -> WarmUp:

@@ -7,8 +7,8 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from carpool.errors import ConfigError
+from carpool.train.scaling.change import Change
 from carpool.train.scaling.groups import BETAS, has, read
-from carpool.train.scaling.report import Change
 from carpool.train.scaling.rules import (
     BERGSMA,
     BUSBRIDGE,
