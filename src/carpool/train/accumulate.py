@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from carpool.errors import ConfigError
 from carpool.train.batch_plan import BatchPlan
+from carpool.train.data.windows import WindowSampler
 from carpool.train.optimizer_step import OptimizerStep
 from carpool.train.ranks import Ranks
 from carpool.train.setup import Loss, count_items
@@ -118,7 +119,8 @@ class Accumulator:
         """Group the micro-batches of a loader into windows, until those of all ranks are used up.
 
         Args:
-            loader: gives micro-batches of the sizes that the plan says; the last window may hold fewer.
+            loader: gives micro-batches of the sizes that the plan says; the last window may hold fewer. One with a
+                sampler of `carpool.train.data` knows its windows itself.
 
         Yields:
             Each window, to be iterated over.
@@ -126,10 +128,10 @@ class Accumulator:
         Raises:
             ConfigError: a window holds more items than the effective batch, or the loader gives nothing.
         """
-        micro_batches = iter(loader)
+        grouped = self._group(loader)
         short = 0  # items of the previous window, where those were too few
         for number in count_up():
-            window = self._open(list(islice(micro_batches, self._plan.num_accumulation_steps)))
+            window = self._open(next(grouped, []))
             if window is None:
                 if number == 0:
                     raise ConfigError("the loader gives no micro-batch: an iterator is used up by one pass over it")
@@ -188,6 +190,13 @@ class Accumulator:
         self.num_windows = state["num_windows"]
         self.num_skipped = state["num_skipped"]
 
+    def _group(self, loader: Iterable[Any]) -> Iterator[list[Any]]:
+        sampler = getattr(loader, "batch_sampler", None)
+        if isinstance(sampler, WindowSampler):
+            return sampler.windows(loader)
+        micro_batches = iter(loader)
+        return iter(lambda: list(islice(micro_batches, self._plan.num_accumulation_steps)), [])
+
     def _open(self, taken: list[Any]) -> Window | None:
         """Make a window of this rank's micro-batches; None when no rank has any."""
         if self._window is not None:
@@ -195,7 +204,7 @@ class Accumulator:
         watch = Stopwatch()
         with watch:
             kept = [(batch, size) for batch in taken if (size := self._num_valid(batch))]
-            self._remember([batch for batch, _ in kept] or taken)
+            self._remember([batch for batch, _ in kept], taken)
         told = self._around.ranks.gather(
             len(taken), len(kept), sum(size for _, size in kept), float(self._seen is _NEVER_SEEN)
         )
@@ -220,9 +229,11 @@ class Accumulator:
             raise ConfigError(f"count returned {counted!r} for a micro-batch; it must be a whole number from 0")
         return size
 
-    def _remember(self, micro_batches: list[Any]) -> None:
-        if micro_batches and self._around.ranks.num > 1:
-            self._seen = micro_batches[-1]
+    def _remember(self, kept: list[Any], taken: list[Any]) -> None:
+        """Keep a micro-batch to repeat; one without a valid item, whose mean is no number, only for want of others."""
+        if self._around.ranks.num > 1:
+            candidates = kept or ([] if self._seen is not _NEVER_SEEN else taken)
+            self._seen = candidates[-1] if candidates else self._seen
 
     def _start(self, kept: list[tuple[Any, int]], num_valid: int) -> WindowStart:
         num_ranks = self._around.ranks.num
