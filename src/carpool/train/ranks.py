@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch.distributed import ProcessGroup
@@ -96,14 +96,14 @@ def gradients_kept(model: nn.Module) -> Iterator[None]:
     Args:
         model: or what wraps it; nothing changes for one that exchanges nothing.
     """
-    if hasattr(model, "set_requires_gradient_sync"):  # fully_shard
-        model.set_requires_gradient_sync(requires_gradient_sync=False)
-        try:
+    switch: Any = getattr(model, "set_requires_gradient_sync", None)  # of fully_shard
+    if switch is None:
+        without: Any = getattr(model, "no_sync", nullcontext)  # of DistributedDataParallel
+        with without():
             yield
-        finally:
-            model.set_requires_gradient_sync(requires_gradient_sync=True)
-    elif hasattr(model, "no_sync"):  # DistributedDataParallel
-        with model.no_sync():
-            yield
-    else:
+        return
+    switch(requires_gradient_sync=False)
+    try:
         yield
+    finally:
+        switch(requires_gradient_sync=True)

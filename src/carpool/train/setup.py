@@ -15,7 +15,7 @@ from carpool.errors import ConfigError
 class Loss(Protocol):
     """Computes the loss of a micro-batch: the *sum* over its valid items."""
 
-    def __call__(self, model: nn.Module, batch: Any) -> torch.Tensor:
+    def __call__(self, model: nn.Module, batch: Any, /) -> torch.Tensor:
         """Compute it.
 
         Args:
@@ -31,7 +31,7 @@ class Loss(Protocol):
 class MakeLoader(Protocol):
     """Makes what gives the micro-batches of one pass over the training data."""
 
-    def __call__(self, micro_batch_size: int) -> Iterable[Any]:
+    def __call__(self, micro_batch_size: int, /) -> Iterable[Any]:
         """Make it.
 
         Args:
@@ -56,6 +56,8 @@ class TrainSetup:
             loader's first one where all items are alike.
         validate: gives a number that falls as the model learns, such as the loss on data kept apart; for comparing
             batch sizes.
+        base_batch_size: the effective batch that the optimiser's learning rate was chosen for; what it is at another
+            follows from it.
     """
 
     model: nn.Module
@@ -66,6 +68,7 @@ class TrainSetup:
     count: Callable[[Any], int] | None = None
     worst_batch: Callable[[int], Any] | None = None
     validate: Callable[[nn.Module], float] | None = None
+    base_batch_size: int | None = None
 
     def num_valid(self, batch: Any) -> int:
         """Valid items of a micro-batch.
@@ -90,7 +93,7 @@ def count_items(batch: Any) -> int:
     """Items of a micro-batch: the length of a tensor's first dimension, or of what a tuple or mapping begins with.
 
     Args:
-        batch: a tensor, or a tuple, list or mapping of them.
+        batch: a tensor, or a tuple, list or mapping of them; or texts.
 
     Raises:
         ConfigError: it has no length.
@@ -100,11 +103,15 @@ def count_items(batch: Any) -> int:
     (8, 2)
     """
     first = batch
-    while isinstance(first, Mapping | tuple | list) and first:
+    while isinstance(first, Mapping | tuple | list) and first and not _is_texts(first):
         first = next(iter(first.values())) if isinstance(first, Mapping) else first[0]
-    if not isinstance(first, Sized):
+    if isinstance(first, str) or not isinstance(first, Sized) or getattr(first, "ndim", 1) == 0:
         raise ConfigError(
             f"a micro-batch of {type(batch).__name__} does not say how many items it has: give count=, a function that "
             "returns it"
         )
     return len(first)
+
+
+def _is_texts(batch: Any) -> bool:
+    return not isinstance(batch, Mapping) and all(isinstance(one, str) for one in batch)

@@ -293,7 +293,7 @@ class Window:
         )
 
 
-def _checked(loss: torch.Tensor, index: int) -> torch.Tensor:
+def _checked(loss: Any, index: int) -> torch.Tensor:
     """A loss as a scalar of at least 32 bits, in which factors do not overflow."""
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
         what = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else f"type {type(loss).__name__}"
