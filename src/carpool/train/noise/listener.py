@@ -6,16 +6,17 @@ from math import fsum
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import distributed
 
 from carpool.errors import ConfigError
 from carpool.train.noise.estimate import NoiseAverages, NoiseEstimate, WindowNorms
 from carpool.train.noise.norms import GradientNorms
+from carpool.train.ranks import Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import nn
+    from torch.distributed import ProcessGroup
 
     from carpool.train.window import WindowResult, WindowStart
 
@@ -42,7 +43,7 @@ class NoiseScale:
         decay: what the weight of each earlier window is multiplied by: 0.99 looks back over some hundred of them,
             since the noise scale grows as training goes on; 1 averages over all.
         confidence: of the interval.
-        group: processes that train together; all of them by default.
+        group: the ranks that average gradients, where those are not all.
 
     Raises:
         ConfigError: one of them is out of its range.
@@ -58,12 +59,13 @@ class NoiseScale:
         num_items: int | None = None,
         decay: float = 0.99,
         confidence: float = 0.95,
-        group: distributed.ProcessGroup | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
         self._averages = NoiseAverages(num_items=num_items, decay=decay, confidence=confidence)
         self._norms = GradientNorms(model, optimizer)
         self._checked = False
-        self._group = group
+        self._group = group or getattr(model, "process_group", None)
+        self._device = next((one.device for one in model.parameters()), torch.device("cpu"))
         self._start: WindowStart | None = None
         self._squares: list[torch.Tensor] = []
 
@@ -134,11 +136,8 @@ class NoiseScale:
     def _over_ranks(self, num_ranks: int) -> tuple[float, int]:
         """Sum the micro-batches' squared norms over their items, and count the micro-batches; over all ranks."""
         squares = fsum(torch.stack(self._squares).tolist()) if self._squares else 0.0
-        if num_ranks == 1:
-            return squares, len(self._squares)
-        both = torch.tensor([squares, len(self._squares)], dtype=torch.float64, device=_device_of(self._group))
-        distributed.all_reduce(both, group=self._group)
-        return float(both[0]), round(float(both[1]))
+        told = Ranks(num_ranks, self._group, self._device).gather(squares, len(self._squares))
+        return fsum(one for one, _ in told), round(sum(num for _, num in told))
 
     def estimate(self) -> NoiseEstimate:
         """Say what is known so far; the same on all ranks."""
@@ -162,9 +161,3 @@ class NoiseScale:
             ConfigError: it is not one.
         """
         self._averages.load_state_dict(state)
-
-
-def _device_of(group: distributed.ProcessGroup | None) -> torch.device:
-    """The device whose tensors a group exchanges."""
-    accelerator = "nccl" in distributed.get_backend(group)
-    return torch.device("cuda", torch.cuda.current_device()) if accelerator else torch.device("cpu")

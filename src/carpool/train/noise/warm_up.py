@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 class BatchWarmUp:
     """An effective batch, and when it grows; it never shrinks.
 
-    It becomes `times` as large once the lower end of the noise scale's interval has reached the larger size. The
-    micro-batch stays; a window has more of them. It says what to do and does nothing itself: scale the learning rate by
-    the same factor with `scale_hyperparameters`, and remember that a schedule counted in steps has fewer to go.
+    It becomes `times` as large once the lower end of the noise scale's interval has reached the larger size; where only
+    that end is identified, it suffices. The micro-batch stays; a window has more of them. It says what to do and does
+    nothing itself: scale the learning rate by the same factor with `scale_hyperparameters`, and remember that a
+    schedule counted in steps has fewer to go.
 
     Args:
         plan: with the effective batch of now.
-        most: the largest effective batch.
+        most: the largest effective batch; where that is no whole number of micro-batches, the largest below it that is.
         times: by which it grows.
         hold_windows: windows that the noise scale is watched for at one size, before the next is thought of.
         grown_at: windows that had been watched when it last grew.
@@ -78,16 +79,22 @@ class BatchWarmUp:
         Args:
             estimate: of the noise scale.
         """
-        larger = min(max(int(self.batch_size * self.times), self.batch_size + 1), self.most)
+        larger = self._larger()
         if (
-            larger == self.batch_size
-            or not estimate.identified
+            larger <= self.batch_size
             or estimate.low < larger
             or estimate.num_windows < self.grown_at + self.hold_windows
         ):
             return self
         plan = replace(self.plan, effective_batch_size=larger)
         return replace(self, plan=plan, grown_at=estimate.num_windows)
+
+    def _larger(self) -> int:
+        """The next size: of whole micro-batches, where that of now is."""
+        together = self.plan.micro_batch_size * self.plan.num_ranks
+        unit = 1 if self.batch_size % together else together
+        larger = max(int(self.batch_size * self.times), self.batch_size + unit)
+        return min(larger, self.most) // unit * unit
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
