@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def pairs_of(sizes: Sequence[int], *, seed: int = 1) -> list[Pair]:
     generator = torch.Generator().manual_seed(seed)
     queries = torch.randn(sum(sizes), 5, generator=generator, dtype=torch.float64)
     texts = torch.randn(sum(sizes), 3, generator=generator, dtype=torch.float64)
-    return list(zip(queries.split(list(sizes)), texts.split(list(sizes)), strict=True))
+    return list(zip(torch.split(queries, list(sizes)), torch.split(texts, list(sizes)), strict=True))
 
 
 def contrast(queries: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
@@ -92,7 +92,7 @@ def test_accumulated_losses_of_micro_batches_are_another_loss() -> None:
     encoders = encoders_of()
     _, gradients = of_one_batch(encoders, pairs_of([NUM_ITEMS]))
     for queries, texts in pairs_of([4, 4, 4]):
-        (contrast(encoders[0](queries), encoders[1](texts)) / 3).backward()
+        (contrast(encoders[0](queries), encoders[1](texts)) / 3).backward()  # type: ignore[no-untyped-call]
     assert largest(gradients_of(*encoders) - gradients) > 0.01
 
 
@@ -229,14 +229,16 @@ def test_windows_that_cannot_be_are_refused(micro_batches: list[tuple[torch.Tens
 def test_losses_and_embeddings_that_cannot_be_are_refused() -> None:
     """What an encoder or the loss returns is checked, and the message says what it was."""
     encoders, pairs = encoders_of(), pairs_of([2, 2])
+    number: Any = 1.0
+    several: Any = (number,)
     with pytest.raises(ConfigError, match=r"the loss has shape \(4,\); it must be a tensor of one number"):
         GradCache(encoders, lambda queries, texts: (queries * texts).sum(1)).backward(pairs)
     with pytest.raises(ConfigError, match="the loss has type float; it must be"):
-        GradCache(encoders, lambda queries, texts: 1.0).backward(pairs)
+        GradCache(encoders, lambda queries, texts: number).backward(pairs)
     with pytest.raises(ConfigError, match="the loss does not depend on the embeddings"):
         GradCache(encoders, lambda queries, texts: queries.detach().sum()).backward(pairs)
     with pytest.raises(ConfigError, match=r"an encoder returned tuple, not floating-point embeddings.*give encode="):
-        GradCache(encoders, contrast, encode=lambda encoder, inputs: (inputs,)).backward(pairs)
+        GradCache(encoders, contrast, encode=lambda encoder, inputs: several).backward(pairs)
     with pytest.raises(ConfigError, match=r"returned torch.int64 of shape \(2,\), not floating-point"):
         GradCache(encoders, contrast, encode=lambda encoder, inputs: torch.arange(2)).backward(pairs)
     with pytest.raises(ConfigError, match="there is no encoder"):
