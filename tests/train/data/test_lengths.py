@@ -36,9 +36,9 @@ def test_lengths_are_copied() -> None:
         (5, r"shape \(\) and type int64"),
         (None, r"shape \(\) and type object"),
         ([2**80], "type object"),
-        ([3, 0, 2], r"lengths\[1\] is 0; a length is at least 1: leave empty items out"),
-        ([3, 4, -2], r"lengths\[2\] is -2; a length is at least 1"),
-        (np.array([2**64 - 1, 1], dtype=np.uint64), r"lengths\[0\] is 18446744073709551615; a length is at least 1"),
+        ([3, 0, 2], r"lengths\[1\] is 0; a length is from 1 to 1099511627776: leave empty items out"),
+        ([3, 4, -2], r"lengths\[2\] is -2; a length is from 1"),
+        (np.array([2**64 - 1, 1], dtype=np.uint64), r"lengths\[0\] is 18446744073709551615; a length is from 1 to"),
     ],
 )
 def test_what_is_no_length_is_refused(given: Any, message: str) -> None:

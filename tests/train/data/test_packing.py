@@ -102,6 +102,13 @@ def test_labels_of_ones_own_are_kept() -> None:
     assert pack([item], row_length=4, causal=False).labels.tolist() == [[1, IGNORED, 7, IGNORED]]
 
 
+@pytest.mark.parametrize("kind", ["uint16", "uint32", "int32", "uint8"])
+def test_tokens_may_be_small_numbers(kind: str) -> None:
+    """As data sets keep them on disk; in a row they are what an embedding takes."""
+    packed = pack([np.array([5, 6], dtype=kind)], row_length=2)
+    assert (packed.input_ids.dtype, packed.input_ids.tolist()) == (torch.int64, [[5, 6]])
+
+
 def test_what_was_given_is_not_changed() -> None:
     """Neither tokens nor labels."""
     tokens, labels = torch.tensor([5, 6]), torch.tensor([5, 6])
@@ -142,6 +149,7 @@ def test_a_loader_packs_micro_batches() -> None:
         ([[1], []], r"sequence 1 has shape \(0,\) and type torch.float32: give whole numbers in one dimension"),
         ([[[1, 2]]], r"sequence 0 has shape \(1, 2\)"),
         ([[0.5]], r"sequence 0 has shape \(1,\) and type torch.float32"),
+        ([[True]], r"sequence 0 has shape \(1,\) and type torch.bool"),
         (["text"], "sequence 0 is no sequence of whole numbers"),
         ([None], "sequence 0 is no sequence of whole numbers"),
         ([7], r"sequence 0 has shape \(\)"),

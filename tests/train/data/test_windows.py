@@ -1,5 +1,6 @@
 """Windows hold exactly the effective batch, each item comes once, and a pass goes on where it was broken off."""
 
+import json
 from itertools import chain
 from typing import Any
 
@@ -247,6 +248,14 @@ def test_a_state_that_lacks_something_is_refused() -> None:
         EffectiveBatchSampler(9, PLAN).load_state_dict({"epoch": 0, "num_items_done": 0})
 
 
+def test_state_can_be_written_as_text() -> None:
+    """It holds plain numbers, whatever numbers the sampler was made with."""
+    sampler = EffectiveBatchSampler(np.int64(9), PLAN, rank=np.int64(0), seed=np.int64(3))  # type: ignore[arg-type]
+    sampler.set_epoch(np.int64(2))  # type: ignore[arg-type]
+    sampler.load_state_dict(json.loads(json.dumps(sampler.state_dict())))
+    assert sampler.epoch == 2
+
+
 def test_another_seed_does_not_go_on() -> None:
     """Its windows would overlap with those that were trained."""
     with pytest.raises(ConfigError, match="in another order"):
@@ -258,9 +267,11 @@ def test_another_seed_does_not_go_on() -> None:
     [
         ({"num_items": 0}, "num_items is 0; it must be at least 1"),
         ({"num_items": 2.5}, "num_items is 2.5; it must be at least 1, a whole number"),
+        ({"rank": -1}, "rank is -1; it must be at least 0"),
         ({"rank": 1}, "rank is 1, and the plan has 0 to 0"),
         ({"seed": -1}, "seed is -1; it must be at least 0, a whole number"),
         ({"seed": None}, "seed is None; it must be at least 0"),
+        ({"rank": "0"}, "rank is '0'; it must be at least 0, a whole number"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments: dict[str, Any], message: str) -> None:

@@ -54,8 +54,10 @@ def first_fit(lengths: ArrayLike, row_length: int, *, look_ahead: int = 1024) ->
 def _rows(lengths: NDArray[np.int64], row_length: int) -> list[list[int]]:
     room = np.full(len(lengths), row_length)  # each sequence has a row of its own at the worst
     rows: list[list[int]] = [[] for _ in lengths]
+    num_used = 0
     for index in np.argsort(-lengths, kind="stable").tolist():
-        row = int(np.argmax(room >= lengths[index]))
+        row = int((room[: num_used + 1] >= lengths[index]).argmax())
+        num_used = max(num_used, row + 1)
         room[row] -= lengths[index]
         rows[row].append(index)
-    return [row for row in rows if row]
+    return rows[:num_used]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+_LONGEST = 1 << 40  # so that no product of lengths leaves 64 bits
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Padding:
@@ -64,7 +66,7 @@ def read_lengths(lengths: ArrayLike) -> NDArray[np.int64]:
         A copy of them.
 
     Raises:
-        ConfigError: there is none, or one is not a whole number from 1.
+        ConfigError: there is none, or one is not a whole number from 1 that an item may have.
 
     >>> read_lengths([3, 5]).tolist()
     [3, 5]
@@ -79,10 +81,11 @@ def read_lengths(lengths: ArrayLike) -> NDArray[np.int64]:
             "[len(text) for text in texts]"
         )
     whole = array.astype(np.int64)  # always a copy: the caller may change his
-    wrong = np.flatnonzero(whole < 1)
+    wrong = np.flatnonzero((whole < 1) | (whole > _LONGEST))
     if len(wrong):
         raise ConfigError(
-            f"lengths[{wrong[0]}] is {array[wrong[0]]}; a length is at least 1: leave empty items out of the data set"
+            f"lengths[{wrong[0]}] is {array[wrong[0]]}; a length is from 1 to {_LONGEST}: leave empty items out of the "
+            "data set"
         )
     return whole
 

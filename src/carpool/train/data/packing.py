@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """The label of a token that is not learnt, as torch's and Hugging Face's losses have it."""
-_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -207,12 +206,16 @@ def _whole(name: str, values: Any) -> torch.Tensor:
         tensor = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{name} is no sequence of whole numbers: {error}") from None
-    if tensor.dim() != 1 or not len(tensor) or tensor.dtype not in _WHOLE:
+    if tensor.dim() != 1 or not len(tensor) or not _is_whole(tensor):
         raise ConfigError(
             f"{name} has shape {tuple(tensor.shape)} and type {tensor.dtype}: give whole numbers in one dimension, at "
             "least one"
         )
     return tensor.to("cpu", torch.int64)
+
+
+def _is_whole(tensor: torch.Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 def _lay(parts: list[torch.Tensor], row_length: int, filler: int) -> torch.Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, islice
-from typing import TYPE_CHECKING, Any
+from operator import index as as_index
+from typing import TYPE_CHECKING, Any, SupportsIndex
 from zlib import crc32
 
 import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     Items = NDArray[np.int64]
     Steps = list[list[Items]]  # the items of each rank's micro-batch, step by step
+
+_STATE = ("epoch", "num_items_done", "num_items", "effective_batch_size", "order")
 
 
 @dataclass(slots=True)
@@ -42,9 +45,8 @@ class _Pass:
 
     def num_items_after(self, num_windows: int | None) -> int:
         """Return the items of the epoch up to the end of so many windows of this pass; of all where it is None."""
-        if num_windows is None:
-            num_windows = len(self.ends)
-        if not 0 <= num_windows <= len(self.ends):
+        num_windows = len(self.ends) if num_windows is None else _from_zero("num_windows", num_windows)
+        if num_windows > len(self.ends):
             raise ConfigError(
                 f"num_windows is {num_windows}, and this pass has handed out {len(self.ends)}: count from its beginning"
             )
@@ -73,9 +75,9 @@ class WindowSampler(ABC):
 
     def __init__(self, num_items: int, plan: BatchPlan, *, rank: int, shuffle: bool, seed: int) -> None:
         check_whole("num_items", num_items)
-        plan.sizes(rank)  # refuses a rank that is not there
-        _check_from_zero("seed", seed)
-        self._num_items, self._plan, self._rank, self._shuffle, self._seed = num_items, plan, rank, shuffle, seed
+        self._num_items, self._plan, self._shuffle = as_index(num_items), plan, shuffle
+        self._rank, self._seed = _from_zero("rank", rank), _from_zero("seed", seed)
+        plan.sizes(self._rank)  # refuses a rank that is not there
         self._pass = _Pass()
         self._next: _Pass | None = self._pass
         self._is_chosen = False
@@ -141,7 +143,7 @@ class WindowSampler(ABC):
         Raises:
             ConfigError: it is no whole number from 0.
         """
-        _check_from_zero("epoch", epoch)
+        epoch = _from_zero("epoch", epoch)
         if self._next is None or self._next.epoch != epoch:
             self._next = _Pass(epoch)
         self._is_chosen = True
@@ -192,15 +194,14 @@ class WindowSampler(ABC):
         Raises:
             ConfigError: something is missing in it, or it is of other items, another order or another effective batch.
         """
-        missing = [name for name in self.state_dict() if name not in state]
+        missing = [name for name in _STATE if name not in state]
         if missing:
             raise ConfigError(f"the sampler's state lacks {' and '.join(missing)}: it was saved by something else")
         for name, mine in (("num_items", self._num_items), ("effective_batch_size", self._plan.effective_batch_size)):
             if state[name] != mine:
                 raise ConfigError(f"the sampler's state has {name} {state[name]}, and this one {mine}: make it alike")
-        epoch, num_items_done = state["epoch"], state["num_items_done"]
-        _check_from_zero("the state's epoch", epoch)
-        _check_from_zero("the state's num_items_done", num_items_done)
+        epoch = _from_zero("the state's epoch", state["epoch"])
+        num_items_done = _from_zero("the state's num_items_done", state["num_items_done"])
         if num_items_done > self._num_items:
             raise ConfigError(f"the sampler's state has {num_items_done} of {self._num_items} items done: it is broken")
         if state["order"] != crc32(self._order(epoch).tobytes()):
@@ -293,7 +294,8 @@ class EffectiveBatchSampler(WindowSampler):
         """Leave the order as it is."""
 
 
-def _check_from_zero(name: str, value: object) -> None:
-    """Refuse what is not a whole number from 0."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+def _from_zero(name: str, value: object) -> int:
+    """Return a whole number from 0, and refuse what is none."""
+    if not isinstance(value, SupportsIndex) or isinstance(value, bool) or as_index(value) < 0:
         raise ConfigError(f"{name} is {value!r}; it must be at least 0, a whole number")
+    return as_index(value)
