@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from carpool.errors import ConfigError
+from carpool.train.accumulate import Accumulator
+from carpool.train.batch_plan import BatchPlan
 from carpool.train.noise.estimate import NoiseAverages, WindowNorms
+from carpool.train.noise.listener import NoiseScale
 from carpool.train.scaling.adascale import AdaScale, adascale_gain
+from carpool.train.scaling.apply import scale_hyperparameters
 
 
 @dataclass
@@ -184,3 +188,44 @@ def test_sizes_that_are_none_are_refused(batch_size: Any, base_batch_size: Any, 
     """With what they may be."""
     with pytest.raises(ConfigError, match=said):
         AdaScale(_sgd(), Known(S=1.0, G2=0.0), batch_size=batch_size, base_batch_size=base_batch_size)
+
+
+def test_an_optimiser_that_divides_by_its_gradients_is_refused() -> None:
+    """Adam's steps do not grow with the gradients, and the gain is not theirs."""
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(2))])
+    with pytest.raises(ConfigError, match="AdaScale is derived for SGD, and AdamW divides by the size"):
+        AdaScale(optimizer, Known(S=1.0, G2=0.0), batch_size=8, base_batch_size=2)
+
+
+def test_rates_that_were_scaled_already_are_refused() -> None:
+    """They would be scaled twice."""
+    optimizer = _sgd()
+    scale_hyperparameters(optimizer, 4)
+    with pytest.raises(ConfigError, match="already scaled by 4, and AdaScale scales those of the base batch"):
+        AdaScale(optimizer, Known(S=1.0, G2=0.0), batch_size=8, base_batch_size=2)
+
+
+def test_with_the_accumulator_a_run_gains_what_its_own_noise_allows() -> None:
+    """A regression whose noise is known: the measured gain is that of the formula at the true noise scale."""
+    generator = torch.Generator().manual_seed(3)
+    model = nn.Linear(8, 1, bias=False, dtype=torch.float64)
+    nn.init.constant_(model.weight, 0.5)
+    # The gradient of an item at w with target 0 and unit noise: x (x.w + e); G = w, and tr(Sigma) as below.
+    squared = float(model.weight.detach().square().sum())
+    variance = (8 + 1) * squared + 8  # E|x|^2 (x.w)^2 - |w|^2 + E|x|^2, of a standard normal x
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9)  # measures in one place
+    noise = NoiseScale(model, decay=1.0)
+    accumulator = Accumulator(model, optimizer, plan=BatchPlan(effective_batch_size=64, micro_batch_size=4))
+    accumulator.listeners.append(noise)
+    adascale = AdaScale(optimizer, noise, batch_size=64, base_batch_size=4)
+
+    def loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return nn.functional.mse_loss(model(batch[0]).squeeze(-1), batch[1], reduction="sum") / 2
+
+    for _ in range(150):
+        inputs = torch.randn(16, 4, 8, dtype=torch.float64, generator=generator)
+        noises = torch.randn(16, 4, dtype=torch.float64, generator=generator)
+        accumulator.step([(inputs[part], noises[part]) for part in range(16)], loss)
+    expected = adascale_gain(variance, squared, batch_size=64, base_batch_size=4)
+    assert adascale.gain == pytest.approx(expected, rel=0.1)
+    assert 1 < adascale.num_base_steps / 150 < 16

@@ -13,7 +13,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from carpool.errors import ConfigError
-from carpool.train.scaling.apply import MARK, scale_hyperparameters
+from carpool.train.scaling.apply import scale_hyperparameters
+from carpool.train.scaling.groups import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -327,7 +328,7 @@ def test_an_average_without_a_decay_is_refused(ema: object) -> None:
 def test_an_optimiser_that_no_rule_is_known_for_asks_for_one() -> None:
     """Adagrad, say: nobody is guessed for."""
     with pytest.raises(
-        ConfigError, match=r"no rule is known for Adagrad, but for sgd, adam.*: give rule=, one of 'linear'"
+        ConfigError, match=r"no rule is known for Adagrad, but for SGD, Adam, .*: give rule=, one of 'linear'"
     ):
         scale_hyperparameters(torch.optim.Adagrad(_weights()), 4)
 
@@ -339,6 +340,20 @@ def test_an_unknown_optimiser_takes_a_rule_for_its_rate_only() -> None:
     assert [change.name for change in report.changes] == ["lr"]
     assert report.after("lr") == pytest.approx(0.2)
     assert "Hoffer" in report.changes[0].source
+
+
+@pytest.mark.parametrize("make", [_sgd, _adam])
+def test_an_unknown_form_is_refused(make: Callable[[], torch.optim.Optimizer]) -> None:
+    """Also where there is no decay to use it on."""
+    with pytest.raises(ConfigError, match="beta_form is 'cubic'; it must be one of linear, power"):
+        scale_hyperparameters(make(), 4, beta_form="cubic")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rule", [None, ["linear"], 1, ""])
+def test_what_names_no_rule_is_refused(rule: Any) -> None:
+    """Whatever it is."""
+    with pytest.raises(ConfigError, match="it must be 'auto' or one of"):
+        scale_hyperparameters(_sgd(), 4, rule=rule)
 
 
 def test_an_unknown_rule_is_refused_with_those_there_are() -> None:

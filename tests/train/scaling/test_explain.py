@@ -71,3 +71,23 @@ def test_a_rule_beyond_what_it_was_made_for_says_so() -> None:
     text = scale_hyperparameters(_adamw(), 4, rule="legw").text
     assert "the decays and eps stay: square_root scales them too" in text
     assert "there is none: give warm_up_steps" in text
+
+
+def test_sgd_by_the_square_root_is_told_to_keep_its_steps() -> None:
+    """Hoffer 2017 train for as many steps as before, which are more passes over the data."""
+    text = scale_hyperparameters(torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1), 4, rule="square_root").text
+    assert "note: keep what is counted in steps: the rule is for as many steps as before, 4 times the passes" in text
+    assert "divide" not in text
+
+
+def test_an_optimiser_without_a_rule_of_its_own_is_told() -> None:
+    """Its rate follows the rule that was asked for; nobody has derived that."""
+    text = scale_hyperparameters(torch.optim.NAdam([nn.Parameter(torch.ones(2))]), 4, rule="square_root").text
+    assert "note: no rule was derived for NAdam: only its learning rate is scaled" in text
+
+
+def test_a_weight_decay_that_is_part_of_the_loss_is_told_to_stay() -> None:
+    """The rule for weight decay has nothing to do for SGD."""
+    text = scale_hyperparameters(torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1), 4, rule="weight_decay").text
+    assert "nothing changes" in text
+    assert "note: this weight decay is added to the gradient, as a part of the loss, and stays" in text

@@ -140,10 +140,10 @@ def test_a_step_that_would_take_all_of_a_weight_is_refused() -> None:
         decoupled_weight_decay(0.1, factor=128, rate_before=0.1, rate_after=1.13)
 
 
-@pytest.mark.parametrize("factor", [0, -2, math.inf, math.nan, True, "4", None, 4 + 0j])
+@pytest.mark.parametrize("factor", [0, -2, 1e-300, 1e300, math.inf, math.nan, True, "4", None, 4 + 0j])
 def test_what_is_no_ratio_of_batches_is_refused(factor: object) -> None:
     """The message says what a factor is."""
-    with pytest.raises(ConfigError, match=r"factor is .*above 0 and finite, the new effective batch over the old"):
+    with pytest.raises(ConfigError, match=r"factor is .*from 1e-09 to 1e.09, the new effective batch over the old"):
         check_factor(factor)
 
 
@@ -166,12 +166,6 @@ def test_what_is_no_decay_is_refused(decay: float) -> None:
 def test_a_decay_that_averages_nothing_stays(factor: float) -> None:
     """Adam without momentum stays without."""
     assert adam_beta(0.0, factor) == adam_beta(0.0, factor, form="power") == 0
-
-
-def test_an_unknown_form_is_refused() -> None:
-    """The two that there are, are named."""
-    with pytest.raises(ConfigError, match="beta_form is 'cubic'; it must be one of linear, power"):
-        adam_beta(0.9, 2, form="cubic")  # type: ignore[arg-type]
 
 
 def test_linear_asks_for_five_epochs_from_the_old_rate() -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from carpool.core.limits import check_whole
 from carpool.errors import ConfigError
-from carpool.train.scaling.groups import read, write
+from carpool.train.scaling.choose import kind
+from carpool.train.scaling.groups import MARK, innermost, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +90,8 @@ class AdaScale:
             stepped elsewhere.
 
     Raises:
-        ConfigError: a size is no whole number from 1, or the batch is below the base batch.
+        ConfigError: a size is no whole number from 1, the batch is below the base batch, the optimiser divides by the
+            size of its gradients, or its learning rates were scaled already.
 
     >>> import torch
     >>> from carpool.train.noise.estimate import NoiseAverages, WindowNorms
@@ -116,6 +118,8 @@ class AdaScale:
                 f"batch_size is {batch_size}, and base_batch_size {base_batch_size}: AdaScale only goes to larger "
                 "batches; for a smaller one use scale_hyperparameters"
             )
+        optimizer = innermost(optimizer)
+        _check_rates(optimizer)
         self.batch_size = batch_size
         self.base_batch_size = base_batch_size
         self.num_base_steps = 0.0
@@ -177,3 +181,17 @@ class AdaScale:
         if self._scheduler is not None:
             for _step in range(num_before, math.floor(self.num_base_steps)):
                 self._scheduler.step()
+
+
+def _check_rates(optimizer: Any) -> None:
+    if kind(optimizer) not in {"sgd", None}:
+        raise ConfigError(
+            f"AdaScale is derived for SGD, and {type(optimizer).__name__} divides by the size of its gradients: use "
+            "scale_hyperparameters"
+        )
+    factors = [group[MARK] for group in optimizer.param_groups if MARK in group]
+    if factors:
+        raise ConfigError(
+            f"the optimiser's learning rates were already scaled by {factors[0]:g}, and AdaScale scales those of the "
+            "base batch: give them unscaled"
+        )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from carpool.errors import ConfigError
 from carpool.train.scaling.choose import choose, decays_apart
-from carpool.train.scaling.groups import has, read, write
+from carpool.train.scaling.groups import MARK, has, innermost, read, write
 from carpool.train.scaling.notes import notes
 from carpool.train.scaling.recipe import Recipe, ema_change
 from carpool.train.scaling.report import ScalingReport
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from carpool.train.scaling.change import Change
     from carpool.train.scaling.rules import BetaForm
-
-MARK = "carpool_scaled_by"
-"""What a parameter group that was scaled keeps the factor under; checkpoints of the optimiser hold it too."""
 
 _RATES = ("lr", "initial_lr", "max_lr", "min_lr")
 
@@ -74,7 +71,7 @@ def scale_hyperparameters(
     ['lr 0.002', 'beta1 0.6', 'beta2 0.996', 'eps 5e-09', 'weight_decay 0.2']
     """
     factor = check_factor(factor)
-    optimizer = _inner(optimizer)
+    optimizer = innermost(optimizer)
     groups = _groups(optimizer)
     chosen = choose(rule, optimizer)
     _refuse_twice(groups, factor, again=again)
@@ -98,13 +95,6 @@ def scale_hyperparameters(
     if apply and report.changes:
         _apply(groups, report, ratio=chosen.rate(1.0, factor), scheduler=scheduler, ema=ema)
     return report
-
-
-def _inner(optimizer: Any) -> Any:
-    """The optimiser itself, where a framework has put something around it."""
-    while hasattr(getattr(optimizer, "optimizer", None), "param_groups"):
-        optimizer = optimizer.optimizer
-    return optimizer
 
 
 def _groups(optimizer: Any) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ _RULE_OF = MappingProxyType(
 )
 
 
-def choose(rule: str, optimizer: object) -> Rule:
+def choose(rule: object, optimizer: object) -> Rule:
     """The rule that is meant, fitted to the optimiser.
 
     Args:
@@ -41,11 +41,11 @@ def choose(rule: str, optimizer: object) -> Rule:
     if rule == "auto":
         if known is None:
             raise ConfigError(
-                f"no rule is known for {type(optimizer).__name__}, but for {', '.join(_RULE_OF)}: give rule=, one of "
-                f"{', '.join(map(repr, RULES))}"
+                f"no rule is known for {type(optimizer).__name__}, but for SGD, Adam, AdamW, RMSprop, LAMB and LARS: "
+                f"give rule=, one of {', '.join(map(repr, RULES))}"
             )
         return RULES[_RULE_OF[known]]
-    if rule not in RULES:
+    if not isinstance(rule, str) or rule not in RULES:
         raise ConfigError(f"rule is {rule!r}; it must be 'auto' or one of {', '.join(map(repr, RULES))}")
     if rule == "square_root" and (known is None or _RULE_OF[known] != "square_root"):
         return SQUARE_ROOT_OF_SGD

@@ -7,8 +7,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
+MARK = "carpool_scaled_by"
+"""What a parameter group that was scaled keeps the factor under; checkpoints of the optimiser hold it too."""
+
 BETAS = ("beta1", "beta2")
 """The names of what a group keeps as one pair."""
+
+
+def innermost(optimizer: Any) -> Any:
+    """The optimiser itself, where a framework has put something around it.
+
+    Args:
+        optimizer: of torch, or what has it as `optimizer`.
+    """
+    while hasattr(getattr(optimizer, "optimizer", None), "param_groups"):
+        optimizer = optimizer.optimizer
+    return optimizer
 
 
 def read(group: Mapping[str, Any], name: str) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from carpool.train.scaling.choose import kind
+from carpool.train.scaling.choose import decays_apart, kind
 from carpool.train.scaling.groups import BETAS, has, read
+from carpool.train.scaling.rules import SQUARE_ROOT_OF_SGD
 
 if TYPE_CHECKING:
     from carpool.train.scaling.rules import Rule
@@ -23,7 +24,7 @@ def notes(optimizer: Any, rule: Rule, factor: float, *, num_warm_up_steps: int) 
     if factor == 1:
         return ()
     said = (
-        _steps(factor),
+        _steps(rule, factor),
         _decays_at_their_end(optimizer, rule, factor),
         _averages_lag(optimizer, rule),
         _not_derived(optimizer, rule),
@@ -33,7 +34,9 @@ def notes(optimizer: Any, rule: Rule, factor: float, *, num_warm_up_steps: int) 
     return tuple(note for note in said if note)
 
 
-def _steps(factor: float) -> str:
+def _steps(rule: Rule, factor: float) -> str:
+    if rule is SQUARE_ROOT_OF_SGD:
+        return f"keep what is counted in steps: the rule is for as many steps as before, {factor:g} times the passes"
     to_do = f"divide by {factor:g}" if factor > 1 else f"multiply by {1 / factor:g}"
     return f"{to_do} what is counted in steps: the training, a schedule's turns, the time between two evaluations"
 
@@ -58,7 +61,12 @@ def _averages_lag(optimizer: Any, rule: Rule) -> str:
 
 
 def _not_derived(optimizer: Any, rule: Rule) -> str:
-    adaptive = kind(optimizer) not in {None, "sgd", "lamb", "lars"}
+    known = kind(optimizer)
+    if known is None and rule.name != "none":
+        return f"no rule was derived for {type(optimizer).__name__}: only its learning rate is scaled"
+    if rule.name == "weight_decay" and not any(decays_apart(optimizer, group) for group in optimizer.param_groups):
+        return "this weight decay is added to the gradient, as a part of the loss, and stays"
+    adaptive = known not in {"sgd", "lamb", "lars"}
     if rule.name == "linear" and adaptive:
         return "the linear rule is derived for SGD: Adam and RMSprop divide by the noise, and square_root is theirs"
     if rule.name == "legw" and adaptive:

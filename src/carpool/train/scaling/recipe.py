@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from carpool.errors import ConfigError
 from carpool.train.scaling.change import Change
@@ -36,11 +36,18 @@ class Recipe:
         rule: to go by.
         factor: new effective batch over the old one.
         beta_form: what becomes of Adam's decays.
+
+    Raises:
+        ConfigError: there is no such form.
     """
 
     rule: Rule
     factor: float
     beta_form: BetaForm
+
+    def __post_init__(self) -> None:
+        if self.beta_form not in get_args(BetaForm):
+            raise ConfigError(f"beta_form is {self.beta_form!r}; it must be one of {', '.join(get_args(BetaForm))}")
 
     def changes(self, group: Mapping[str, Any], index: int, *, decays_apart: bool) -> tuple[Change, ...]:
         """What becomes of a parameter group; numbers that stay are left out.
@@ -98,7 +105,9 @@ class Recipe:
             after=adam_beta(decay, self.factor, form=self.beta_form),
             why=f"{formula}, so that it averages over as many items as before",
             source=MALLADI if linear else MAREK,
-            holds_for=f"{self.factor:g} x (1 - {name}) well below 1, here {self.factor * (1 - decay):.3g}",
+            holds_for=f"{self.factor:g} x (1 - {name}) well below 1, here {self.factor * (1 - decay):.3g}"
+            if linear
+            else "any factor, as far as the average goes; tried from a batch of 1 to one of 4,096",
         )
 
     def _weight_decay(self, group: Mapping[str, Any], index: int) -> Change:
@@ -131,7 +140,8 @@ def ema_change(ema: Any, factor: float) -> tuple[Change, ...]:
     decay = getattr(ema, "decay", ema)
     if isinstance(decay, bool) or not isinstance(decay, Real):
         raise ConfigError(
-            f"ema is {ema!r}, which has no number named decay: give the decay itself, as 0.999, and set the new one"
+            f"ema is of type {type(ema).__name__}, which has no number named decay: give the decay itself, as 0.999, "
+            "and set the new one"
         )
     change = Change(
         name="ema_decay",

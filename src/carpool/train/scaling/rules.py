@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from numbers import Real
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from carpool.errors import ConfigError
 
@@ -28,6 +28,7 @@ MALLADI = "Malladi et al. 2022, arXiv:2205.10287"
 MAREK = "Marek et al. 2025, arXiv:2507.07101"
 YOU = "You et al. 2019, arXiv:1901.08256; You et al. 2020, arXiv:1904.00962"
 
+_LEAST_FACTOR, _MOST_FACTOR = 1e-9, 1e9
 _ROUNDING = 1e-9  # 10 x (1 - 0.9) is 1, and comes out a little below
 
 EPOCHS_OF_WARM_UP = 5
@@ -134,12 +135,12 @@ def check_factor(factor: object) -> float:
         factor: new batch over old batch.
 
     Raises:
-        ConfigError: it is no finite number above 0.
+        ConfigError: it is no number, or so small or large that no two batches make it.
     """
-    if isinstance(factor, bool) or not isinstance(factor, Real) or not 0 < float(factor) < math.inf:
+    if isinstance(factor, bool) or not isinstance(factor, Real) or not _LEAST_FACTOR <= float(factor) <= _MOST_FACTOR:
         raise ConfigError(
-            f"factor is {factor!r}; it must be above 0 and finite, the new effective batch over the old one: 4 to go "
-            "from 256 to 1,024"
+            f"factor is {factor!r}; it must be a number from {_LEAST_FACTOR:g} to {_MOST_FACTOR:g}, the new "
+            "effective batch over the old one: 4 to go from 256 to 1,024"
         )
     return float(factor)
 
@@ -164,8 +165,6 @@ def adam_beta(beta: float, factor: float, *, form: BetaForm = "linear") -> float
     (0.996, 0.185302)
     """
     _check_decay("beta", beta)
-    if form not in get_args(BetaForm):
-        raise ConfigError(f"beta_form is {form!r}; it must be one of {', '.join(get_args(BetaForm))}")
     if beta == 0 or form == "power":
         return math.pow(beta, factor)
     if factor * (1 - beta) >= 1 - _ROUNDING:

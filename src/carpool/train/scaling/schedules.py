@@ -33,8 +33,8 @@ def check_schedule(scheduler: Any, optimizer: Optimizer, *, moves_moments: bool)
     of = getattr(_inner(scheduler), "optimizer", None)
     if scheduler is not None and of is None:
         raise ConfigError(
-            f"scheduler is {scheduler!r}, no schedule of torch's, which would hold its optimiser: give the one that "
-            "sets the learning rate"
+            f"scheduler is of type {type(scheduler).__name__}, no schedule of torch's, which would hold its optimiser: "
+            "give the one that sets the learning rate"
         )
     if of is not None and of is not optimizer:
         raise ConfigError("the scheduler given is of another optimiser: give the one that was made for this optimiser")
