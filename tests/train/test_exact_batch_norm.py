@@ -1,0 +1,368 @@
+"""Exact BatchNorm: a window that is computed in micro-batches learns what one batch of all its items would."""
+
+from __future__ import annotations
+
+import copy
+import random
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from carpool.errors import ConfigError
+from carpool.train import Accumulator, BatchPlan
+from carpool.train.batch_norm import check_batch_norm
+from carpool.train.exact_batch_norm import ExactBatchNorm
+from carpool.train.window_statistics import Site
+from tests.train.images import NUM_ITEMS, Classifier, Images, apart, images_of, learn, loss_of, outcome_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+EXACT = 1e-10
+
+
+def learn_exactly(
+    model: nn.Module, micro_batches: Sequence[Images], *, loss: Callable[..., torch.Tensor] = loss_of
+) -> None:
+    """Compute micro-batches with the statistics of them all."""
+    with ExactBatchNorm(model, loss).window(micro_batches, scale=1 / NUM_ITEMS) as window:
+        learn(model, window, loss=loss)
+
+
+def whole_and_model(**options: Any) -> tuple[dict[str, torch.Tensor], Classifier]:
+    """Give what plain PyTorch learns from one batch of all items, and the model before that."""
+    model = Classifier(**options)
+    reference = copy.deepcopy(model)
+    learn(reference, images_of([NUM_ITEMS]))
+    return outcome_of(reference), model
+
+
+@settings(max_examples=8)
+@given(cuts=st.lists(st.integers(min_value=0, max_value=NUM_ITEMS), max_size=4))
+def test_any_cut_of_a_window_is_one_batch(cuts: list[int]) -> None:
+    """However a window is cut, micro-batches of one item or none included, gradients and statistics are the batch's."""
+    whole, model = whole_and_model()
+    ends = [0, *sorted(cuts), NUM_ITEMS]
+    learn_exactly(model, images_of([end - start for start, end in pairwise(ends)]))
+    assert apart(outcome_of(model), whole) < EXACT
+
+
+def test_plain_accumulation_is_not() -> None:
+    """What the above is exact against: without it, both gradients and running statistics are others."""
+    whole, model = whole_and_model()
+    learn(model, images_of([5, 5, 3]))
+    plain = outcome_of(model)
+    assert float((plain["first.0.weight"] - whole["first.0.weight"]).abs().max()) > 0.01
+    assert float((plain["first.1.running_var"] - whole["first.1.running_var"]).abs().max()) > 0.01
+
+
+def test_the_gradient_through_the_statistics_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics of the whole window alone are not enough: taken for constants, they give another gradient."""
+    monkeypatch.setattr(Site, "through", lambda self, values: torch.zeros_like(values))
+    whole, model = whole_and_model()
+    learn_exactly(model, images_of([5, 5, 3]))
+    plain = outcome_of(model)
+    assert float((plain["first.0.weight"] - whole["first.0.weight"]).abs().max()) > 0.01
+    assert float((plain["first.1.running_var"] - whole["first.1.running_var"]).abs().max()) < EXACT
+
+
+class GivenNoise(nn.Module):
+    """Dropout that draws for so many items at a time, as it does in micro-batches of these sizes."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = sizes
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Drop some of the values."""
+        sizes = self.sizes if len(values) == sum(self.sizes) else [len(values)]
+        kept = [torch.bernoulli(torch.full((size, values.shape[1]), 0.7, dtype=values.dtype)) for size in sizes]
+        return values * torch.cat(kept)
+
+
+def test_dropout_is_the_same_in_all_passes() -> None:
+    """The passes for the statistics draw what the last one draws; what is drawn after the window is as ever."""
+    sizes = [4, 1, 8]
+    torch.manual_seed(5)
+    model = Classifier(dropout=GivenNoise(sizes))
+    reference = copy.deepcopy(model)
+    torch.manual_seed(6)
+    learn(reference, images_of([NUM_ITEMS]))
+    next_number = torch.rand(1)
+    torch.manual_seed(6)
+    learn_exactly(model, images_of(sizes))
+    assert torch.equal(torch.rand(1), next_number)
+    assert apart(outcome_of(model), outcome_of(reference)) < EXACT
+
+
+def test_other_random_numbers_than_torchs_are_found_out() -> None:
+    """A model that draws from elsewhere computes something else in each pass, which cannot be exact."""
+
+    class Jittery(nn.Module):
+        """Draws from Python's own random numbers."""
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            """Scale the values."""
+            return values * random.choice([0.25, 1.0, 4.0])
+
+    random.seed(1)
+    with pytest.raises(ConfigError, match=r"layer plain is .* times that of the passes before: .*from torch only"):
+        learn_exactly(Classifier(dropout=Jittery()), images_of([5, 5, 3]))
+
+
+def accumulator_of(model: nn.Module, **options: Any) -> Accumulator:
+    """Make an accumulator that computes windows exactly."""
+    plan = BatchPlan(effective_batch_size=NUM_ITEMS, micro_batch_size=5)
+    accumulator = Accumulator(model, torch.optim.SGD(model.parameters(), lr=0.1), plan=plan, **options)
+    accumulator.listeners.append(ExactBatchNorm(model, loss_of))
+    return accumulator
+
+
+def test_an_accumulator_takes_it_as_a_listener() -> None:
+    """Two steps of the optimiser, in micro-batches of different sizes, are those of two whole batches."""
+    model = Classifier()
+    reference = copy.deepcopy(model)
+    ours, theirs = (torch.optim.SGD(one.parameters(), lr=0.1, momentum=0.9) for one in (model, reference))
+    accumulator = Accumulator(model, ours, plan=BatchPlan(effective_batch_size=NUM_ITEMS, micro_batch_size=5))
+    exact = check_batch_norm(model, accumulator.plan, how="exact", loss=loss_of)
+    assert exact is not None
+    accumulator.listeners.append(exact)
+    for window in accumulator.windows(images_of([5, 5, 3, 5, 4, 4])):
+        for batch in window:
+            window.backward(loss_of(model, batch))
+    for batch in images_of([NUM_ITEMS, NUM_ITEMS]):
+        theirs.zero_grad()
+        learn(reference, [batch])
+        theirs.step()
+    assert apart(dict(model.state_dict()), dict(reference.state_dict())) < EXACT
+
+
+def test_a_skipped_window_leaves_the_running_statistics() -> None:
+    """A window that is not finite teaches nothing: neither the weights nor the statistics."""
+    model = Classifier()
+    before = copy.deepcopy(model.state_dict())
+    accumulator = accumulator_of(model)
+    micro_batches = images_of([5, 5, 3])
+    micro_batches[1][0][0, 0, 0, 0] = torch.nan
+    assert accumulator.step(micro_batches, loss_of).skipped
+    assert apart(dict(model.state_dict()), before) == 0
+
+
+def test_a_window_that_fails_leaves_the_layers_as_they_were() -> None:
+    """After an exception the model trains as ever, and no statistic has moved."""
+    model = Classifier()
+    before = copy.deepcopy(model.state_dict())
+
+    def fail() -> None:
+        with ExactBatchNorm(model, loss_of).window(images_of([5, 8])):
+            1 / 0  # noqa: B018
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert apart(dict(model.state_dict()), before) == 0
+    assert "forward" not in model.shared.__dict__
+    learn(model, images_of([5, 8]))
+    assert model.shared.num_batches_tracked == torch.tensor(4)
+
+
+def test_a_window_left_early_is_given_up_with_the_next() -> None:
+    """A loop that is left moves no statistic, and the next window is as exact as ever."""
+    whole, model = whole_and_model()
+    accumulator = accumulator_of(model)
+    for number, window in enumerate(accumulator.windows(images_of([5, 5, 3]) * 2)):
+        for index, batch in enumerate(window):
+            window.backward(loss_of(model, batch))
+            if number == 0 and index == 1:
+                break
+    assert apart(dict(model.named_buffers()), {name: whole[name] for name, _ in model.named_buffers()}) < EXACT
+
+
+def test_layers_in_eval_mode_keep_their_statistics() -> None:
+    """Frozen layers are left as they are, and one without running statistics is computed over the window even so."""
+    model = Classifier()
+    model.first[1].eval()
+    model.plain.eval()
+    reference = copy.deepcopy(model)
+    learn(reference, images_of([NUM_ITEMS]))
+    learn_exactly(model, images_of([6, 7]))
+    assert apart(outcome_of(model), outcome_of(reference)) < EXACT
+
+
+class Checkpointed(Classifier):
+    """Computes the first layers once more in the backward pass instead of keeping what they gave."""
+
+    keeps = False
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Give the logits."""
+        features = self.first(images) if self.keeps else checkpoint(self.first, images, use_reentrant=False)
+        pooled = self.shared(self.second(features)).mean((2, 3))
+        logits: torch.Tensor = self.out(self.plain(pooled))
+        return logits
+
+
+def test_checkpointed_layers_are_exact_too() -> None:
+    """What is computed once more in a backward pass sees the statistics of the window as well, and counts once."""
+    model = Checkpointed()
+    reference = copy.deepcopy(model)
+    reference.keeps = True
+    learn(reference, images_of([NUM_ITEMS]))
+    learn_exactly(model, images_of([4, 6, 3]))
+    assert apart(outcome_of(model), outcome_of(reference)) < EXACT
+
+
+def test_a_checkpointed_layer_that_is_called_twice_is_refused() -> None:
+    """In the backward pass nobody says which of its calls is computed once more."""
+
+    class Twice(Checkpointed):
+        """Calls its first layers twice, of which one call is computed once more."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            """Give the logits."""
+            return super().forward(images) + super().forward(images + 1)
+
+    with pytest.raises(ConfigError, match=r"layer first\.1 is called 2 times .* leave it out of the checkpoint"):
+        learn_exactly(Twice(), images_of([6, 7]))
+
+
+def test_half_precision_keeps_its_statistics_in_32_bits() -> None:
+    """Under autocast the layers run in bfloat16, and gradients and statistics agree to its digits."""
+
+    def loss(model: nn.Module, batch: Images) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return functional.cross_entropy(model(batch[0].float() - 100), batch[1], reduction="sum")
+
+    model = Classifier().float()
+    reference = copy.deepcopy(model)
+    learn(reference, images_of([NUM_ITEMS]), loss=loss)
+    learn_exactly(model, images_of([6, 7]), loss=loss)
+    ours, whole = outcome_of(model), outcome_of(reference)
+    for name, exact in whole.items():
+        assert float((ours[name] - exact).double().norm()) < 0.1 * float(exact.double().norm()) + 0.01
+
+
+class Activated(nn.BatchNorm2d):
+    """A BatchNorm that does more in its own forward pass, as some libraries have it for activations."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Normalise, and bend what comes of it."""
+        return super().forward(values) * 1.5
+
+
+class OwnArithmetic(nn.BatchNorm2d):
+    """A BatchNorm that computes its statistics itself."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Subtract the mean."""
+        return values - values.mean((0, 2, 3), keepdim=True)
+
+
+def test_layers_with_a_forward_pass_of_their_own() -> None:
+    """One that calls torch's batch_norm keeps what else it does; one that does not is refused."""
+    model = Classifier()
+    model.first[1] = Activated(4).double()
+    reference = copy.deepcopy(model)
+    learn(reference, images_of([NUM_ITEMS]))
+    learn_exactly(model, images_of([6, 7]))
+    assert apart(outcome_of(model), outcome_of(reference)) < EXACT
+    model.first[1] = OwnArithmetic(4).double()
+    with pytest.raises(ConfigError, match=r"first\.1, a OwnArithmetic, does not call torch.nn.functional.batch_norm"):
+        learn_exactly(model, images_of([6, 7]))
+
+
+def mean_loss_of(model: nn.Module, batch: Images) -> torch.Tensor:
+    """Average the loss over a micro-batch."""
+    return loss_of(model, batch) / len(batch[1])
+
+
+def test_an_accumulator_of_means_is_prepared_for_with_the_sum() -> None:
+    """What an accumulator makes of means are sums, so that its windows are exact too."""
+    whole, model = whole_and_model()
+    before = dict(copy.deepcopy(model).named_parameters())
+    accumulator_of(model, loss_is="mean").step(images_of([5, 5, 3]), mean_loss_of)
+    steps = {name: (before[name] - after).detach() / 0.1 for name, after in model.named_parameters()}
+    assert apart(steps | dict(model.named_buffers()), whole) < EXACT
+
+
+def test_losses_that_were_not_prepared_for_are_refused() -> None:
+    """Another scale, a mean for a sum, or a micro-batch without a backward pass is found out before the step."""
+
+    def learn_from(first: int, *, scale: float) -> None:
+        with ExactBatchNorm(model, loss_of).window(images_of([5, 8]), scale=scale) as window:
+            losses = [loss_of(model, batch) / NUM_ITEMS for batch in window]
+            torch.stack(losses[first:]).sum().backward()  # type: ignore[no-untyped-call]
+
+    model = Classifier()
+    with pytest.raises(ConfigError, match=r"layer plain is 0.0769 times that of the passes before: compute the same"):
+        learn_from(0, scale=1.0)
+    with pytest.raises(ConfigError, match=r"that of 1 does not, or had no backward pass"):
+        learn_from(1, scale=1 / NUM_ITEMS)
+    with pytest.raises(ConfigError, match="a sum and not a mean"):
+        accumulator_of(model).step(images_of([5, 5, 3]), mean_loss_of)
+
+
+def test_micro_batches_that_cannot_be_exact_are_refused() -> None:
+    """A layer with one value to see, other calls for other micro-batches, and losses that are no number are told."""
+    flat = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+
+    def summed(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        return model(batch).sum()  # type: ignore[no-any-return]
+
+    with pytest.raises(
+        ConfigError, match="layer 1 sees 1 value of each channel in the whole window: its statistics need"
+    ):
+        ExactBatchNorm(flat, summed).window([torch.zeros(1, 2), torch.zeros(0, 2)]).__enter__()
+    with pytest.raises(ConfigError, match="the loss of micro-batch 0 must be a tensor of one number: sum it up"):
+        ExactBatchNorm(flat, lambda model, batch: model(batch)).window([torch.zeros(4, 2)]).__enter__()
+
+    def sometimes(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        return summed(model, batch) if len(batch) > 1 else model[0](batch).sum()  # type: ignore[index]
+
+    with pytest.raises(
+        ConfigError, match="micro-batch 1 calls 0 BatchNorm layers, and others 1: exact BatchNorm needs"
+    ):
+        ExactBatchNorm(flat, sometimes).window([torch.zeros(4, 2), torch.zeros(1, 2)]).__enter__()
+    with pytest.raises(ConfigError, match="layer 1 is called where it was not before"):
+        ExactBatchNorm(flat, sometimes).window([torch.zeros(1, 2), torch.zeros(4, 2)]).__enter__()
+
+
+def test_a_model_without_such_layers_is_computed_once() -> None:
+    """Where there is no BatchNorm, nothing is computed beforehand."""
+    calls = []
+
+    def loss(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        calls.append(batch)
+        return model(batch).sum()  # type: ignore[no-any-return]
+
+    model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
+    with ExactBatchNorm(model, loss).window([torch.zeros(3, 2)] * 2) as window:
+        for batch in window:
+            loss(model, batch).backward()  # type: ignore[no-untyped-call]
+    assert len(calls) == 2
+
+
+def test_sharded_replicated_and_compiled_models_are_refused() -> None:
+    """What does not let its layers be called one by one cannot be exact, and says what to use instead."""
+
+    class Sharded(nn.Linear):
+        """Has what fully_shard adds to a model."""
+
+        def set_requires_gradient_sync(self) -> None:
+            """Exchange gradients from now on, or not."""
+
+    compiled = nn.Linear(2, 2)
+    compiled._compiled_call_impl = print
+    for model, message in (
+        (nn.Sequential(Sharded(2, 2)), "sharded by fully_shard: exact BatchNorm needs DistributedDataParallel"),
+        (nn.DataParallel(nn.Linear(2, 2)), "use DistributedDataParallel"),
+        (nn.Sequential(compiled), "as it was before torch.compile"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            ExactBatchNorm(model, loss_of)
