@@ -154,6 +154,15 @@ def counted(num: int, noun: str) -> str:
     return f"{num:,} {noun if num == 1 else _plural(noun)}"
 
 
+def capitalised(text: str) -> str:
+    """Return a text that begins with a capital.
+
+    >>> capitalised("batches of 8")
+    'Batches of 8'
+    """
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def _plural(noun: str) -> str:
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return f"{noun[:-1]}ies"

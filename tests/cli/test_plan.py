@@ -201,6 +201,13 @@ def test_a_profile_without_a_cost_model_says_to_measure_more(
     assert "profile it again with more time" in capsys.readouterr().err
 
 
+def test_a_profile_that_was_changed_is_not_planned_from(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A figure that no measurement gives is refused, as a server refuses it."""
+    save_profile(file, profile(drift=-1.0))
+    assert main(["plan", str(file), "--rate", "5"]) == 2
+    assert "drift is -1; it must be above -1 and finite: the file was changed" in capsys.readouterr().err
+
+
 def test_a_directory_in_the_place_of_the_settings_is_told_before_planning(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,6 @@ from carpool.cli.main import main
 from carpool.config.settings import load_settings
 from carpool.plan.llm_workload_table import llm_from_settings
 from carpool.profile.artefact import save_profile
-from carpool.profile.llm_artefact import save_llm_profile
 from carpool.profile.machine import describe_machine
 from tests.profile.llm_virtual import profiled
 from tests.profile.made_up import findings
@@ -28,7 +27,7 @@ QUICK = ("--window", "5s", "--runs", "3", "--max-batch-size", "16")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The profile of a model that generates, measured here, in a file."""
     path = tmp_path_factory.mktemp("profiled") / "profile.json"
-    save_llm_profile(path, replace(profiled(), machine=describe_machine("cpu", "bfloat16", 1)))
+    save_profile(path, replace(profiled(), machine=describe_machine("cpu", "bfloat16", 1)))
     return path
 
 

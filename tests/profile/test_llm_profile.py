@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from carpool.errors import ConfigError, ModelError, OutOfMemory, SchemaError
-from carpool.profile.llm_artefact import LlmProfile, load_llm_profile, save_llm_profile
+from carpool.profile.artefact import save_profile
+from carpool.profile.llm_artefact import LlmProfile, load_llm_profile
 from carpool.profile.llm_limits import parts_of
 from carpool.profile.llm_plots import pictures
 from carpool.profile.llm_report import write_report
@@ -196,10 +197,10 @@ def test_a_profile_of_little_is_shown_too(found: LlmProfile, tmp_path: Path) -> 
 def test_the_file_reads_back_as_it_was_and_refuses_what_was_changed(found: LlmProfile, tmp_path: Path) -> None:
     """Equal in every part; a figure that can't be, and the profile of another kind of model, are told."""
     path = tmp_path / "profile.json"
-    save_llm_profile(path, found)
+    save_profile(path, found)
     assert load_llm_profile(path) == found
     assert found.step_cost is not None
-    save_llm_profile(path, replace(found, step_cost=replace(found.step_cost, kv_s=-1.0)))
+    save_profile(path, replace(found, step_cost=replace(found.step_cost, kv_s=-1.0)))
     with pytest.raises(ConfigError, match=r"the time of a step by the fit is -1; it must be above 0"):
         load_llm_profile(path)
     path.write_text('{"schema_version": 1, "kind": "torch"}')

@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from carpool.config.document import decode, read_bytes
 from carpool.config.syntax import parse_json
@@ -16,8 +16,9 @@ from carpool.plan.llm_workload_table import llm_to_table
 from carpool.plan.settings_file import Origin
 from carpool.plan.subject import Subject
 from carpool.plan.workload_table import to_table
+from carpool.profile import artefact, llm_artefact
 from carpool.profile.artefact import Profile
-from carpool.profile.llm_artefact import GENERATOR, LlmProfile, checked
+from carpool.profile.llm_artefact import GENERATOR, LlmProfile
 from carpool.profile.machine import Machine, describe_machine
 from carpool.profile.validity import machine_differences
 
@@ -66,15 +67,15 @@ def read_source(path: Path) -> Source | LlmSource:
     """Read a profile of either kind, and take the hash of what was read.
 
     Raises:
-        ConfigError: It can't be read, or too little was measured.
+        ConfigError: It can't be read, was changed, or too little was measured.
         SchemaError: It is no profile, or one of another version.
     """
     data = read_bytes(path)
     sha256 = hashlib.sha256(data).hexdigest()
     if not path.name.endswith(".toml") and parse_json(data, str(path)).get("kind") == GENERATOR:
-        generator = checked(decode(data, LlmProfile, str(path)), str(path))
+        generator = llm_artefact.checked(decode(data, LlmProfile, str(path)), str(path))
         return LlmSource(path=path, sha256=sha256, profile=generator, subject=LlmSubject.of(generator))
-    profile = decode(data, Profile, str(path))
+    profile = artefact.checked(decode(data, Profile, str(path)), str(path))
     return Source(path=path, sha256=sha256, profile=profile, subject=Subject.of(profile))
 
 
@@ -125,14 +126,8 @@ def origin_of_generator(source: LlmSource, load: LlmWorkload, directory: Path) -
         directory: Where the settings are written, which name files from there.
     """
     machine = source.profile.machine
-    return Origin(
-        profile=Path(os.path.relpath(source.path, directory)).as_posix(),
-        profile_sha256=source.sha256,
-        device=machine.device,
-        dtype=machine.dtype or None,
-        num_threads=machine.num_threads if machine.device == "cpu" else None,
-        workload=llm_to_table(load, beside=directory),
-    )
+    workload = llm_to_table(load, beside=directory)
+    return _origin(source, directory, device=machine.device, dtype=machine.dtype or None, workload=workload)
 
 
 def origin_of(source: Source, load: Workload, directory: Path) -> Origin:
@@ -147,11 +142,20 @@ def origin_of(source: Source, load: Workload, directory: Path) -> Origin:
     workload = to_table(load, beside=directory)
     if load.lengths == source.subject.example_lengths:
         workload.pop("lengths", None)  # they are in the profile
+    device = None if profile.kind == "function" else machine.device
+    dtype = machine.dtype if profile.kind in ("torch", "encoder") and machine.dtype else None
+    return _origin(source, directory, device=device, dtype=dtype, workload=workload)
+
+
+def _origin(
+    source: Source | LlmSource, directory: Path, *, device: str | None, dtype: str | None, workload: dict[str, Any]
+) -> Origin:
+    machine = source.profile.machine
     return Origin(
         profile=Path(os.path.relpath(source.path, directory)).as_posix(),
         profile_sha256=source.sha256,
-        device=None if profile.kind == "function" else machine.device,
-        dtype=machine.dtype if profile.kind in ("torch", "encoder") and machine.dtype else None,
+        device=device,
+        dtype=dtype,
         num_threads=machine.num_threads if machine.device == "cpu" else None,
         workload=workload,
     )

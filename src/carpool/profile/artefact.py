@@ -20,7 +20,7 @@ from carpool.profile.peaks import MeasuredPeaks
 from carpool.profile.quality import Quality
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -271,17 +271,43 @@ def load_profile(path: Path | str) -> Profile:
         path: The file, as `save_profile` wrote it.
 
     Raises:
-        ConfigError: It cannot be read.
+        ConfigError: It cannot be read, or was changed.
         SchemaError: It is not a profile, or one of an unknown version.
     """
-    profile = document.read(path, Profile)
-    for what, value, least in _figures_of(profile):
+    return checked(document.read(path, Profile), str(path))
+
+
+def checked(profile: Profile, source: str) -> Profile:
+    """Return a profile whose figures can be true.
+
+    Args:
+        profile: What was read.
+        source: Where from, for the message.
+
+    Raises:
+        ConfigError: A figure can't be; the file was changed.
+    """
+    require_above(_figures_of(profile), source, profile.target)
+    return profile
+
+
+def require_above(figures: Iterable[tuple[str, float, float]], source: str, target: str) -> None:
+    """Refuse figures that no measurement gives.
+
+    Args:
+        figures: Each with its name and what it must be above.
+        source: Where they were read from.
+        target: What is to be measured again.
+
+    Raises:
+        ConfigError: One is not above it, or not finite.
+    """
+    for what, value, least in figures:
         if not (isfinite(value) and value > least):
             raise ConfigError(
-                f"{path}: {what} is {value:g}; it must be above {least:g} and finite: the file was changed, so "
-                f"measure again by `carpool profile {profile.target}`"
+                f"{source}: {what} is {value:g}; it must be above {least:g} and finite: the file was changed, so "
+                f"measure again by `carpool profile {target}`"
             )
-    return profile
 
 
 def _figures_of(profile: Profile) -> Iterator[tuple[str, float, float]]:
@@ -296,8 +322,8 @@ def _figures_of(profile: Profile) -> Iterator[tuple[str, float, float]]:
             yield f"the cost model at {size} x {length}", model.surface.time_s(size, length), 0.0
 
 
-def save_profile(path: Path | str, profile: Profile) -> None:
-    """Write a profile, whole or not at all.
+def save_profile(path: Path | str, profile: document.Document) -> None:
+    """Write a profile of any kind of model, whole or not at all.
 
     Raises:
         ConfigError: It cannot be written there.

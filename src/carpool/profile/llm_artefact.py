@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from carpool.config import document
 from carpool.config.document import Migrations
 from carpool.cost.kv_memory import KvMemory
 from carpool.cost.step_cost import StepCost
-from carpool.errors import ConfigError
-from carpool.profile.artefact import Trust
+from carpool.profile.artefact import Trust, require_above
 from carpool.profile.llm_step import StepShape
 from carpool.profile.machine import Machine
 from carpool.profile.measure import DropKind
 from carpool.profile.peaks import MeasuredPeaks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from carpool.core.step import StepWork
@@ -221,7 +220,7 @@ def load_llm_profile(path: Path | str) -> LlmProfile:
     """Read the profile of a model that generates.
 
     Args:
-        path: The file, as `save_llm_profile` wrote it.
+        path: The file, as `save_profile` wrote it.
 
     Raises:
         ConfigError: It cannot be read, or was changed.
@@ -240,30 +239,20 @@ def checked(profile: LlmProfile, source: str) -> LlmProfile:
     Raises:
         ConfigError: A figure can't be; the file was changed.
     """
-    figures: list[tuple[str, float]] = [(f"time_s of {point.shape}", point.time_s) for point in profile.points]
-    figures += [("block_bytes", profile.memory.block_bytes), ("block_size", profile.memory.block_size)]
-    figures += [
-        ("num_blocks", profile.num_blocks),
-        ("max_length", profile.max_length),
-        ("1 + drift", 1 + profile.drift),
-    ]
-    cost = profile.step_cost
-    if cost is not None:
-        terms = (cost.step_s, cost.token_s, cost.sequence_s, cost.kv_s, cost.pair_s)
-        figures.append(("the time of a step by the fit", sum(terms) if min(terms) >= 0 else -1.0))
-    for what, value in figures:
-        if not (isfinite(value) and value > 0):
-            raise ConfigError(
-                f"{source}: {what} is {value:g}; it must be above 0 and finite: the file was changed, so measure again "
-                f"by `carpool profile {profile.target}`"
-            )
+    require_above(_figures_of(profile), source, profile.target)
     return profile
 
 
-def save_llm_profile(path: Path | str, profile: LlmProfile) -> None:
-    """Write a profile, whole or not at all.
-
-    Raises:
-        ConfigError: It cannot be written there.
-    """
-    document.write(path, profile)
+def _figures_of(profile: LlmProfile) -> Iterator[tuple[str, float, float]]:
+    """Give the figures that everything is predicted from, each with what it must be above."""
+    for point in profile.points:
+        yield f"time_s of {point.shape}", point.time_s, 0.0
+    yield "block_bytes", profile.memory.block_bytes, 0.0
+    yield "block_size", profile.memory.block_size, 0.0
+    yield "num_blocks", profile.num_blocks, 0.0
+    yield "max_length", profile.max_length, 0.0
+    yield "drift", profile.drift, -1.0
+    cost = profile.step_cost
+    if cost is not None:
+        terms = (cost.step_s, cost.token_s, cost.sequence_s, cost.kv_s, cost.pair_s)
+        yield "the time of a step by the fit", sum(terms) if min(terms) >= 0 else -1.0, 0.0

@@ -29,25 +29,23 @@ class StepParts:
     kv_s: float
 
     @property
+    def by_kind(self) -> dict[LimitKind, float]:
+        """Each part by its name."""
+        return {"weights": self.weights_s, "overhead": self.overhead_s, "compute": self.compute_s, "KV": self.kv_s}
+
+    @property
     def total_s(self) -> float:
         """All of it."""
-        return self.weights_s + self.overhead_s + self.compute_s + self.kv_s
+        return sum(self.by_kind.values())
 
     @property
     def limit(self) -> LimitKind:
         """The largest part."""
-        parts: dict[LimitKind, float] = {
-            "weights": self.weights_s,
-            "overhead": self.overhead_s,
-            "compute": self.compute_s,
-            "KV": self.kv_s,
-        }
-        return max(parts, key=lambda name: parts[name])
+        return max(self.by_kind, key=self.by_kind.__getitem__)
 
     def share(self, kind: LimitKind) -> float:
         """Return a part's share of the whole."""
-        part = {"weights": self.weights_s, "overhead": self.overhead_s, "compute": self.compute_s, "KV": self.kv_s}
-        return part[kind] / self.total_s if self.total_s else 0.0
+        return self.by_kind[kind] / self.total_s if self.total_s else 0.0
 
 
 def parts_of(profile: LlmProfile, work: StepWork) -> StepParts | None:

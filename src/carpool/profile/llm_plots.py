@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from carpool.cost.step_cost import decode_work, prefill_work
 from carpool.profile.llm_limits import parts_of
-from carpool.profile.plots import close_together
+from carpool.profile.plots import MS, POINTS_TO_DRAW, close_together, measured_rates, measured_times
+from carpool.report.panel import thinned
 from carpool.report.plot import LineSeries, Mark, Panel, Picture, figure
 from carpool.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from carpool.profile.llm_artefact import LlmProfile, StepPoint
+    from carpool.profile.llm_artefact import LlmProfile
 
-MS, PERCENT = 1e3, 100.0
-POINTS_TO_DRAW = 2
+PERCENT = 100.0
 MOST_LINES = 4
 
 
@@ -32,11 +32,11 @@ def pictures(profile: LlmProfile) -> dict[str, Picture]:
 def _throughput(profile: LlmProfile) -> Iterator[Panel]:
     """Draw the rate over the number of sequences, a line a context."""
     series: list[LineSeries] = []
-    for tone, context in enumerate(_thinned(sorted({point.context for point in profile.decodes}))):
+    for tone, context in enumerate(thinned(sorted({point.context for point in profile.decodes}), MOST_LINES)):
         points = [point for point in profile.decodes if point.context == context]
         if len(points) >= POINTS_TO_DRAW:
             sizes = [point.batch_size for point in points]
-            series.append(_rates(points, sizes, f"{context} tokens in the cache", tone))
+            series.append(measured_rates(f"{context} tokens in the cache", sizes, points, sizes, tone))
             series += _fitted_rates(profile, sizes, context, tone)
     if series:
         yield Panel(
@@ -67,18 +67,6 @@ def _marks(profile: LlmProfile) -> tuple[Mark, ...]:
     return (Mark(cost.knee(context), f"knee ~{cost.knee(context)} at {counted(context, 'token')}"),)
 
 
-def _rates(points: Sequence[StepPoint], x: Sequence[int], label: str, tone: int) -> LineSeries:
-    return LineSeries(
-        label=label,
-        x=x,
-        y=[point.tokens_per_s for point in points],
-        low=[point.work.num_tokens / point.high_s for point in points],
-        high=[point.work.num_tokens / point.low_s for point in points],
-        style="points",
-        tone=tone,
-    )
-
-
 def _fitted_rates(profile: LlmProfile, sizes: Sequence[int], context: int, tone: int) -> Iterator[LineSeries]:
     cost = profile.step_cost
     if cost is not None:
@@ -90,22 +78,12 @@ def _fitted_rates(profile: LlmProfile, sizes: Sequence[int], context: int, tone:
 def _context(profile: LlmProfile) -> Iterator[Panel]:
     """Draw a step's time over the context, a line a number of sequences."""
     series: list[LineSeries] = []
-    for tone, size in enumerate(_thinned(sorted({point.batch_size for point in profile.decodes}))):
+    for tone, size in enumerate(thinned(sorted({point.batch_size for point in profile.decodes}), MOST_LINES)):
         points = [point for point in profile.decodes if point.batch_size == size]
         if len(points) < POINTS_TO_DRAW:
             continue
         contexts = [point.context for point in points]
-        series.append(
-            LineSeries(
-                label=counted(size, "sequence"),
-                x=contexts,
-                y=[point.time_s * MS for point in points],
-                low=[point.low_s * MS for point in points],
-                high=[point.high_s * MS for point in points],
-                style="points",
-                tone=tone,
-            )
-        )
+        series.append(measured_times(counted(size, "sequence"), contexts, points, tone))
         if profile.step_cost is not None:
             x = close_together(min(contexts), max(contexts))
             times = [profile.step_cost.line_s(decode_work(size, context)) * MS for context in x]
@@ -128,7 +106,7 @@ def _prefill(profile: LlmProfile) -> Iterator[Panel]:
         if len(points) >= POINTS_TO_DRAW:
             chunks = [point.chunk for point in points]
             label = f"after {counted(start, 'token')}" if start else "from the beginning"
-            series.append(_rates(points, chunks, label, tone))
+            series.append(measured_rates(label, chunks, points, chunks, tone))
             series += _fitted_prefill(profile, chunks, start, tone)
     if series:
         yield Panel(
@@ -182,11 +160,3 @@ def _limits(profile: LlmProfile) -> Iterator[Panel]:
         ),
         x_scale="log2",
     )
-
-
-def _thinned(values: Sequence[int]) -> list[int]:
-    """Return the first, the last and some between: few enough lines to tell apart."""
-    if len(values) <= MOST_LINES:
-        return list(values)
-    last = len(values) - 1
-    return [values[round(last * number / (MOST_LINES - 1))] for number in range(MOST_LINES)]

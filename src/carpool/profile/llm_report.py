@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carpool.profile.llm_artefact import save_llm_profile
+from carpool.profile.artefact import save_profile
 from carpool.profile.llm_limits import parts_of
 from carpool.profile.llm_plots import pictures
 from carpool.profile.llm_tables import more_tables, tables
-from carpool.profile.report import doubt, machine_footer
-from carpool.profile.trust import headline
-from carpool.profile.wording import capitalised
+from carpool.profile.report import doubt, lead, machine_footer
 from carpool.report.page import Details, KeyFigure, KeyFigures, Page, Section, Text, Verdict
 from carpool.units import counted, format_bytes, format_count, format_duration
 
@@ -36,7 +34,7 @@ def write_report(profile: LlmProfile, out: Path) -> list[Path]:
         ConfigError: They cannot be written there.
     """
     # The figures first: what was measured must not be lost to a picture that could not be drawn.
-    save_llm_profile(out / "profile.json", profile)
+    save_profile(out / "profile.json", profile)
     drawn = pictures(profile)
     written = [picture.save(out / f"{name}.png") for name, picture in drawn.items()]
     return [out / "profile.json", build_page(profile, drawn).save(out / "report.html"), *written]
@@ -49,11 +47,9 @@ def build_page(profile: LlmProfile, drawn: dict[str, Picture]) -> Page:
         profile: What to show.
         drawn: Its pictures, by name.
     """
-    trusted = profile.trust.trusted
-    lead = profile.sentences[0] if profile.sentences else ""
     return Page(
         title=f"Profile of {profile.name}",
-        lead=lead if trusted else f"{capitalised(headline(profile.trust))}.",
+        lead=lead(profile),
         sections=tuple(_sections(profile, drawn)),
         footer=machine_footer(profile),
     )

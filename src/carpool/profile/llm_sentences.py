@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from carpool.cost.step_cost import decode_work
 from carpool.profile.llm_limits import parts_of
-from carpool.profile.sentences import disturbances
-from carpool.profile.trust import headline
-from carpool.profile.wording import capitalised, listed, times
-from carpool.units import counted, format_bytes, format_count, format_duration, format_durations
+from carpool.profile.sentences import disturbances, whether_to_believe
+from carpool.profile.wording import listed, times
+from carpool.units import capitalised, counted, format_bytes, format_count, format_duration, format_durations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,11 +37,7 @@ PARTS: Mapping[LimitKind, str] = MappingProxyType(
 
 def sentences_about(profile: LlmProfile) -> Iterator[str]:
     """Say what was found, the most important first: above all whether to believe it."""
-    if not profile.trust.trusted:
-        yield f"{capitalised(headline(profile.trust))}: {'; '.join(profile.trust.reasons)}."
-        yield f"To mend that, {profile.trust.remedy}."
-    if not profile.complete:
-        yield "It was stopped before its end: what follows was measured until then."
+    yield from whether_to_believe(profile)
     yield from _gain(profile)
     yield from _knee(profile)
     yield from _delay(profile)

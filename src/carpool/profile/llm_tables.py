@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carpool.profile.tables import machine_table
-from carpool.report.table import Cell, Column, Table
+from carpool.profile.tables import INTERVAL, MS, interval_ms, machine_table
+from carpool.report.table import Cell, Column, Table, table_of
 from carpool.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from carpool.profile.llm_artefact import LlmProfile, StepPoint
+    from carpool.report.table import ColumnOf
 
-MS, US = 1e3, 1e6
+US = 1e6
 
 
 def tables(profile: LlmProfile) -> Iterator[Table]:
@@ -33,100 +34,78 @@ def more_tables(profile: LlmProfile) -> Iterator[Table]:
     yield machine_table(profile)
 
 
-def _interval(point: StepPoint) -> str:
-    return f"{point.low_s * MS:.3g} to {point.high_s * MS:.3g}"
-
-
 def _off(point: StepPoint) -> float | None:
     return None if point.fitted_s is None else 100.0 * (point.fitted_s / point.time_s - 1.0)
 
 
-_STEP = Column("step", "ms")
-_INTERVAL = Column("~95 % interval", "ms", align="right")
-_RATE = Column("tokens/s", spec=",.0f")
-_EACH = Column("each", "tokens/s")
-_OFF = Column("fit off by", "%", spec="+.0f")
+_SEQUENCES: ColumnOf[StepPoint] = (Column("sequences"), lambda point: point.batch_size)
+_PIECE: ColumnOf[StepPoint] = (Column("piece", "tokens"), lambda point: point.chunk)
+_TIME: tuple[ColumnOf[StepPoint], ...] = (
+    (Column("step", "ms"), lambda point: point.time_s * MS),
+    (INTERVAL, interval_ms),
+)
+_RATE: ColumnOf[StepPoint] = (Column("tokens/s", spec=",.0f"), lambda point: point.tokens_per_s)
+_OFF: ColumnOf[StepPoint] = (Column("fit off by", "%", spec="+.0f"), _off)
 
 
 def decode_tables(profile: LlmProfile) -> Iterator[Table]:
     """One table for each context: sequences that get a token each."""
-    knees = {}
-    if profile.step_cost is not None and profile.trust.trusted:
-        knees = {context: profile.step_cost.knee(context) for context in {point.context for point in profile.decodes}}
     for context in sorted({point.context for point in profile.decodes}):
-        points = [point for point in profile.decodes if point.context == context]
-        sizes = [point.batch_size for point in points]
-        single = next((point for point in points if point.batch_size == 1), None)
-        yield Table(
-            f"{profile.name}, a token for each sequence, {context} tokens in the cache of each",
+        yield _decode_table(profile, context, [point for point in profile.decodes if point.context == context])
+
+
+def _decode_table(profile: LlmProfile, context: int, points: Sequence[StepPoint]) -> Table:
+    cost, single = profile.step_cost, next((point for point in points if point.batch_size == 1), None)
+    knee = cost.knee(context) if cost is not None and profile.trust.trusted else None
+    return table_of(
+        f"{profile.name}, a token for each sequence, {context} tokens in the cache of each",
+        points,
+        (
+            _SEQUENCES,
+            *_TIME,
+            _RATE,
+            (Column("each", "tokens/s"), lambda point: 1.0 / point.time_s),
             (
-                Column("sequences"),
-                _STEP,
-                _INTERVAL,
-                _RATE,
-                Column("each", "tokens/s"),
                 Column("gain", spec=".2f"),
-                _OFF,
+                lambda point: None if single is None else point.tokens_per_s / single.tokens_per_s,
             ),
-            tuple(
-                (
-                    point.batch_size,
-                    point.time_s * MS,
-                    _interval(point),
-                    point.tokens_per_s,
-                    1.0 / point.time_s,
-                    None if single is None else point.tokens_per_s / single.tokens_per_s,
-                    _off(point),
-                )
-                for point in points
-            ),
-            highlight=sizes.index(knees[context]) if knees.get(context) in sizes else None,
-            highlight_label="knee",
-        )
+            _OFF,
+        ),
+        highlight=lambda point: point.batch_size == knee,
+        highlight_label="knee",
+    )
 
 
 def prefill_table(profile: LlmProfile) -> Table:
     """Pieces of prompts alone."""
-    return Table(
-        f"{profile.name}, a piece of a prompt",
-        (Column("after", "tokens"), Column("piece", "tokens"), _STEP, _INTERVAL, _RATE, _OFF),
-        tuple(
-            (point.start, point.chunk, point.time_s * MS, _interval(point), point.tokens_per_s, _off(point))
-            for point in profile.prefills
-        ),
-    )
+    after: ColumnOf[StepPoint] = (Column("after", "tokens"), lambda point: point.start)
+    return table_of(f"{profile.name}, a piece of a prompt", profile.prefills, (after, _PIECE, *_TIME, _RATE, _OFF))
 
 
 def mixed_table(profile: LlmProfile) -> Table:
     """A piece of a prompt beside others' tokens."""
-    alone_s = {(point.batch_size, point.context): point.time_s for point in profile.decodes}
-    return Table(
+    known = {(point.batch_size, point.context): point.time_s * MS for point in profile.decodes}
+
+    def alone_ms(point: StepPoint) -> float | None:
+        return known.get((point.batch_size, point.context))
+
+    def delay_ms(point: StepPoint) -> float | None:
+        without_ms = alone_ms(point)
+        return None if without_ms is None else point.time_s * MS - without_ms
+
+    return table_of(
         f"{profile.name}, a piece of a prompt beside others' tokens",
+        profile.mixed,
         (
-            Column("sequences"),
-            Column("in the cache", "tokens"),
-            Column("piece", "tokens"),
-            _STEP,
-            _INTERVAL,
-            Column("without it", "ms"),
-            Column("delay", "ms"),
+            _SEQUENCES,
+            (Column("in the cache", "tokens"), lambda point: point.context),
+            _PIECE,
+            *_TIME,
+            (Column("without it", "ms"), alone_ms),
+            (Column("delay", "ms"), delay_ms),
             _OFF,
         ),
-        tuple(_mixed_row(point, alone_s.get((point.batch_size, point.context))) for point in profile.mixed),
         notes=("Delay: how much later the others' tokens come for the piece.",),
-    )
-
-
-def _mixed_row(point: StepPoint, alone_s: float | None) -> tuple[Cell, ...]:
-    return (
-        point.batch_size,
-        point.context,
-        point.chunk,
-        point.time_s * MS,
-        _interval(point),
-        None if alone_s is None else alone_s * MS,
-        None if alone_s is None else (point.time_s - alone_s) * MS,
-        _off(point),
     )
 
 

@@ -7,16 +7,15 @@ scheduler and the model ran together by more than a quarter.
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from carpool.profile.artefact import Trust
-from carpool.profile.trust import MOST_FIT_ERROR_PCT, command_line, doubts_of_machine, quieter
+from carpool.profile.trust import MOST_FIT_ERROR_PCT, command_line, doubts_of_machine, sizes_between, trust_in
 from carpool.profile.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from carpool.profile.artefact import Trust
     from carpool.profile.llm_artefact import LlmProfile
     from carpool.profile.options import ProfileOptions
 
@@ -30,16 +29,14 @@ def judge(profile: LlmProfile, options: ProfileOptions) -> Trust:
         profile: Whole but for its own trust and sentences, which are not looked at.
         options: What was asked for, which the command to measure again repeats.
     """
-    of_times, of_fit = tuple(doubts_of_machine(profile)), tuple(_doubts_of_fit(profile))
-    if not of_times and not of_fit:
-        return Trust()
     longer = replace(options, budget_s=2.0 * options.budget_s)
-    if of_times:
-        remedy = quieter(command_line(profile.target, longer))
-    else:
-        finer = replace(longer, batch_sizes=_sizes_between(profile))
-        remedy = f"measure more batch sizes, for longer: {command_line(profile.target, finer)}"
-    return Trust(trusted=False, times_sure=not of_times, reasons=of_times + of_fit, remedy=remedy)
+    finer = replace(longer, batch_sizes=sizes_between(point.batch_size for point in profile.decodes))
+    return trust_in(
+        tuple(doubts_of_machine(profile)),
+        tuple(_doubts_of_fit(profile)),
+        longer=command_line(profile.target, longer),
+        finer=command_line(profile.target, finer),
+    )
 
 
 def _doubts_of_fit(profile: LlmProfile) -> Iterator[str]:
@@ -60,9 +57,3 @@ def _doubts_of_fit(profile: LlmProfile) -> Iterator[str]:
             f"the fit predicts {abs(rehearsal.error_pct):.0f} % {word} time than the model took for "
             f"{rehearsal.num_requests} requests that the scheduler and it ran together"
         )
-
-
-def _sizes_between(profile: LlmProfile) -> tuple[int, ...]:
-    """Return the measured batch sizes and those halfway between them."""
-    measured = sorted({point.batch_size for point in profile.decodes}) or [1]
-    return tuple(sorted({*measured, *((low + high) // 2 for low, high in pairwise(measured))}))

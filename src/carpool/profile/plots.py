@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from carpool.profile.artefact import Profile, ProfilePoint
+    from carpool.profile.trust import Timed
 
 MS = 1e3
 MIB = 1024.0**2
 # Between two measured batch sizes the fit is drawn at this many more.
 STEPS = 4
-KNOWN_ENOUGH = 2
+POINTS_TO_DRAW = 2
 
 
 def pictures(profile: Profile) -> dict[str, Picture]:
@@ -74,23 +75,14 @@ def _marks(profile: Profile) -> tuple[Mark, ...]:
 
 
 def _speed(profile: Profile) -> list[Panel]:
-    if len({point.batch_size for point in profile.points}) < KNOWN_ENOUGH:
+    if len({point.batch_size for point in profile.points}) < POINTS_TO_DRAW:
         return []
     throughput, latency = [], []
     for tone, length, points in _rows(profile):
         label, sizes = _label(profile, length), [point.batch_size for point in points]
-        throughput += _throughput_series(profile, tone, length, points, label)
-        latency.append(
-            LineSeries(
-                label=label,
-                x=sizes,
-                y=[point.time_s * MS for point in points],
-                low=[point.low_s * MS for point in points],
-                high=[point.high_s * MS for point in points],
-                style="points",
-                tone=tone,
-            )
-        )
+        throughput.append(measured_rates(label, sizes, points, sizes, tone))
+        throughput += _fitted(profile, tone, length, points, throughput=True)
+        latency.append(measured_times(label, sizes, points, tone))
         latency += _fitted(profile, tone, length, points, throughput=False)
     return [
         Panel(
@@ -131,19 +123,47 @@ def _what_to_doubt(profile: Profile) -> str:
     return f"do not trust {'the lines' if profile.trust.times_sure else 'it'}"
 
 
-def _throughput_series(
-    profile: Profile, tone: int, length: int, points: list[ProfilePoint], label: str
-) -> list[LineSeries]:
-    measured = LineSeries(
+def measured_times(label: str, x: Sequence[float], points: Sequence[Timed], tone: int) -> LineSeries:
+    """Draw measured times with their intervals, in milliseconds.
+
+    Args:
+        label: What they are of.
+        x: What they are drawn over, one a point.
+        points: The times.
+        tone: The colour.
+    """
+    return LineSeries(
         label=label,
-        x=[point.batch_size for point in points],
-        y=[point.items_per_s for point in points],
-        low=[point.batch_size / point.high_s for point in points],
-        high=[point.batch_size / point.low_s for point in points],
+        x=x,
+        y=[point.time_s * MS for point in points],
+        low=[point.low_s * MS for point in points],
+        high=[point.high_s * MS for point in points],
         style="points",
         tone=tone,
     )
-    return [measured, *_fitted(profile, tone, length, points, throughput=True)]
+
+
+def measured_rates(
+    label: str, x: Sequence[float], points: Sequence[Timed], nums: Sequence[int], tone: int
+) -> LineSeries:
+    """Draw measured rates with their intervals, a second.
+
+    Args:
+        label: What they are of.
+        x: What they are drawn over, one a point.
+        points: The times.
+        nums: How many items, or tokens, came in each.
+        tone: The colour.
+    """
+    return LineSeries(
+        label=label,
+        x=x,
+        y=[num / point.time_s for num, point in zip(nums, points, strict=True)],
+        low=[num / point.high_s for num, point in zip(nums, points, strict=True)],
+        high=[num / point.low_s for num, point in zip(nums, points, strict=True)],
+        style="points",
+        tone=tone,
+    )
 
 
 def _fitted(
@@ -151,7 +171,7 @@ def _fitted(
 ) -> list[LineSeries]:
     """Return the fit's line over the measured range; nothing where it does not cover this length."""
     model = profile.cost_model
-    if model is None or length not in model.lengths or len(points) < KNOWN_ENOUGH:
+    if model is None or length not in model.lengths or len(points) < POINTS_TO_DRAW:
         return []
     sizes = _sizes(points)
     times_s = [model.time_s(size, length) for size in sizes]
@@ -197,7 +217,7 @@ def _overhead(profile: Profile) -> list[Panel]:
 
 def _memory(profile: Profile) -> list[Panel]:
     fits = [probe for probe in profile.memory.probes if probe.peak_bytes is not None]
-    if len(fits) < KNOWN_ENOUGH:
+    if len(fits) < POINTS_TO_DRAW:
         return []
     series = []
     for length in sorted({probe.length for probe in fits}):
@@ -228,7 +248,7 @@ def _memory(profile: Profile) -> list[Panel]:
 
 
 def _mix(profile: Profile) -> list[Panel]:
-    if len(profile.mix) < KNOWN_ENOUGH:
+    if len(profile.mix) < POINTS_TO_DRAW:
         return []
     sizes = [point.batch_size for point in profile.mix]
     panel = Panel(

@@ -18,9 +18,9 @@ from carpool.profile.tables import (
     quality_table,
 )
 from carpool.profile.trust import headline
-from carpool.profile.wording import capitalised, of_tokens
+from carpool.profile.wording import of_tokens
 from carpool.report.page import Details, KeyFigure, KeyFigures, Page, Section, Text, Verdict
-from carpool.units import counted, format_bytes, format_count, format_duration
+from carpool.units import capitalised, counted, format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ def build_page(profile: Profile) -> Page:
     """Put the page together."""
     return Page(
         title=f"Profile of {profile.name}",
-        lead=_lead(profile),
+        lead=lead(profile),
         sections=tuple(_sections(profile)),
         footer=machine_footer(profile),
     )
@@ -91,7 +91,7 @@ def machine_footer(profile: Profile | LlmProfile) -> str:
     )
 
 
-def _lead(profile: Profile) -> str:
+def lead(profile: Profile | LlmProfile) -> str:
     """Return the sentence to remember: what was found, or not to believe it."""
     if not profile.trust.trusted:
         return f"{capitalised(headline(profile.trust))}."

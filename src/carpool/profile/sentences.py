@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from carpool.profile.gains import gains
 from carpool.profile.shape import Shape, by_work
 from carpool.profile.trust import headline
-from carpool.profile.wording import capitalised, listed, times
-from carpool.units import counted, format_bytes, format_count, format_durations, format_sizes
+from carpool.profile.wording import listed, times
+from carpool.units import capitalised, counted, format_bytes, format_count, format_durations, format_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from carpool.cost.roofline import BoundKind
     from carpool.profile.artefact import Profile, ProfilePoint
     from carpool.profile.breakdown import CallParts
+    from carpool.profile.llm_artefact import LlmProfile
     from carpool.profile.mix import MixPoint
     from carpool.profile.quality import Quality
     from carpool.profile.trust import Measured
@@ -35,11 +36,7 @@ QUIET = 0.1
 
 def sentences_about(profile: Profile) -> Iterator[str]:
     """Say what was found, the most important first: above all whether to believe it."""
-    if not profile.trust.trusted:
-        yield f"{capitalised(headline(profile.trust))}: {'; '.join(profile.trust.reasons)}."
-        yield f"To mend that, {profile.trust.remedy}."
-    if not profile.complete:
-        yield "It was stopped before its end: what follows was measured until then."
+    yield from whether_to_believe(profile)
     yield from gains(profile)
     if profile.trust.times_sure:
         yield from _overhead(profile)
@@ -51,6 +48,15 @@ def sentences_about(profile: Profile) -> Iterator[str]:
     if profile.trust.times_sure:
         yield from disturbances(profile)
     yield from _skipped(profile)
+
+
+def whether_to_believe(profile: Profile | LlmProfile) -> Iterator[str]:
+    """Say first of all why a profile is not to be trusted, or is not whole."""
+    if not profile.trust.trusted:
+        yield f"{capitalised(headline(profile.trust))}: {'; '.join(profile.trust.reasons)}."
+        yield f"To mend that, {profile.trust.remedy}."
+    if not profile.complete:
+        yield "It was stopped before its end: what follows was measured until then."
 
 
 def disturbances(profile: Measured) -> Iterator[str]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from carpool.profile.wording import of_tokens
-from carpool.report.table import Cell, Column, Table
-from carpool.units import counted, format_bytes, format_durations
+from carpool.report.table import Cell, Column, Table, table_of
+from carpool.units import capitalised, counted, format_bytes, format_durations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from carpool.profile.artefact import Profile, ProfilePoint
     from carpool.profile.llm_artefact import LlmProfile
     from carpool.profile.peaks import MeasuredPeaks
     from carpool.profile.quality import Tolerance
+    from carpool.profile.trust import Timed
+    from carpool.report.table import ColumnOf
 
-# A column: its header, and what a point has in it; None everywhere leaves the column out.
-ColumnOf = tuple[Column, "Callable[[ProfilePoint], Cell]"]
 MS = 1e3
 # Five samples enclose the median with 93.75 %, which a header may call about 95 %.
 NEARLY_95 = 0.93
@@ -27,14 +27,16 @@ def _percent(value: float | None) -> float | None:
     return None if value is None else 100.0 * value
 
 
-def _interval(point: ProfilePoint) -> str:
+def interval_ms(point: Timed) -> str:
+    """Write the interval of a time, in milliseconds."""
     return f"{point.low_s * MS:.3g} to {point.high_s * MS:.3g}"
 
 
-POINT_COLUMNS: tuple[ColumnOf, ...] = (
+INTERVAL = Column("~95 % interval", "ms", align="right")
+POINT_COLUMNS: tuple[ColumnOf[ProfilePoint], ...] = (
     (Column("batch"), lambda point: point.batch_size),
     (Column("latency", "ms"), lambda point: point.time_s * MS),
-    (Column("~95 % interval", "ms", align="right"), _interval),
+    (INTERVAL, interval_ms),
     (Column("items/s", spec=",.0f"), lambda point: point.items_per_s),
     (Column("speed-up", spec=".2f"), lambda point: point.speedup),
     (Column("overhead", "%", spec=".0f"), lambda point: _percent(point.overhead_share)),
@@ -58,16 +60,14 @@ def point_tables(profile: Profile) -> Iterator[Table]:
 
 def _point_table(profile: Profile, length: int, points: list[ProfilePoint]) -> Table:
     title = f"{profile.name}, items{of_tokens(profile, length)}" if profile.has_lengths else profile.name
-    columns = [one for one in POINT_COLUMNS if any(one[1](point) is not None for point in points)]
     knees = profile.knees if profile.trust.trusted else ()
     knee = next((knee.batch_size for knee in knees if knee.length == length), None)
-    sizes = [point.batch_size for point in points]
-    return Table(
+    return table_of(
         title,
-        tuple(column for column, _ in columns),
-        tuple(tuple(cell(point) for _, cell in columns) for point in points),
+        points,
+        POINT_COLUMNS,
         notes=tuple(_point_notes(profile, points)),
-        highlight=sizes.index(knee) if knee in sizes else None,
+        highlight=lambda point: point.batch_size == knee,
         highlight_label="knee",
     )
 
@@ -83,7 +83,7 @@ def _point_notes(profile: Profile, points: list[ProfilePoint]) -> Iterator[str]:
     skipped = [one for one in profile.skipped if one.length == points[0].length]
     if skipped:
         listed = ", ".join(str(one.batch_size) for one in skipped)
-        yield f"Not measured: batch {listed}. {skipped[0].reason[:1].upper()}{skipped[0].reason[1:]}."
+        yield f"Not measured: batch {listed}. {capitalised(skipped[0].reason)}."
 
 
 def knee_table(profile: Profile) -> Table:

@@ -28,7 +28,7 @@ from carpool.profile.wording import at_shape
 from carpool.units import format_durations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from carpool.profile.artefact import Profile
     from carpool.profile.breakdown import CallParts
@@ -84,15 +84,29 @@ def judge(profile: Profile, options: ProfileOptions) -> Trust:
         profile: Whole but for its own trust and sentences, which are not looked at.
         options: What was asked for, which the command to measure again repeats.
     """
-    of_times, of_fit = tuple(_doubts_of_times(profile)), tuple(_doubts_of_fit(profile))
+    longer = replace(options, budget_s=2.0 * options.budget_s)
+    finer = replace(longer, batch_sizes=sizes_between(point.batch_size for point in profile.points))
+    return trust_in(
+        tuple(_doubts_of_times(profile)),
+        tuple(_doubts_of_fit(profile)),
+        longer=command(profile.target, longer),
+        finer=command(profile.target, finer),
+    )
+
+
+def trust_in(of_times: tuple[str, ...], of_fit: tuple[str, ...], *, longer: str, finer: str) -> Trust:
+    """Say whether to rely on a profile, and what to do about it where not.
+
+    Args:
+        of_times: Doubts of what was measured.
+        of_fit: Doubts of what the fit predicts.
+        longer: A command that measures for longer.
+        finer: One that measures more batch sizes too.
+    """
     if not of_times and not of_fit:
         return Trust()
-    longer = replace(options, budget_s=2.0 * options.budget_s)
-    if of_times:
-        remedy = quieter(command(profile.target, longer))
-    else:
-        finer = replace(longer, batch_sizes=_sizes_between(profile))
-        remedy = f"measure more batch sizes, for longer: {command(profile.target, finer)}"
+    noisy, coarse = "close other programs and run again, for longer", "measure more batch sizes, for longer"
+    remedy = f"{noisy}: {longer}" if of_times else f"{coarse}: {finer}"
     return Trust(trusted=False, times_sure=not of_times, reasons=of_times + of_fit, remedy=remedy)
 
 
@@ -173,11 +187,6 @@ def _doubts_of_fit(profile: Profile) -> Iterator[str]:
         yield f"what the fit predicts of items as they come is off by {max(errors):.0f} %"
 
 
-def quieter(how: str) -> str:
-    """Say what to do where the times are in doubt, by a command that measures again."""
-    return f"close other programs and run again, for longer: {how}"
-
-
 def command(target: str, options: ProfileOptions) -> str:
     """Return how to measure with these options."""
     if not any(mark in target for mark in ":/\\."):  # a live object, which has no name on the command line
@@ -191,7 +200,7 @@ def command_line(target: str, options: ProfileOptions) -> str:
     return f"`carpool profile {shlex.quote(target)}{options.as_flags()}`"
 
 
-def _sizes_between(profile: Profile) -> tuple[int, ...]:
-    """Return the measured batch sizes and those halfway between them."""
-    measured = sorted({point.batch_size for point in profile.points})
+def sizes_between(batch_sizes: Iterable[int]) -> tuple[int, ...]:
+    """Return batch sizes and those halfway between them, ascending; 1 where there are none."""
+    measured = sorted(set(batch_sizes)) or [1]
     return tuple(sorted({*measured, *((low + high) // 2 for low, high in pairwise(measured))}))

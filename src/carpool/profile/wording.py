@@ -34,15 +34,6 @@ def times(factor: float) -> str:
     return f"{factor:.2g}" if factor < TWO_DIGITS_BELOW else f"{factor:,.0f}"
 
 
-def capitalised(text: str) -> str:
-    """Return a text that begins with a capital.
-
-    >>> capitalised("batches of 8")
-    'Batches of 8'
-    """
-    return f"{text[:1].upper()}{text[1:]}"
-
-
 def listed(parts: Sequence[object]) -> str:
     """Join words as they are spoken.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from carpool.errors import ConfigError
 
-__all__ = ["LineSeries", "Mark", "Panel", "Scale"]
+__all__ = ["LineSeries", "Mark", "Panel", "Scale", "thinned"]
 
 Scale: TypeAlias = Literal["linear", "log2", "log10"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,3 +104,19 @@ class Panel:
                 f"panel {self.title!r} has {axis} = {min(values):g} on a logarithmic scale: "
                 "leave the point out or make the scale linear"
             )
+
+
+def thinned(values: Sequence[T], most: int) -> list[T]:
+    """Return the first, the last and some evenly between: few enough lines to tell apart.
+
+    Args:
+        values: what there would be a line for each of.
+        most: most of them, at least 2.
+
+    >>> thinned([1, 2, 4, 8, 16], 3), thinned([1, 2], 3)
+    ([1, 4, 16], [1, 2])
+    """
+    if len(values) <= most:
+        return list(values)
+    last = len(values) - 1
+    return [values[round(last * number / (most - 1))] for number in range(most)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from carpool.errors import ConfigError
 from carpool.units import counted
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
 
     import rich.table
 
-__all__ = ["Cell", "Column", "Table"]
+__all__ = ["Cell", "Column", "ColumnOf", "Table", "table_of"]
 
 Cell: TypeAlias = str | int | float | None
+E = TypeVar("E")
 
 NOTHING = "\N{EN DASH}"
 MOST_DECIMALS = 3
@@ -151,6 +153,48 @@ class Table:
 
     def _suffix(self, row: int) -> str:
         return f"  <- {self.highlight_label}" if self._has_label and row == self.highlight else ""
+
+
+ColumnOf: TypeAlias = tuple[Column, Callable[[E], Cell]]
+"""A column, and what an entry has in it."""
+
+
+def table_of(
+    title: str,
+    entries: Sequence[E],
+    columns: Sequence[ColumnOf[E]],
+    *,
+    notes: tuple[str, ...] = (),
+    highlight: Callable[[E], bool] = lambda _: False,
+    highlight_label: str = "",
+) -> Table:
+    """Make a table with a row an entry; a column that no entry has anything in is left out.
+
+    Args:
+        title: what the table shows.
+        entries: what the rows are of.
+        columns: what may be told of each.
+        notes: sentences below the table.
+        highlight: tells the entry that matters most.
+        highlight_label: a word that says why it does.
+
+    >>> columns = [(Column("word"), str), (Column("letters"), len), (Column("price"), lambda _: None)]
+    >>> print(table_of("Words", ["a", "batch"], columns).to_text())
+    Words
+    word   letters
+    -----  -------
+    a            1
+    batch        5
+    """
+    shown = [(column, cell) for column, cell in columns if any(cell(entry) is not None for entry in entries)]
+    return Table(
+        title,
+        tuple(column for column, _ in shown),
+        tuple(tuple(cell(entry) for _, cell in shown) for entry in entries),
+        notes=notes,
+        highlight=next((number for number, entry in enumerate(entries) if highlight(entry)), None),
+        highlight_label=highlight_label,
+    )
 
 
 def _natural_alignment(cells: Sequence[Cell]) -> Literal["left", "right"]:

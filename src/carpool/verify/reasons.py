@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from carpool.loadgen.stats import summarise
-from carpool.profile.wording import capitalised, listed
-from carpool.units import counted, format_count, format_durations
+from carpool.profile.wording import listed
+from carpool.units import capitalised, counted, format_count, format_durations
 from carpool.verify.beside import KINDS, shown
 from carpool.verify.compare import QUIET_CORES
 from carpool.verify.explain import typical

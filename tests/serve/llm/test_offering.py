@@ -11,7 +11,7 @@ import pytest
 from carpool.config.settings import load_settings
 from carpool.cost.step_cost import decode_work
 from carpool.errors import ConfigError
-from carpool.profile.llm_artefact import save_llm_profile
+from carpool.profile.artefact import save_profile
 from carpool.serve.build_any import build_any, engine_options, measured_time
 from carpool.serve.llm.served import ServedLM
 from carpool.serve.offer import Offer
@@ -135,16 +135,16 @@ def test_name_must_fit_into_a_path() -> None:
 def test_a_profile_tells_the_engine_what_steps_take(tmp_path: Path) -> None:
     """What a plan's carpool.toml names; that of another model, and one that is not there, are refused."""
     path = tmp_path / "profile.json"
-    save_llm_profile(path, replace(profiled(), target=SMOL))
+    save_profile(path, replace(profiled(), target=SMOL))
     settings, _ = opened(profile=str(path))
     time_model = measured_time(settings, SMOL)
     assert time_model is not None
     assert time_model.time_s(decode_work(1000, 4096)) > time_model.time_s(decode_work(1, 1)) > 0
     assert measured_time(opened()[0], SMOL) is None
-    save_llm_profile(path, replace(profiled(), target="demo:other"))
+    save_profile(path, replace(profiled(), target="demo:other"))
     with pytest.raises(ConfigError, match="is a profile of demo:other, and says nothing of demo:smollm2"):
         measured_time(settings, SMOL)
-    save_llm_profile(path, replace(profiled(), target=SMOL, step_cost=None))
+    save_profile(path, replace(profiled(), target=SMOL, step_cost=None))
     with pytest.raises(ConfigError, match="does not say what a step takes"):
         measured_time(settings, SMOL)
     path.unlink()
