@@ -22,7 +22,7 @@ from carpool.plan.llm_tables import memory_table, prediction_table, tried_table,
 from carpool.plan.llm_what_if import what_if_llm
 from carpool.plan.llm_workload import Lengths, LlmStream
 from carpool.plan.simulate import Outcome
-from carpool.plan.slo import Verdict
+from carpool.plan.slo import Verdict, verdict_of
 from tests.plan.llm_scenes import COST, SUBJECT, scene, workload
 from tests.profile.llm_virtual import profiled
 
@@ -233,7 +233,7 @@ def story_of(plan: LlmPlan, **changed: Any) -> LlmStory:
 def test_what_cannot_be_kept_is_said_with_what_would_help(plan: LlmPlan) -> None:
     """Up to which load it goes, and what other way would keep the objectives."""
     too_much = scene(40.0, OBJECTIVES, window_s=3.0).predict(plan.chosen, 3)
-    assert too_much.verdict is Verdict.MISSED
+    assert verdict_of(too_much) is Verdict.MISSED
     said = " ".join(sentences_about(story_of(plan, rate=40.0, prediction=too_much)))
     assert "More arrives than that can serve" in said
     assert "p99 of TTFT within 2 s is not kept" in said

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from carpool.cli.options import BYTES, DURATION, Parsed, json_option, parse_rate, require_room
-from carpool.cli.plan_output import say_tables, watching, write_beside
+from carpool.cli.plan_output import say_tables, say_written, watching, write_beside
 from carpool.cli.workload_options import GENERATION_KEYS, planned_options
 from carpool.errors import ConfigError
 
@@ -77,7 +77,7 @@ def plan(
     Exits 0 when the plan keeps every objective, 1 when none does (the nearest is written), 2 on wrong use.
     """
     from carpool.cli.plan_source import LlmSource, read_source
-    from carpool.plan.slo import Verdict, read_objectives
+    from carpool.plan.slo import read_objectives
 
     out = profile.parent / "carpool.toml" if out is None else out
     require_file(out)
@@ -93,11 +93,7 @@ def plan(
     made = make(source, load, objectives, options)
     say(made, output)
     output.result(made)
-    written = write(made, source, load, out)
-    output.say(
-        f"Written to {out.parent}: {', '.join(path.name for path in written)}; serve it with carpool serve {out}"
-    )
-    return 1 if made.verdict is Verdict.MISSED else 0
+    return say_written(made, write(made, source, load, out), out, output)
 
 
 def _refuse_generations(workload: dict[str, Any], profile: Path) -> None:

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from carpool.cli.plan_output import say_tables, watching, write_beside
+from carpool.cli.plan_output import say_tables, say_written, watching, write_beside
 from carpool.cli.plan_source import doubts_about, origin_of_generator
 from carpool.config.settings import load_settings
 from carpool.errors import ConfigError
@@ -16,7 +16,6 @@ from carpool.plan.llm_plan import LlmPlan, LlmPlanOptions, make_llm_plan
 from carpool.plan.llm_settings_file import llm_settings_text
 from carpool.plan.llm_tables import prediction_table, what_if_table
 from carpool.plan.llm_workload_table import llm_from_settings
-from carpool.plan.slo import Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,11 +50,7 @@ def plan_generator(source: LlmSource, given: dict[str, Any], out: Path, output: 
     made = replace(made, doubts=(*doubts_about(source), *made.doubts))
     say_tables(made, (prediction_table(made), what_if_table(made)), output)
     output.result(made)
-    written = _write(made, source, load, out)
-    output.say(
-        f"Written to {out.parent}: {', '.join(path.name for path in written)}; serve it with carpool serve {out}"
-    )
-    return 1 if made.verdict is Verdict.MISSED else 0
+    return say_written(made, _write(made, source, load, out), out, output)
 
 
 def _load(given: dict[str, Any]) -> LlmWorkload:

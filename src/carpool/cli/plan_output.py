@@ -50,6 +50,15 @@ def say_tables(made: Plan | LlmPlan, tables: Iterable[Table], output: Output) ->
         output.say(f"- Mind: {doubt}")
 
 
+def say_written(made: Plan | LlmPlan, written: Iterable[Path], out: Path, output: Output) -> int:
+    """Name the files of a plan, and return the exit code that it stands for."""
+    from carpool.plan.slo import Verdict
+
+    names = ", ".join(path.name for path in written)
+    output.say(f"Written to {out.parent}: {names}; serve it with carpool serve {out}")
+    return 1 if made.verdict is Verdict.MISSED else 0
+
+
 def write_beside(
     out: Path, text: str, source: Source | LlmSource, write_page: Callable[[str, str], list[Path]]
 ) -> list[Path]:

@@ -92,9 +92,9 @@ def figures_of(run: Run, objectives: Sequence[Objective] = (), *, transport_s: f
     used = figures.utilisation(float(busy_s), window_s, num_workers=run.setup.num_workers)
     return Figures(
         offered=figures.throughput(num, window_s),
-        throughput=figures.throughput(_count(in_window), window_s),
-        goodput=figures.throughput(_count(in_window & in_time), window_s),
-        attainment=_count(in_time) / num if num else 1.0,
+        throughput=figures.throughput(num_true(in_window), window_s),
+        goodput=figures.throughput(num_true(in_window & in_time), window_s),
+        attainment=num_true(in_time) / num if num else 1.0,
         mean_batch_size=figures.mean_batch_size(int(run.num_items.sum()), num_batches),
         fill_ratio=figures.fill_ratio(
             int(run.num_items.sum()), run.setup.policy.max_batch_size, num_batches=max(1, num_batches)
@@ -111,13 +111,14 @@ def figures_of(run: Run, objectives: Sequence[Objective] = (), *, transport_s: f
         expired=_share(run, Outcome.EXPIRED),
         at_objectives_s=tuple(_at(ordered_s, objective.quantile) for objective in objectives),
         shares_within=tuple(
-            _count(latencies_s <= objective.latency_s) / num if num else 1.0 for objective in objectives
+            num_true(latencies_s <= objective.latency_s) / num if num else 1.0 for objective in objectives
         ),
         grows=used > BUSY and _waits_grow(run),
     )
 
 
-def _count(mask: NDArray[np.bool_]) -> int:
+def num_true(mask: NDArray[np.bool_]) -> int:
+    """Return how many of a mask are true."""
     return int(np.count_nonzero(mask))
 
 
@@ -131,7 +132,7 @@ def _at(ordered_s: NDArray[np.float64], quantile: float) -> float:
 
 
 def _share(run: Run, outcome: Outcome) -> float:
-    return _count(run.outcomes == outcome) / len(run.stream) if len(run.stream) else 0.0
+    return num_true(run.outcomes == outcome) / len(run.stream) if len(run.stream) else 0.0
 
 
 def _waits_grow(run: Run) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 import numpy as np
 
 from carpool.errors import ConfigError
-from carpool.plan.figures import BUSY
+from carpool.plan.figures import BUSY, num_true
 from carpool.plan.simulate import Outcome
 from carpool.units import format_duration, parse_duration_s
 
@@ -154,7 +154,7 @@ def figures_of_llm(run: LlmRun, objectives: Sequence[LlmObjective] = (), *, warm
     """
     seen = run.stream.times_s >= warm_s
     answered = seen & (run.outcomes == Outcome.ANSWERED)
-    num, window_s = _count(seen), run.stream.window_s - warm_s
+    num, window_s = num_true(seen), run.stream.window_s - warm_s
     within = [_within(run, one) & answered for one in objectives]
     good = np.logical_and.reduce([run.outcomes == Outcome.ANSWERED, *(_within(run, one) for one in objectives)])
     over_at = run.stream.times_s + run.latency_s
@@ -165,9 +165,9 @@ def figures_of_llm(run: LlmRun, objectives: Sequence[LlmObjective] = (), *, warm
     took_s, usage = run.took_s[steps], run.usage[steps]
     return LlmFigures(
         offered=num / window_s,
-        throughput=_count(in_window) / window_s,
-        goodput=_count(in_window & good) / window_s,
-        attainment=_count(good & seen) / num if num else 1.0,
+        throughput=num_true(in_window) / window_s,
+        goodput=num_true(in_window & good) / window_s,
+        attainment=num_true(good & seen) / num if num else 1.0,
         output_rate=_tokens_within(run, warm_s) / window_s,
         ttft_p50_s=_at(run.ttft_s[answered], 0.5),
         ttft_p99_s=_at(run.ttft_s[answered], 0.99),
@@ -184,9 +184,9 @@ def figures_of_llm(run: LlmRun, objectives: Sequence[LlmObjective] = (), *, warm
         preemptions=float(run.num_preemptions[seen].sum()) / max(1, num),
         prefix_hits=run.prefix_hits / run.prefix_queries if run.prefix_queries else 0.0,
         utilisation=used,
-        refused=_count(seen & (run.outcomes == Outcome.REFUSED)) / max(1, num),
+        refused=num_true(seen & (run.outcomes == Outcome.REFUSED)) / max(1, num),
         at_objectives_s=tuple(_at(_values(run, one)[answered], one.quantile, none=0.0) for one in objectives),
-        shares_within=tuple(_count(one) / num if num else 1.0 for one in within),
+        shares_within=tuple(num_true(one) / num if num else 1.0 for one in within),
         grows=used > BUSY and _waits_grow(run, warm_s),
     )
 
@@ -216,10 +216,6 @@ def _tokens_within(run: LlmRun, warm_s: float) -> float:
     return float(np.nansum(share * run.stream.output_lengths))
 
 
-def _count(mask: NDArray[np.bool_]) -> int:
-    return int(np.count_nonzero(mask))
-
-
 def _mean(values: NDArray[np.int64]) -> float:
     return float(values.mean()) if len(values) else 0.0
 
@@ -235,5 +231,5 @@ def _waits_grow(run: LlmRun, warm_s: float) -> bool:
     times_s, window_end = run.stream.times_s, run.stream.window_s
     first_at = np.where(np.isnan(run.ttft_s), math.inf, times_s + run.ttft_s)
     first_at[run.outcomes == Outcome.REFUSED] = -math.inf
-    before, after = (_count((times_s < at) & (first_at > at)) for at in (warm_s, window_end))
-    return after - before > _GROWTH * _count(times_s >= warm_s)
+    before, after = (num_true((times_s < at) & (first_at > at)) for at in (warm_s, window_end))
+    return after - before > _GROWTH * num_true(times_s >= warm_s)

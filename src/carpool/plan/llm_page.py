@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from carpool.plan.llm_plots import pictures
 from carpool.plan.llm_tables import memory_table, prediction_table, tried_table, what_if_intervals, what_if_table
-from carpool.plan.page import LABELS, TONES, time_figure
-from carpool.plan.slo import Verdict as Kept
-from carpool.report.page import Details, KeyFigure, KeyFigures, Page, Section, Text, Verdict
-from carpool.units import format_bytes, format_count
+from carpool.plan.page import save_pages, time_figure, what_to_doubt, whether_kept
+from carpool.report.page import Details, KeyFigure, KeyFigures, Page, Section, Text
+from carpool.units import capitalised, format_bytes, format_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,9 +31,7 @@ def write_pages(plan: LlmPlan, out: Path, footer: str = "", *, stem: str = "plan
         The files written.
     """
     drawn = pictures(plan)
-    page = build_page(plan, drawn, footer)
-    pictured = [one.save(out / f"{stem}{name.removeprefix('plan')}.png") for name, one in drawn.items()]
-    return [page.save(out / f"{stem}.html"), *pictured]
+    return save_pages(build_page(plan, drawn, footer), drawn, out, stem)
 
 
 def build_page(plan: LlmPlan, drawn: Mapping[str, Picture], footer: str = "") -> Page:
@@ -45,10 +42,9 @@ def build_page(plan: LlmPlan, drawn: Mapping[str, Picture], footer: str = "") ->
         drawn: Its pictures, by name.
         footer: Where the figures come from.
     """
-    described = plan.chosen.describe()
     return Page(
         title=f"Plan for {plan.name}",
-        lead=f"{described[:1].upper()}{described[1:]}, for this load: {plan.workload}",
+        lead=f"{capitalised(plan.chosen.describe())}, for this load: {plan.workload}",
         sections=tuple(_sections(plan, drawn)),
         footer=footer,
     )
@@ -56,7 +52,9 @@ def build_page(plan: LlmPlan, drawn: Mapping[str, Picture], footer: str = "") ->
 
 def _sections(plan: LlmPlan, drawn: Mapping[str, Picture]) -> Iterator[Section]:
     yield KeyFigures(tuple(_figures(plan)))
-    yield from _verdicts(plan)
+    kept = [one for one in plan.sentences if any(str(objective) in one for objective in plan.objectives)]
+    yield from whether_kept(plan, tuple(kept))
+    yield from what_to_doubt(plan)
     shown = list(drawn.values())
     yield from shown[:1]
     yield Text("What else could be done")
@@ -77,15 +75,3 @@ def _figures(plan: LlmPlan) -> Iterator[KeyFigure]:
         yield time_figure("p99 TTFT", found.ttft_p99_s)
         yield time_figure("p99 TPOT", found.tpot_p99_s)
         yield time_figure("p99 ITL", found.itl_p99_s)
-
-
-def _verdicts(plan: LlmPlan) -> Iterator[Section]:
-    """Say whether the objectives are kept, and what to doubt."""
-    if plan.objectives:
-        promised = f"Promised: {', '.join(map(str, plan.objectives))}."
-        details = tuple(one for one in plan.sentences if any(str(objective) in one for objective in plan.objectives))
-        yield Verdict(promised, TONES[plan.verdict], details, label=LABELS[plan.verdict])
-    elif plan.verdict is not Kept.MET:
-        yield Verdict("Not all that arrives is answered.", TONES[plan.verdict], label="The load is too high")
-    if plan.doubts:
-        yield Verdict("These figures are less sure than they look.", "warning", plan.doubts, label="Mind this")

@@ -17,7 +17,8 @@ from carpool.plan.llm_sentences import LlmStory, doubts_about, sentences_about
 from carpool.plan.llm_setup import LlmSetup
 from carpool.plan.llm_what_if import LlmFrontierPoint, LlmRow, frontier_llm, what_if_llm
 from carpool.plan.llm_workload import Clipped
-from carpool.plan.slo import Verdict
+from carpool.plan.setup import require_at_least
+from carpool.plan.slo import Verdict, verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,12 +55,8 @@ class LlmPlanOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("max_workers", "max_slots", "memory_bytes", "num_runs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} is {value}; it must be at least 1")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; it must be at least 0")
+        require_at_least(1, self, "max_workers", "max_slots", "memory_bytes", "num_runs")
+        require_at_least(0, self, "seed")
         if not (isfinite(self.window_s) and self.window_s > 0):
             raise ConfigError(f"window_s is {self.window_s}; it must be above 0 and finite")
 
@@ -186,7 +183,7 @@ def _plan(
         kv_bytes=story.chosen.num_blocks * block_bytes,
         enough_kv_bytes=story.enough_blocks * block_bytes,
         prediction=story.prediction,
-        verdict=story.prediction.verdict,
+        verdict=verdict_of(story.prediction),
         tried=tried,
         frontier=story.frontier,
         what_if=story.what_if,

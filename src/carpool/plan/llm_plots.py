@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from carpool.plan.plots import MS, POINTS_TO_DRAW, objective_line, over_load
 from carpool.report.plot import LineSeries, Mark, Panel, Picture, figure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from carpool.plan.llm_figures import Kind
     from carpool.plan.llm_plan import LlmPlan
     from carpool.plan.llm_what_if import LlmFrontierPoint
-
-MS = 1e3
-_POINTS_TO_DRAW = 2
-_PLAN = "the plan"
 
 
 def pictures(plan: LlmPlan) -> dict[str, Picture]:
@@ -27,26 +24,15 @@ def pictures(plan: LlmPlan) -> dict[str, Picture]:
     return {name: figure(panels, title=title) for name, (title, panels) in found.items() if panels}
 
 
-def _by_label(points: Sequence[LlmFrontierPoint]) -> dict[str, list[LlmFrontierPoint]]:
-    found: dict[str, list[LlmFrontierPoint]] = {}
-    for point in sorted(points, key=lambda point: point.rate):
-        if point.prediction.stable:
-            found.setdefault(point.label, []).append(point)
-    return {label: kept for label, kept in found.items() if len(kept) >= _POINTS_TO_DRAW}
+def _curves(plan: LlmPlan, value_of: Callable[[LlmFrontierPoint], float]) -> list[LineSeries]:
+    """Draw a figure over the load, what carries least first."""
+    return over_load(sorted(plan.frontier, key=lambda point: point.rate), value_of)
 
 
 def _over_load(plan: LlmPlan, kind: Kind) -> Iterator[Panel]:
     """Draw the p99 of a time over the load for each setup up to where its queue grows without end."""
-    curves = [
-        LineSeries(
-            label=label,
-            x=[point.rate for point in points],
-            y=[MS * getattr(point.prediction, f"{kind}_p99_s").value for point in points],
-            strong=label == _PLAN,
-        )
-        for label, points in _by_label(plan.frontier).items()
-    ]
-    curves = [curve for curve in curves if min(curve.y) > 0]
+    curves = _curves(plan, lambda point: MS * float(getattr(point.prediction, f"{kind}_p99_s").value))
+    curves = [curve for curve in curves if min(curve.y) > 0]  # answers of one token have no time between two
     if not curves:
         return
     titles = {"ttft": "The first token, as the load rises", "tpot": "Each further token, as the load rises"}
@@ -54,32 +40,19 @@ def _over_load(plan: LlmPlan, kind: Kind) -> Iterator[Panel]:
         title=titles[kind],
         x_label="arrivals, requests/s",
         y_label=f"p99 {kind.upper()}, ms, as far as each can serve",
-        series=(*curves, *_objective(plan, kind, curves)),
+        series=(
+            *curves,
+            *(objective_line(one.limit_s, plan.rate, curves) for one in plan.objectives if one.kind == kind),
+        ),
         marks=(Mark(plan.rate, "the planned load"),),
         x_scale="log10",
         y_scale="log10",
     )
 
 
-def _objective(plan: LlmPlan, kind: Kind, curves: Sequence[LineSeries]) -> Iterator[LineSeries]:
-    rates = [plan.rate, *(rate for curve in curves for rate in curve.x)]
-    for one in plan.objectives:
-        if one.kind == kind:
-            limit = [MS * one.limit_s] * 2
-            yield LineSeries(label="objective", x=[min(rates), max(rates)], y=limit, style="dashed")
-
-
 def _tokens(plan: LlmPlan) -> Iterator[Panel]:
     """Draw the tokens generated over the load."""
-    curves = [
-        LineSeries(
-            label=label,
-            x=[point.rate for point in points],
-            y=[point.prediction.output_rate.value for point in points],
-            strong=label == _PLAN,
-        )
-        for label, points in _by_label(plan.frontier).items()
-    ]
+    curves = _curves(plan, lambda point: point.prediction.output_rate.value)
     if curves:
         yield Panel(
             title="Tokens generated, as far as each can serve",
@@ -104,7 +77,7 @@ def _slots(plan: LlmPlan) -> Iterator[Panel]:
         ),
         key=lambda one: one.setup.policy.num_slots,
     )
-    if len(same) < _POINTS_TO_DRAW:
+    if len(same) < POINTS_TO_DRAW:
         return
     slots = [one.setup.policy.num_slots for one in same]
     lines = [

@@ -6,23 +6,21 @@ factor that nobody knows, drawn from its own error. The interval of a figure is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from math import exp, inf, isfinite, sqrt
-from statistics import NormalDist
+from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
 
 from carpool.cost.kv_memory import KvMemory
 from carpool.cost.step_cost import StepCost
 from carpool.errors import ConfigError
 from carpool.plan.llm_figures import LlmFigures, LlmObjective, figures_of_llm
 from carpool.plan.llm_simulate import Promise, simulate_llm
-from carpool.plan.predict import Interval, interval, place_of_error
-from carpool.plan.slo import CARRIED, Verdict, kept
+from carpool.plan.predict import Interval, chances, joined, require_windows, slowdown_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
 
     from carpool.core.cost import StepTimeModel
     from carpool.plan.llm_setup import LlmSetup
@@ -113,11 +111,6 @@ class LlmSubject:
             num_blocks=profile.num_blocks,
         )
 
-    @property
-    def systematic_sd(self) -> float:
-        """The relative standard deviation of all steps' times together: errors of fit, measurement and drift."""
-        return sqrt(self.cost.residual_sd**2 + self.cost.measurement_sd**2 + self.drift**2)
-
 
 class DrawableLlm(Protocol):
     """A workload of generations."""
@@ -177,16 +170,6 @@ class LlmPrediction:
         """Whether something was answered in every window: a time without end can't be written down."""
         return isfinite(self.ttft_p99_s.high) and isfinite(self.latency_p99_s.high)
 
-    @property
-    def verdict(self) -> Verdict:
-        """Whether every objective is kept; without any, whether the load is carried."""
-        if not self.stable:
-            return Verdict.MISSED
-        if not self.objectives:
-            return kept(self.attainment, CARRIED)
-        each = zip(self.shares_within, self.objectives, strict=True)
-        return min((kept(share, one.quantile) for share, one in each), key=lambda verdict: verdict.rank)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlmScene:
@@ -212,9 +195,8 @@ class LlmScene:
 
     def run(self, setup: LlmSetup, number: int) -> LlmRun:
         """Simulate one window; the same number is the same window for every setup."""
-        sequences = np.random.SeedSequence((self.seed, number)).spawn(2)
-        arrivals, steps = (np.random.default_rng(sequence) for sequence in sequences)
-        error = exp(self.subject.systematic_sd * NormalDist().inv_cdf(place_of_error(self.seed, number)))
+        arrivals, steps = chances(self.seed, number)
+        error = slowdown_of(self.subject.cost, self.subject.drift, seed=self.seed, number=number)
         cost: StepTimeModel = self.subject.cost.clipped()
         return simulate_llm(
             self.load.draw(arrivals, self.warm_s + self.window_s),
@@ -237,26 +219,12 @@ class LlmScene:
         Raises:
             ConfigError: There is no window, or it has no length.
         """
-        if num_runs < 1 or not 0 < self.window_s < inf:
-            raise ConfigError(
-                f"{num_runs} windows of {self.window_s:g} s can't be simulated: give at least 1 above 0 s"
-            )
+        require_windows(num_runs, self.window_s)
         return self.together([self.figures(setup, number) for number in range(num_runs)])
 
     def together(self, found: Sequence[LlmFigures]) -> LlmPrediction:
         """Bring the figures of windows of one setup together."""
-        apart = {"at_objectives_s", "shares_within", "grows"}
-        plain = [one.name for one in fields(LlmFigures) if one.name not in apart]
-        places = range(len(self.objectives))
-        return LlmPrediction(
-            **{name: interval([getattr(one, name) for one in found]) for name in plain},
-            num_runs=len(found),
-            window_s=self.window_s,
-            objectives=self.objectives,
-            at_objectives_s=tuple(interval([one.at_objectives_s[place] for one in found]) for place in places),
-            shares_within=tuple(interval([one.shares_within[place] for one in found]) for place in places),
-            stable=sum(one.grows for one in found) <= len(found) / 2,
-        )
+        return LlmPrediction(**joined(found, self.objectives, window_s=self.window_s))
 
 
 def promise_of(objectives: Sequence[LlmObjective]) -> Promise:

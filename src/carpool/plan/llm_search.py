@@ -18,8 +18,9 @@ from carpool.errors import ConfigError
 from carpool.plan.llm_figures import LlmFigures
 from carpool.plan.llm_predict import LlmPrediction, LlmScene
 from carpool.plan.llm_setup import LlmSetup
+from carpool.plan.predict import chances
 from carpool.plan.race import SMALL_LATENCY, SMALL_SHARE, surely
-from carpool.plan.slo import Verdict
+from carpool.plan.slo import Verdict, verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -88,7 +89,7 @@ def search_llm(
     search = _Search(scene, num_blocks, most_slots, watch)
     best = search.best_with(1)
     for num_workers in range(2, max_workers + 1):
-        if scene.together(best.figures).verdict is Verdict.MET:
+        if verdict_of(scene.together(best.figures)) is Verdict.MET:
             break
         best = search.best_with(num_workers)
     return search.found(best)
@@ -205,7 +206,7 @@ class _Search:
         enough = self._enough_blocks(best)
         others = sorted((one for one in self.contenders if one is not best), key=self._rank)
         tried = [
-            LlmTried(setup=one.setup, prediction=prediction, verdict=prediction.verdict)
+            LlmTried(setup=one.setup, prediction=prediction, verdict=verdict_of(prediction))
             for one in (best, *others)
             if (prediction := self.scene.together(one.figures)).is_finite
         ]
@@ -266,6 +267,6 @@ def longest_prompt(scene: LlmScene, num_windows: int) -> int:
     """Return the longest prompt of so many windows."""
     found = 1
     for number in range(num_windows):
-        arrivals, _ = (np.random.default_rng(one) for one in np.random.SeedSequence((scene.seed, number)).spawn(2))
+        arrivals, _ = chances(scene.seed, number)
         found = max(found, int(scene.load.draw(arrivals, scene.warm_s + scene.window_s).prompt_lengths.max(initial=1)))
     return found

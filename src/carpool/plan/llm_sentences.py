@@ -12,7 +12,7 @@ from carpool.plan.llm_figures import LlmObjective
 from carpool.plan.llm_predict import LlmPrediction, LlmSubject
 from carpool.plan.llm_setup import LlmSetup
 from carpool.plan.llm_what_if import LlmFrontierPoint, LlmRow
-from carpool.plan.slo import Verdict
+from carpool.plan.slo import Verdict, kept, verdict_of
 from carpool.plan.words import among, changed
 from carpool.units import format_bytes, format_count, format_duration
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from carpool.plan.llm_simulate import LlmRun
-    from carpool.plan.predict import Interval
 
 _SMALL_SHARE = 0.005
 _FULL = 0.9  # of the KV cache: from there on it is what limits
@@ -87,32 +86,23 @@ def _kept(story: LlmStory) -> Iterator[str]:
     found = story.prediction
     words = {Verdict.MET: "is kept", Verdict.LIKELY: "is kept more often than not", Verdict.MISSED: "is not kept"}
     for objective, share in zip(found.objectives, found.shares_within, strict=True):
-        verdict = _verdict(share, objective, stable=found.stable)
-        yield f"{objective} {words[verdict]}: {_percent(share)} of the requests are within it."
-
-
-def _verdict(share: Interval, objective: LlmObjective, *, stable: bool) -> Verdict:
-    if stable and share.low >= objective.quantile:
-        return Verdict.MET
-    return Verdict.LIKELY if stable and share.value >= objective.quantile else Verdict.MISSED
-
-
-def _percent(share: Interval) -> str:
-    return among(share, lambda value: f"{value:.1%}")
+        verdict = kept(share, objective.quantile) if found.stable else Verdict.MISSED
+        shares = among(share, lambda value: f"{value:.1%}")
+        yield f"{objective} {words[verdict]}: {shares} of the requests are within it."
 
 
 def _missed(story: LlmStory) -> Iterator[str]:
     """Where the objectives are not kept: what would keep them, or at what load they are."""
-    if story.prediction.verdict is not Verdict.MISSED:
+    if verdict_of(story.prediction) is not Verdict.MISSED:
         return
-    mends = [row for row in story.what_if if not row.chosen and row.prediction is not None]
-    helping = [row.name for row in mends if row.prediction and row.prediction.verdict is not Verdict.MISSED]
+    others = [row for row in story.what_if if not row.chosen]
+    helping = [row.name for row in others if row.prediction and verdict_of(row.prediction) is not Verdict.MISSED]
     if helping:
         yield f"What would keep them: {', or '.join(helping)}."
     carried = [
         point.rate
         for point in story.frontier
-        if point.label == "the plan" and point.prediction.verdict is not Verdict.MISSED
+        if point.label == "the plan" and verdict_of(point.prediction) is not Verdict.MISSED
     ]
     if carried and max(carried) < story.rate:
         yield f"This setup keeps them up to about {format_count(max(carried))} requests a second."

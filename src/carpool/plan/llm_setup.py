@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from carpool.core.step_policy import StepPolicy
-from carpool.errors import ConfigError
+from carpool.plan.setup import require_at_least
 from carpool.units import counted
 
 
@@ -30,9 +30,7 @@ class LlmSetup:
     static: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("num_blocks", "num_workers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        require_at_least(1, self, "num_blocks", "num_workers")
 
     def describe(self) -> str:
         """Say in a few words how steps are formed.

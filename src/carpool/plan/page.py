@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from carpool.plan.llm_plan import LlmPlan
     from carpool.plan.plan import Plan
     from carpool.plan.predict import Interval
     from carpool.report.plot import Picture
 
 Tone = Literal["good", "warning", "bad", "neutral"]
-TONES: Mapping[Kept, Tone] = MappingProxyType({Kept.MET: "good", Kept.LIKELY: "warning", Kept.MISSED: "bad"})
-LABELS: Mapping[Kept, str] = MappingProxyType(
+_TONES: Mapping[Kept, Tone] = MappingProxyType({Kept.MET: "good", Kept.LIKELY: "warning", Kept.MISSED: "bad"})
+_LABELS: Mapping[Kept, str] = MappingProxyType(
     {
         Kept.MET: "Every objective is kept",
         Kept.LIKELY: "Kept more often than not",
@@ -51,7 +52,18 @@ def write_pages(plan: Plan, out: Path, footer: str = "", *, stem: str = "plan") 
         The files written.
     """
     drawn = pictures(plan)
-    page = build_page(plan, drawn, footer)
+    return save_pages(build_page(plan, drawn, footer), drawn, out, stem)
+
+
+def save_pages(page: Page, drawn: Mapping[str, Picture], out: Path, stem: str) -> list[Path]:
+    """Write a page and its pictures, and return the files.
+
+    Args:
+        page: The page.
+        drawn: Its pictures, by names that begin with `plan`.
+        out: The directory; made where it is missing.
+        stem: What the files' names begin with.
+    """
     pictured = [one.save(out / f"{stem}{name.removeprefix('plan')}.png") for name, one in drawn.items()]
     return [page.save(out / f"{stem}.html"), *pictured]
 
@@ -113,15 +125,30 @@ def time_figure(name: str, value: Interval) -> KeyFigure:
 
 def _verdicts(plan: Plan) -> Iterator[Section]:
     """Say whether the objectives are kept, whether batching belongs here, and what to doubt."""
-    tone = TONES[plan.verdict]
-    if plan.objectives:
-        promised = f"Promised: {', '.join(map(str, plan.objectives))}."
-        yield Verdict(promised, tone, _about_objectives(plan), label=LABELS[plan.verdict])
-    elif plan.verdict is not Kept.MET:
-        yield Verdict("Not all that arrives is answered.", tone, _about_objectives(plan), label="The load is too high")
+    yield from whether_kept(plan, _about_objectives(plan))
     belongs = plan.belongs
     label = "Batching belongs here" if belongs.answer else "Batching does not belong here"
     yield Verdict(belongs.why, "good" if belongs.answer else "neutral", label=label)
+    yield from what_to_doubt(plan)
+
+
+def whether_kept(plan: Plan | LlmPlan, details: tuple[str, ...]) -> Iterator[Verdict]:
+    """Say whether the objectives are kept; without any, whether the load is carried.
+
+    Args:
+        plan: What is promised.
+        details: Sentences on that.
+    """
+    tone = _TONES[plan.verdict]
+    if plan.objectives:
+        promised = f"Promised: {', '.join(map(str, plan.objectives))}."
+        yield Verdict(promised, tone, details, label=_LABELS[plan.verdict])
+    elif plan.verdict is not Kept.MET:
+        yield Verdict("Not all that arrives is answered.", tone, details, label="The load is too high")
+
+
+def what_to_doubt(plan: Plan | LlmPlan) -> Iterator[Verdict]:
+    """Say what makes a plan's figures less sure."""
     if plan.doubts:
         yield Verdict("These figures are less sure than they look.", "warning", plan.doubts, label="Mind this")
 

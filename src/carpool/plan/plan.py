@@ -21,7 +21,7 @@ from carpool.plan.predict import Prediction
 from carpool.plan.scene import Scene
 from carpool.plan.search import FrontierPoint, Search, SearchResult, Tried
 from carpool.plan.sentences import Story, doubts_about, sentences_about
-from carpool.plan.setup import Setup
+from carpool.plan.setup import Setup, require_at_least
 from carpool.plan.slo import Gap, Verdict
 from carpool.plan.theory import Theory, theory_of
 from carpool.plan.what_if import WhatIfRow, row_of, what_if
@@ -70,12 +70,8 @@ class PlanOptions:
     transport_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("max_workers", "max_batch_size", "memory_limit_bytes", "num_runs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} is {value}; it must be at least 1")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; it must be at least 0")
+        require_at_least(1, self, "max_workers", "max_batch_size", "memory_limit_bytes", "num_runs")
+        require_at_least(0, self, "seed")
         for name, least in (("price_per_hour", "at least 0"), ("transport_s", "at least 0"), ("window_s", "above 0")):
             value = getattr(self, name)
             if value is not None and (not isfinite(value) or value < 0 or (least == "above 0" and not value)):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from carpool.report.panel import thinned
 from carpool.report.plot import LineSeries, Mark, Panel, Picture, figure
 from carpool.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from carpool.plan.llm_what_if import LlmFrontierPoint
     from carpool.plan.memory_trade import MemoryTrade
     from carpool.plan.plan import Plan
     from carpool.plan.predict import Interval, Prediction
@@ -21,10 +23,12 @@ if TYPE_CHECKING:
 MS, PERCENT = 1e3, 100.0
 _GIB = 1024.0**3
 _MOST_SPREADS = 5
-_MOST_MODELS = 4
-_POINTS_TO_DRAW = 2
+_MOST_MODELS = 3
+POINTS_TO_DRAW = 2
 _PLAN = "the plan"
 _NAMES = MappingProxyType({0.5: "p50_s", 0.95: "p95_s", 0.99: "p99_s"})
+
+PointT = TypeVar("PointT", bound="FrontierPoint | LlmFrontierPoint")
 
 
 def pictures(plan: Plan) -> dict[str, Picture]:
@@ -42,16 +46,16 @@ def pictures(plan: Plan) -> dict[str, Picture]:
 def _frontier(plan: Plan) -> list[Panel]:
     """Draw latency against load for each setup up to where its queue grows without end, the plan marked."""
     quantile = _quantile(plan)
-    curves = [_curve(label, points, quantile) for label, points in _by_label(plan.frontier).items()]
-    curves = [curve for curve in curves if len(curve.x) >= _POINTS_TO_DRAW]
+    curves = over_load(plan.frontier, lambda point: MS * _latency(point.prediction, quantile).value)
     if not curves:
         return []
     name = f"p{quantile * PERCENT:g}"
+    limits = [objective_line(one.latency_s, plan.rate, curves) for one in plan.objectives if one.quantile == quantile]
     panel = Panel(
         title="Latency as the load rises",
         x_label="arrivals, items/s",
         y_label=f"{name}, ms, as far as each can serve",
-        series=(*curves, *_objective_lines(plan, quantile, curves), *_chosen_point(plan, quantile, curves)),
+        series=(*curves, *limits, *_chosen_point(plan, quantile, curves)),
         marks=(Mark(plan.rate, "the planned load"),),
         y_scale="log10",
     )
@@ -64,19 +68,22 @@ def _quantile(plan: Plan) -> float:
     return min(known, key=lambda one: one.latency_s).quantile if known else 0.99
 
 
-def _by_label(points: Sequence[FrontierPoint]) -> dict[str, list[FrontierPoint]]:
-    found: dict[str, list[FrontierPoint]] = {}
-    for point in points:
-        found.setdefault(point.label, []).append(point)
-    return found
+def over_load(points: Sequence[PointT], value_of: Callable[[PointT], float]) -> list[LineSeries]:
+    """Draw a figure over the load, a line a setup, each up to where its queue grows without end.
 
-
-def _curve(label: str, points: Sequence[FrontierPoint], quantile: float) -> LineSeries:
-    ordered = sorted(points, key=lambda point: point.rate)
-    served = [(point.rate, _latency(point.prediction, quantile)) for point in ordered if point.prediction.stable]
-    kept = [(rate, value) for rate, value in served if value.value < math.inf]
-    x, y = [rate for rate, _ in kept], [MS * value.value for _, value in kept]
-    return LineSeries(label=label, x=x, y=y, strong=label == _PLAN)
+    Args:
+        points: Setups under loads.
+        value_of: Gives the figure; what is infinite is left out.
+    """
+    lines = []
+    for label in dict.fromkeys(point.label for point in points):
+        own = sorted((point for point in points if point.label == label), key=lambda point: point.rate)
+        served = [(point.rate, value_of(point)) for point in own if point.prediction.stable]
+        known = [(rate, value) for rate, value in served if value < math.inf]
+        if len(known) >= POINTS_TO_DRAW:
+            x, y = [rate for rate, _ in known], [value for _, value in known]
+            lines.append(LineSeries(label=label, x=x, y=y, strong=label == _PLAN))
+    return lines
 
 
 def _latency(prediction: Prediction, quantile: float) -> Interval:
@@ -84,12 +91,10 @@ def _latency(prediction: Prediction, quantile: float) -> Interval:
     return found
 
 
-def _objective_lines(plan: Plan, quantile: float, curves: Sequence[LineSeries]) -> Iterator[LineSeries]:
-    rates = [plan.rate, *(rate for curve in curves for rate in curve.x)]
-    for objective in plan.objectives:
-        if objective.quantile == quantile:
-            y = [MS * objective.latency_s] * 2
-            yield LineSeries(label="objective", x=[min(rates), max(rates)], y=y, style="dashed")
+def objective_line(limit_s: float, rate: float, curves: Sequence[LineSeries]) -> LineSeries:
+    """Draw a time that is promised, as wide as curves over the load and the planned load are."""
+    rates = [rate, *(rate for curve in curves for rate in curve.x)]
+    return LineSeries(label="objective", x=[min(rates), max(rates)], y=[MS * limit_s] * 2, style="dashed")
 
 
 def _chosen_point(plan: Plan, quantile: float, curves: Sequence[LineSeries]) -> Iterator[LineSeries]:
@@ -157,7 +162,7 @@ def _memory(trade: MemoryTrade | None) -> list[Panel]:
 def _largest_batches(trade: MemoryTrade) -> Iterator[Panel]:
     """Draw the largest batch over the model's size, one line a length."""
     sizes = [one for one in trade.model_sizes if all(one.largest_batches)]
-    if len(sizes) < _POINTS_TO_DRAW:
+    if len(sizes) < POINTS_TO_DRAW:
         return
     yield Panel(
         title="Larger models leave less for batches",
@@ -186,7 +191,7 @@ def _prolonged(
     beyond = [not all(probed[max(0, number - 1) : number + 2]) for number in range(len(probed))]
     inside = [point for point, known in zip(points, probed, strict=True) if known]
     outside = [point for point, out in zip(points, beyond, strict=True) if out]
-    parts = [part for part in (inside, outside) if len(part) >= _POINTS_TO_DRAW]
+    parts = [part for part in (inside, outside) if len(part) >= POINTS_TO_DRAW]
     last = max(parts, key=lambda part: part[-1][0])
     for part in parts:
         yield LineSeries(
@@ -203,7 +208,7 @@ def _needs(trade: MemoryTrade) -> Iterator[Panel]:
     longest = len(trade.lengths) - 1
     scales = [one.scale for one in trade.model_sizes if one.scale >= 1 and one.largest_batches[longest]]
     sizes = [one.batch_size for one in trade.batch_sizes if one.largest_scales[longest] >= 1]
-    if not scales or len(sizes) < _POINTS_TO_DRAW:
+    if not scales or len(sizes) < POINTS_TO_DRAW:
         return
     at = f" at {trade.lengths[longest]} tokens" if trade.lengths[longest] > 1 else ""
     yield Panel(
@@ -213,7 +218,7 @@ def _needs(trade: MemoryTrade) -> Iterator[Panel]:
         series=(
             *(
                 series
-                for number, scale in enumerate(_thinned(scales))
+                for number, scale in enumerate(thinned(scales, _MOST_MODELS))
                 for series in _prolonged(
                     f"{scale:g} x" if scale > 1 else "this model",
                     [(size, trade.memory_bytes(scale, size, longest) / _GIB) for size in sizes],
@@ -231,11 +236,3 @@ def _needs(trade: MemoryTrade) -> Iterator[Panel]:
         x_scale="log2",
         y_scale="log10",
     )
-
-
-def _thinned(scales: Sequence[float]) -> list[float]:
-    """Return the first, the last, and some between."""
-    if len(scales) < _MOST_MODELS:
-        return list(scales)
-    last = len(scales) - 1
-    return [scales[round(last * number / (_MOST_MODELS - 2))] for number in range(_MOST_MODELS - 1)]

@@ -11,9 +11,9 @@ The same seed draws the same windows for every setup, so that two setups differ 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from math import exp, sqrt
+from math import exp, inf, sqrt
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from carpool.core.cost import TimeModel
     from carpool.core.policy import Policy
+    from carpool.cost.model import CostModel
+    from carpool.cost.step_cost import StepCost
+    from carpool.plan.llm_figures import LlmFigures, LlmObjective
     from carpool.plan.setup import Setup
     from carpool.plan.simulate import Run
     from carpool.plan.stream import Stream
@@ -148,12 +151,21 @@ def predict(
     Raises:
         ConfigError: There is no window, or it has no length.
     """
-    if num_runs < 1 or not 0 < window_s < float("inf"):
-        raise ConfigError(f"{num_runs} windows of {window_s:g} s can't be simulated: give at least 1 of above 0 s")
+    require_windows(num_runs, window_s)
     runs = [
         replicate(subject, workload, setup, window_s=window_s, seed=seed, number=n, cost=cost) for n in range(num_runs)
     ]
     return summarise(runs, objectives, transport_s=transport_s)
+
+
+def require_windows(num_runs: int, window_s: float) -> None:
+    """Refuse windows that can't be simulated.
+
+    Raises:
+        ConfigError: There is none, or they have no length.
+    """
+    if num_runs < 1 or not 0 < window_s < inf:
+        raise ConfigError(f"{num_runs} windows of {window_s:g} s can't be simulated: give at least 1 of above 0 s")
 
 
 def replicate(
@@ -167,7 +179,7 @@ def replicate(
     cost: TimeModel | None = None,
 ) -> Run:
     """Simulate one window: the same seed and number draw the same arrivals, scatter and error for every setup."""
-    arrivals, calls = (np.random.default_rng(sequence) for sequence in np.random.SeedSequence((seed, number)).spawn(2))
+    arrivals, calls = chances(seed, number)
     return simulate(
         workload.draw(arrivals, window_s),
         replace(setup, policy=fitted(setup.policy, subject)),
@@ -175,11 +187,30 @@ def replicate(
         rng=calls,
         call_spread=subject.call_spread,
         idle_penalties=subject.idle_penalties,
-        slowdown=exp(_systematic_sd(subject) * NormalDist().inv_cdf(place_of_error(seed, number))),
+        slowdown=slowdown_of(subject.cost, subject.drift, seed=seed, number=number),
     )
 
 
-def place_of_error(seed: int, number: int) -> float:
+def chances(seed: int, number: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """Return what draws a window's arrivals, and what draws how its calls scatter: the same for every setup."""
+    arrivals, calls = np.random.SeedSequence((seed, number)).spawn(2)
+    return np.random.default_rng(arrivals), np.random.default_rng(calls)
+
+
+def slowdown_of(cost: CostModel | StepCost, drift: float, *, seed: int, number: int) -> float:
+    """Return how many times as long as its cost says everything takes in a window, drawn from what is not sure of it.
+
+    Args:
+        cost: With the errors of its fit and of what it was fitted to.
+        drift: How much slower the machine became while it was measured.
+        seed: Draws all windows.
+        number: Which of them it is.
+    """
+    relative_sd = sqrt(cost.residual_sd**2 + cost.measurement_sd**2 + drift**2)
+    return exp(relative_sd * NormalDist().inv_cdf(_place_of_error(seed, number)))
+
+
+def _place_of_error(seed: int, number: int) -> float:
     """Return where in its distribution a window's error lies, so that even a few windows are spread over all of it.
 
     Source: J. van der Corput's sequence, whose first numbers are 0, 1/2, 1/4, 3/4, 1/8, ..., begun anywhere.
@@ -195,11 +226,6 @@ def fitted(policy: Policy, subject: Subject) -> Policy:
         tokens = policy.token_budget or subject.preferred_tokens
         return replace(policy, ragged=True, token_buckets=subject.token_buckets, token_budget=tokens)
     return policy if policy.length_buckets else replace(policy, length_buckets=subject.length_buckets)
-
-
-def _systematic_sd(subject: Subject) -> float:
-    """Return the relative standard deviation of all batches' times together: errors of fit, measurement and drift."""
-    return sqrt(subject.cost.residual_sd**2 + subject.cost.measurement_sd**2 + subject.drift**2)
 
 
 def summarise(runs: Sequence[Run], objectives: Sequence[Objective] = (), *, transport_s: float = 0.0) -> Prediction:
@@ -225,19 +251,30 @@ def together(
         window_s: Seconds in each window.
         latency_quantiles_s: Of all answered items, 101 evenly spaced quantiles; empty where they were not kept.
     """
-    plain = [field.name for field in fields(Figures) if field.name not in {"at_objectives_s", "shares_within", "grows"}]
-    return Prediction(
+    return Prediction(**joined(found, objectives, window_s=window_s), latency_quantiles_s=latency_quantiles_s)
+
+
+def joined(
+    found: Sequence[Figures | LlmFigures], objectives: Sequence[Objective | LlmObjective], *, window_s: float
+) -> dict[str, Any]:
+    """Return what every prediction holds of the figures of its windows, by name.
+
+    Args:
+        found: The figures of each window, at least one.
+        objectives: What they were held against.
+        window_s: Seconds in each window.
+    """
+    apart, places = {"at_objectives_s", "shares_within", "grows"}, range(len(objectives))
+    plain = [field.name for field in fields(found[0]) if field.name not in apart]
+    return {
         **{name: interval([getattr(one, name) for one in found]) for name in plain},
-        num_runs=len(found),
-        window_s=window_s,
-        objectives=tuple(objectives),
-        at_objectives_s=tuple(
-            interval([one.at_objectives_s[index] for one in found]) for index in range(len(objectives))
-        ),
-        shares_within=tuple(interval([one.shares_within[index] for one in found]) for index in range(len(objectives))),
-        stable=sum(one.grows for one in found) <= len(found) / 2,
-        latency_quantiles_s=latency_quantiles_s,
-    )
+        "num_runs": len(found),
+        "window_s": window_s,
+        "objectives": tuple(objectives),
+        "at_objectives_s": tuple(interval([one.at_objectives_s[place] for one in found]) for place in places),
+        "shares_within": tuple(interval([one.shares_within[place] for one in found]) for place in places),
+        "stable": sum(one.grows for one in found) <= len(found) / 2,
+    }
 
 
 def interval(values: Sequence[float]) -> Interval:

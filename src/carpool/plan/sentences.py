@@ -16,7 +16,7 @@ from carpool.plan.search import SearchResult
 from carpool.plan.slo import Gap
 from carpool.plan.what_if import WhatIfRow, row_of
 from carpool.plan.words import among, changed, describe_setup
-from carpool.units import counted, format_count, format_duration
+from carpool.units import capitalised, counted, format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +122,7 @@ def _knobs(result: SearchResult, rows: Sequence[WhatIfRow]) -> Iterator[str]:
     """
     chosen = result.tried[0]
     for knob in ("waiting for company", "a token budget", "coarser padding"):
-        name = f"{knob[:1].upper()}{knob[1:]}"
+        name = capitalised(knob)
         pairs = [pair for pair in _pairs(result, knob) if pair[0].setup.num_workers == chosen.setup.num_workers]
         own = next((without for turned, without in pairs if turned is chosen), None)
         if own is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from carpool.plan.words import among, describe_setup
 from carpool.units import format_count, format_duration
 
 if TYPE_CHECKING:
+    from carpool.plan.llm_plan import LlmPlan
     from carpool.plan.plan import Plan
 
 
@@ -35,6 +36,10 @@ class Origin:
     num_threads: int | None
     workload: Mapping[str, object]
 
+    def model(self, target: str) -> dict[str, object]:
+        """Return the `[model]` of a TARGET that is to run as it was measured."""
+        return {"target": target, "device": self.device, "dtype": self.dtype, "num_threads": self.num_threads}
+
 
 def settings_text(plan: Plan, origin: Origin) -> str:
     """Write the file.
@@ -43,42 +48,42 @@ def settings_text(plan: Plan, origin: Origin) -> str:
         plan: What to serve with.
         origin: What it was made from.
     """
-    return to_toml(
-        {
-            "schema_version": 1,
-            "profile": origin.profile,
-            "profile_sha256": origin.profile_sha256,
-            "model": {
-                "target": plan.target,
-                "device": origin.device,
-                "dtype": origin.dtype,
-                "num_threads": origin.num_threads,
-                "num_workers": plan.chosen.num_workers,
-            },
-            "policy": policy_table(plan.chosen.policy),
-            **({"tenants": dict(plan.chosen.policy.tenant_weights)} if plan.chosen.policy.tenant_weights else {}),
-            **({"objective": _objectives(plan)} if plan.objectives else {}),
-            "workload": origin.workload,
-        },
-        comment=_comment(plan),
-    )
-
-
-def _objectives(plan: Plan) -> dict[str, object]:
-    return {one.name: write_duration(one.latency_s) for one in plan.objectives}
-
-
-def _comment(plan: Plan) -> str:
-    """Say what the file is, and what was predicted."""
-    found = plan.prediction
-    lines = [
-        f"A plan for this load: {plan.workload}",
-        f"{describe_setup(plan.chosen).capitalize()}.",
-        "Predicted, and where nine measurements in ten should lie:",
-        f"  items/s answered   {among(found.throughput, format_count)}",
-        f"  mean batch         {among(found.mean_batch_size, format_count)}",
+    found, chosen = plan.prediction, plan.chosen
+    tables: dict[str, object] = {
+        "model": origin.model(plan.target) | {"num_workers": chosen.num_workers},
+        "policy": policy_table(chosen.policy),
+    }
+    if chosen.policy.tenant_weights:
+        tables["tenants"] = dict(chosen.policy.tenant_weights)
+    if plan.objectives:
+        tables["objective"] = {one.name: write_duration(one.latency_s) for one in plan.objectives}
+    predicted = [
+        f"items/s answered   {among(found.throughput, format_count)}",
+        f"mean batch         {among(found.mean_batch_size, format_count)}",
     ]
     if found.stable:
-        lines.append(f"  median latency     {among(found.p50_s, format_duration)}")
-        lines.append(f"  p99                {among(found.p99_s, format_duration)}")
-    return "\n".join(lines)
+        predicted.append(f"median latency     {among(found.p50_s, format_duration)}")
+        predicted.append(f"p99                {among(found.p99_s, format_duration)}")
+    return text_of(plan, origin, tables, [f"{describe_setup(chosen).capitalize()}."], predicted)
+
+
+def text_of(
+    plan: Plan | LlmPlan,
+    origin: Origin,
+    tables: Mapping[str, object],
+    said: Iterable[str],
+    predicted: Iterable[str],
+) -> str:
+    """Write the file of a plan of any kind.
+
+    Args:
+        plan: What to serve with.
+        origin: What it was made from.
+        tables: What of the file is the plan's own.
+        said: How it serves, a sentence a line.
+        predicted: What it will do, a figure a line.
+    """
+    head = {"schema_version": 1, "profile": origin.profile, "profile_sha256": origin.profile_sha256}
+    lines = [f"A plan for this load: {plan.workload}", *said]
+    lines += ["Predicted, and where nine measurements in ten should lie:", *(f"  {line}" for line in predicted)]
+    return to_toml({**head, **tables, "workload": origin.workload}, comment="\n".join(lines))

@@ -8,6 +8,23 @@ from carpool.core.policy import Policy
 from carpool.errors import ConfigError
 
 
+def require_at_least(least: int, holder: object, *names: str) -> None:
+    """Refuse numbers that are too small; what is None is not given.
+
+    Args:
+        least: The smallest that may be.
+        holder: Whose numbers they are.
+        names: What they are called.
+
+    Raises:
+        ConfigError: One is smaller.
+    """
+    for name in names:
+        value = getattr(holder, name)
+        if value is not None and value < least:
+            raise ConfigError(f"{name} is {value}; it must be at least {least}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """A policy, and how many batches may run at a time.
@@ -24,5 +41,4 @@ class Setup:
     num_workers: int = 1
 
     def __post_init__(self) -> None:
-        if self.num_workers < 1:
-            raise ConfigError(f"num_workers is {self.num_workers}; it must be at least 1")
+        require_at_least(1, self, "num_workers")

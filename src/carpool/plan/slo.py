@@ -14,6 +14,8 @@ from carpool.signals.objective import Objective
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from carpool.plan.llm_predict import LlmPrediction
+
 # Without an objective the load counts as carried where this share of it is answered.
 CARRIED = 0.99
 
@@ -76,7 +78,7 @@ def read_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
     return tuple(found[quantile] for quantile in sorted(found))
 
 
-def verdict_of(prediction: Prediction) -> Verdict:
+def verdict_of(prediction: Prediction | LlmPrediction) -> Verdict:
     """Say whether every objective is kept; without any, whether the load is carried.
 
     What keeps its objectives only because the window ends before its queue has grown keeps none.
@@ -85,8 +87,9 @@ def verdict_of(prediction: Prediction) -> Verdict:
         return Verdict.MISSED
     if not prediction.objectives:
         return kept(prediction.attainment, CARRIED)
-    each = zip(prediction.shares_within, prediction.objectives, strict=True)
-    return min((kept(share, one.quantile) for share, one in each), key=lambda verdict: verdict.rank)
+    wanted = [one.quantile for one in prediction.objectives]
+    each = zip(prediction.shares_within, wanted, strict=True)
+    return min((kept(share, quantile) for share, quantile in each), key=lambda verdict: verdict.rank)
 
 
 def kept(share: Interval, wanted: float) -> Verdict:
