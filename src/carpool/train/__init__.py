@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from carpool.train.accumulate import Accumulator
+    from carpool.train.batch_norm import check_batch_norm
     from carpool.train.batch_plan import BatchPlan
     from carpool.train.data.buckets import LengthBucketSampler
     from carpool.train.data.first_fit import first_fit
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from carpool.train.data.packing import Packed, pack, packed_mask
     from carpool.train.data.token_budget import TokenBudgetSampler
     from carpool.train.data.windows import EffectiveBatchSampler
+    from carpool.train.exact_batch_norm import ExactBatchNorm
+    from carpool.train.grad_cache import GradCache
     from carpool.train.noise.estimate import NoiseEstimate
     from carpool.train.noise.listener import NoiseScale
     from carpool.train.noise.measure import CriticalBatch, measure_critical_batch
@@ -38,6 +41,8 @@ _HOMES = {
     "BatchWarmUp": "carpool.train.noise.warm_up",
     "CriticalBatch": "carpool.train.noise.measure",
     "EffectiveBatchSampler": "carpool.train.data.windows",
+    "ExactBatchNorm": "carpool.train.exact_batch_norm",
+    "GradCache": "carpool.train.grad_cache",
     "GradientListener": "carpool.train.window",
     "LengthBucketSampler": "carpool.train.data.buckets",
     "NoiseEstimate": "carpool.train.noise.estimate",
@@ -52,6 +57,7 @@ _HOMES = {
     "Window": "carpool.train.window",
     "WindowResult": "carpool.train.window",
     "WindowStart": "carpool.train.window",
+    "check_batch_norm": "carpool.train.batch_norm",
     "first_fit": "carpool.train.data.first_fit",
     "measure_critical_batch": "carpool.train.noise.measure",
     "pack": "carpool.train.data.packing",
@@ -67,6 +73,8 @@ __all__ = [
     "BatchWarmUp",
     "CriticalBatch",
     "EffectiveBatchSampler",
+    "ExactBatchNorm",
+    "GradCache",
     "GradientListener",
     "LengthBucketSampler",
     "NoiseEstimate",
@@ -81,6 +89,7 @@ __all__ = [
     "Window",
     "WindowResult",
     "WindowStart",
+    "check_batch_norm",
     "first_fit",
     "measure_critical_batch",
     "pack",
