@@ -78,7 +78,8 @@ class AdaScale:
     """Scales an optimiser's learning rates by the gain at each of its steps, and takes that back after the step.
 
     It stands between the optimiser and its schedule, which goes on as if the batch were the base batch. Until something
-    is known of the noise, the gain is 1.
+    is known of the noise, the gain is 1. A window that holds less than the batch, as the last of a pass may, counts as
+    if it held all of it.
 
     Args:
         optimizer: SGD, whose learning rates belong to the base batch.
