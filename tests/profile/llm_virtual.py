@@ -10,6 +10,7 @@ import numpy as np
 
 from carpool.core.step import StepWork
 from carpool.llm.runner import StepBatch
+from carpool.profile.budget import Budget
 from carpool.profile.device import Host
 from carpool.profile.llm_session import LlmSession
 from carpool.profile.llm_step import StepCaller
@@ -18,7 +19,7 @@ from carpool.profile.options import ProfileOptions
 from carpool.profile.other_load import OtherLoad
 from carpool.profile.peaks import MeasuredPeaks
 from carpool.profile.worker import OneThread
-from carpool.report.progress import SilentProgress
+from carpool.report.progress import Progress, SilentProgress
 from tests.profile.virtual import VirtualTime
 
 if TYPE_CHECKING:
@@ -103,23 +104,23 @@ class VirtualLoaded:
 
     runner: VirtualRunner
     name: str = "tiny"
-    dtype: str = "bfloat16"
 
 
-def session(thread: OneThread, options: ProfileOptions | None = None, **runner: Any) -> LlmSession:
+def session(
+    thread: OneThread, options: ProfileOptions | None = None, *, progress: Progress | None = None, **runner: Any
+) -> LlmSession:
     """A session of such a model."""
-    time = VirtualTime()
+    time, options = VirtualTime(), options or ProfileOptions(budget_s=60)
     loaded = VirtualLoaded(VirtualRunner(time, **runner))
     return LlmSession(
         target="demo:tiny",
         loaded=loaded,
-        options=options or ProfileOptions(budget_s=60),
+        options=options,
         machine=MACHINE,
         caller=StepCaller(loaded.runner, thread, Host(), np.random.default_rng(0), clock=time),
         num_blocks=loaded.runner.num_blocks,
-        progress=SilentProgress(),
         measure=lambda _: PEAKS,
-        clock=time,
+        budget=Budget(options.budget_s, progress or SilentProgress(), time),
         other_load=lambda: OtherLoad(clock=time, busy_s=lambda: 0.0, own_s=lambda: 0.0),
     )
 

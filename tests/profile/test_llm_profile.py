@@ -129,12 +129,12 @@ def test_stopped_in_the_middle_it_keeps_what_was_measured() -> None:
                 raise KeyboardInterrupt
 
     with OneThread() as thread:
-        found = replace(session(thread), progress=Stopped(100)).run()
+        found = session(thread, progress=Stopped(100)).run()
         assert not found.complete
         assert found.sentences[0].startswith("It was stopped before its end")
         assert found.rehearsal is None
         with pytest.raises(KeyboardInterrupt):
-            replace(session(thread), progress=Stopped(3)).run()
+            session(thread, progress=Stopped(3)).run()
 
 
 def test_it_says_what_it_means(found: LlmProfile) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from carpool.core.step_policy import StepPolicy
+from carpool.profile.budget import Budget
 from carpool.profile.device import open_device
 from carpool.profile.llm_session import LlmSession, shapes_of
 from carpool.profile.llm_step import StepCaller
@@ -62,8 +63,8 @@ def profile_generator(
             machine=thread.call(lambda: describe_machine(loaded.device, loaded.dtype, options.num_threads)),
             caller=StepCaller(loaded.runner, thread, device, np.random.default_rng(options.seed)),
             num_blocks=num_blocks,
-            progress=progress or SilentProgress(),
             measure=lambda budget_s: measure_peaks(loaded.device, loaded.dtype, budget_s=budget_s),
+            budget=Budget(options.budget_s, progress or SilentProgress()),
         )
         return session.run()
 

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from carpool.core.step_policy import StepPolicy
 from carpool.cost.kv_memory import KvMemory
 from carpool.cost.step_cost import StepCost, StepMeasurement, fit_step_cost
-from carpool.errors import CarpoolError, ConfigError, ModelError
+from carpool.errors import CarpoolError, ConfigError
 from carpool.profile.artefact import Trust
+from carpool.profile.budget import Budget
 from carpool.profile.llm_artefact import LlmProfile, Rehearsal, SkippedStep, StepPoint
 from carpool.profile.llm_rehearse import Rehearser
 from carpool.profile.llm_sentences import sentences_about
 from carpool.profile.llm_step import StepCaller, StepShape, steps_to_time
 from carpool.profile.llm_trust import judge
 from carpool.profile.machine import Machine
-from carpool.profile.measure import Sweep, Timing, explore, reconsider, repeat
+from carpool.profile.measure import Sweep, Timing, time_shapes
 from carpool.profile.options import DEFAULT_BATCH_SIZES, ProfileOptions
 from carpool.profile.other_load import OtherLoad
 from carpool.profile.peaks import MeasuredPeaks
-from carpool.report.progress import Progress
 from carpool.units import counted
 
 if TYPE_CHECKING:
@@ -55,10 +54,6 @@ class Loaded(Protocol):
     def name(self) -> str:
         """What the model is called."""
 
-    @property
-    def dtype(self) -> str:
-        """What it computes in."""
-
 
 @dataclass(slots=True)
 class LlmSession:
@@ -71,9 +66,8 @@ class LlmSession:
         machine: What the figures will hold for.
         caller: Runs steps on the thread.
         num_blocks: Blocks of keys and values that a server would have here.
-        progress: Told how far it is.
         measure: Measures the peaks within so many seconds.
-        clock: Seconds from any origin.
+        budget: Seconds for all of it.
         other_load: Counts what other programs use from its making on.
     """
 
@@ -83,17 +77,14 @@ class LlmSession:
     machine: Machine
     caller: StepCaller
     num_blocks: int
-    progress: Progress
     measure: Callable[[float], MeasuredPeaks]
-    clock: Callable[[], float] = time.perf_counter
+    budget: Budget
     other_load: Callable[[], OtherLoad] = OtherLoad
     sweep: Sweep = field(default_factory=Sweep)
     peaks: MeasuredPeaks | None = None
     cost: StepCost | None = None
     rehearsal: Rehearsal | None = None
     other_load_cores: float = 0.0
-    begun_at: float = 0.0
-    told_s: float = 0.0
 
     def run(self) -> LlmProfile:
         """Go through all phases, and put together what they found.
@@ -102,8 +93,7 @@ class LlmSession:
             ModelError: No step could be measured; says what the model did.
             KeyboardInterrupt: Stopped before anything was measured.
         """
-        self.begun_at, complete = self.clock(), False
-        others = self.other_load()
+        complete, others = False, self.other_load()
         try:
             self._peaks(PEAKS_UNTIL)
             self._sweep()
@@ -115,46 +105,34 @@ class LlmSession:
             if not self.sweep.timings():
                 raise
             self._fit()
-        if not self.sweep.timings():
-            reasons = [one.reason for one in self.sweep.dropped]
-            raise ModelError(f"no step of {self.target} could be measured: {reasons[0] if reasons else 'none ran'}")
+        self.sweep.require_timings(f"step of {self.target}")
         self.other_load_cores = others.cores()
-        self._tell("")
+        self.budget.tell("")
         return self._profile(complete=complete)
-
-    def _until(self, share: float) -> float:
-        return self.begun_at + share * self.options.budget_s
-
-    def _tell(self, what: str) -> None:
-        """Move the progress to the seconds that have gone, never beyond the budget."""
-        most_s = self.options.budget_s
-        gone_s = min(self.clock() - self.begun_at, most_s) if what else most_s
-        self.progress.advance(gone_s - self.told_s)
-        self.told_s = gone_s
-        self.progress.note(what)
 
     def _peaks(self, share: float) -> None:
         """Measure the peaks, before and after everything else: interference only lowers them, so the best counts."""
-        self._tell("peaks of the machine")
-        budget_s = min(PEAKS_MOST_S, max(0.0, self._until(share) - self.clock()), 0.04 * self.options.budget_s)
+        self.budget.tell("peaks of the machine")
+        budget_s = min(
+            PEAKS_MOST_S, max(0.0, self.budget.until(share) - self.budget.clock()), 0.04 * self.options.budget_s
+        )
         found = self.caller.thread.call(lambda: self.measure(budget_s))
         self.peaks = found if self.peaks is None else self.peaks.best_of(found)
 
     def _sweep(self) -> None:
-        until = self._until(SWEEP_UNTIL)
-        timed: dict[str, Any] = {"sweep": self.sweep, "clock": self.clock, "until": until}
-        explore(self._shapes(), self.caller, watch=lambda _: self._tell("warming up"), **timed)
-        rng = np.random.default_rng(self.options.seed)
-        repeat(self.caller, rng=rng, only_promised=True, watch=self._tell_samples, **timed)
-        reconsider(self.caller, watch=self._tell_samples, **timed)
-        repeat(self.caller, rng=rng, watch=self._tell_samples, **timed)
+        time_shapes(
+            shapes_of(self.options, self.loaded.runner.max_length),
+            self.caller,
+            sweep=self.sweep,
+            clock=self.budget.clock,
+            until=self.budget.until(SWEEP_UNTIL),
+            rng=np.random.default_rng(self.options.seed),
+            watch=self._tell_samples,
+        )
 
     def _tell_samples(self, sweep: Sweep) -> None:
-        num_samples = sum(len(point.samples_s) for point in sweep.points)
-        self._tell(f"timing: {counted(len(sweep.points), 'kind')} of step, {counted(num_samples, 'sample')}")
-
-    def _shapes(self) -> list[StepShape]:
-        return shapes_of(self.options, self.loaded.runner.max_length)
+        timing = f"timing: {counted(len(sweep.points), 'kind')} of step, {counted(sweep.num_samples, 'sample')}"
+        self.budget.tell(timing if sweep.num_samples else "warming up")
 
     def _fit(self) -> None:
         points = [_as_measurement(timing) for timing in self.sweep.timings()]
@@ -167,7 +145,7 @@ class LlmSession:
         """Let the scheduler and the model generate together for a while."""
         if self.cost is None:
             return
-        self._tell("the scheduler and the model together")
+        self.budget.tell("the scheduler and the model together")
         most = max(point.shape.batch_size for point in self.sweep.points)
         slots = max(1, min(SLOTS_REHEARSED, most))
         runner = self.loaded.runner
@@ -177,9 +155,9 @@ class LlmSession:
             cost=self.cost,
             policy=StepPolicy(num_slots=slots, token_budget=max(BUDGET_REHEARSED, slots), block_size=runner.block_size),
             rng=np.random.default_rng(self.options.seed),
-            clock=self.clock,
+            clock=self.budget.clock,
         )
-        until = self._until(REHEARSAL_UNTIL)
+        until = self.budget.until(REHEARSAL_UNTIL)
         with suppress(CarpoolError):  # a model that fails at some step is told of by the sweep
             self.rehearsal = self.caller.thread.call(lambda: rehearser.run(NUM_REHEARSED, until=until))
 
@@ -190,7 +168,7 @@ class LlmSession:
             target=self.target,
             name=self.loaded.name,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            took_s=self.clock() - self.begun_at,
+            took_s=self.budget.gone_s,
             budget_s=self.options.budget_s,
             complete=complete,
             machine=self.machine,

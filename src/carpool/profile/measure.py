@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from carpool.errors import CarpoolError, OutOfMemory
+from carpool.errors import CarpoolError, ModelError, OutOfMemory
 from carpool.profile.shape import Shape, by_work
 from carpool.signals.figures import percentile, percentile_interval
 from carpool.units import format_count
@@ -176,6 +176,24 @@ class Sweep:
             return ()
         return tuple(round(percentile(ratios, q), 4) for q in range(NUM_QUANTILES))
 
+    @property
+    def num_samples(self) -> int:
+        """Samples of all shapes."""
+        return sum(len(point.samples_s) for point in self.points)
+
+    def require_timings(self, what: str) -> None:
+        """Refuse to go on with nothing.
+
+        Args:
+            what: What was to be measured, for the message.
+
+        Raises:
+            ModelError: No shape has a sample; says what the model did.
+        """
+        if not self.num_samples:
+            reason = self.dropped[0].reason if self.dropped else "none ran"
+            raise ModelError(f"no {what} could be measured: {reason}")
+
     def drop(self, shape: Shape, kind: DropKind, reason: str) -> None:
         """Note that a shape is not measured."""
         self.dropped.append(Dropped(shape=shape, kind=kind, reason=reason))
@@ -199,6 +217,33 @@ def summarise(point: Samples) -> Timing:
         num_samples=len(samples),
         num_calls=point.num_calls,
     )
+
+
+def time_shapes(
+    shapes: Iterable[Shape],
+    caller: Caller,
+    *,
+    sweep: Sweep,
+    clock: Callable[[], float],
+    until: float,
+    rng: np.random.Generator,
+    watch: Callable[[Sweep], None],
+) -> None:
+    """Warm all shapes up, take the samples that each must have, try what was too dear again, and go on while one may.
+
+    Args:
+        shapes: What to measure.
+        caller: Runs the model.
+        sweep: Where all is noted.
+        clock: Seconds from any origin.
+        until: When all measuring must be over, on that clock.
+        rng: Orders the rounds.
+        watch: Told after each shape that was warmed up, and after each visit.
+    """
+    explore(shapes, caller, sweep=sweep, clock=clock, until=until, watch=watch)
+    repeat(caller, sweep=sweep, clock=clock, until=until, rng=rng, only_promised=True, watch=watch)
+    reconsider(caller, sweep=sweep, clock=clock, until=until, watch=watch)
+    repeat(caller, sweep=sweep, clock=clock, until=until, rng=rng, watch=watch)
 
 
 def explore(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from carpool.core import Policy
-from carpool.errors import CarpoolError, ModelError
+from carpool.errors import CarpoolError
 from carpool.models.model import Model
 from carpool.profile.artefact import EnergyFound, MemoryFound
 from carpool.profile.breakdown import (
@@ -22,6 +21,7 @@ from carpool.profile.breakdown import (
     time_stages,
     whole_call,
 )
+from carpool.profile.budget import Budget
 from carpool.profile.calls import ModelCaller
 from carpool.profile.device import open_device
 from carpool.profile.energy import Unreadable, find_meter
@@ -29,7 +29,7 @@ from carpool.profile.findings import Findings
 from carpool.profile.idle import IdleTimer
 from carpool.profile.items import Items, gather
 from carpool.profile.machine import describe_machine
-from carpool.profile.measure import Sweep, explore, predict_s, reconsider, repeat
+from carpool.profile.measure import Sweep, predict_s, time_shapes
 from carpool.profile.memory import Search, shapes_to_probe, why_unfit
 from carpool.profile.memory_limit import find_limit
 from carpool.profile.mix import MixRunner
@@ -39,15 +39,17 @@ from carpool.profile.peaks import measure_peaks
 from carpool.profile.quality import compare_batches
 from carpool.profile.shape import Shape
 from carpool.profile.work import WorkCounter
-from carpool.report.progress import Progress
 from carpool.runtime.execute import run_checked
 from carpool.runtime.fit_policy import fit_policy
 from carpool.units import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from carpool.profile.artefact import Profile
     from carpool.profile.probe_process import ProbeProcess
     from carpool.profile.worker import OneThread
+    from carpool.report.progress import Progress
 
 # When each phase must be over, as a share of the budget; what one leaves over, the next ones have.
 MEMORY_UNTIL, PEAKS_UNTIL, SWEEP_UNTIL, IDLE_UNTIL, QUALITY_UNTIL, MIX_UNTIL = 0.20, 0.23, 0.66, 0.70, 0.74, 0.92
@@ -69,9 +71,7 @@ class Session:
         items: What to measure with.
         caller: Runs the model on the thread.
         found: What has been found.
-        progress: Told how far it is.
-        clock: Seconds from any origin.
-        pause: Waits for so many seconds.
+        budget: Seconds for all of it.
     """
 
     model: Model
@@ -79,11 +79,7 @@ class Session:
     items: Items
     caller: ModelCaller
     found: Findings
-    progress: Progress
-    clock: Callable[[], float] = time.perf_counter
-    pause: Callable[[float], None] = time.sleep
-    begun_at: float = 0.0
-    told_s: float = field(default=0.0)
+    budget: Budget
 
     @classmethod
     def open(cls, model: Model, options: ProfileOptions, thread: OneThread, progress: Progress) -> Session:
@@ -95,7 +91,7 @@ class Session:
             thread: Where the model runs.
             progress: Told how far it is.
         """
-        begun_at = time.perf_counter()
+        budget = Budget(options.budget_s, progress)
         info = model.info
         items = gather(model, options.lengths, most_items=max(options.batch_sizes), seed=options.seed)
         device = open_device(info.device)
@@ -120,7 +116,7 @@ class Session:
         )
         caller = ModelCaller(model, items.pools, thread, device, meter if readable else None)  # type: ignore[arg-type]
         found.energy_counts = caller.energy
-        return cls(model, options, items, caller, found, progress, begun_at=begun_at)
+        return cls(model, options, items, caller, found, budget)
 
     def run(self, prober: ProbeProcess | None, unavailable: str) -> Profile:
         """Go through all phases, and put together what they found.
@@ -152,9 +148,9 @@ class Session:
             if not self.found.sweep.timings() and not self.found.memory.probes:
                 raise
         if self.found.complete:
-            self._refuse_nothing()
-        self.found.took_s = self.clock() - self.begun_at
-        self._tell("")
+            self.found.sweep.require_timings(f"batch of {self.model.info.target}")
+        self.found.took_s = self.budget.gone_s
+        self.budget.tell("")
         return self.found.profile()
 
     @contextmanager
@@ -166,38 +162,19 @@ class Session:
         finally:
             self.found.other_load_cores = max(self.found.other_load_cores, others.cores())
 
-    def _until(self, share: float) -> float:
-        return self.begun_at + share * self.options.budget_s
-
-    def _tell(self, what: str) -> None:
-        """Move the progress to the seconds that have gone, never beyond the budget."""
-        most_s = self.options.budget_s
-        gone_s = min(self.clock() - self.begun_at, most_s) if what else most_s
-        self.progress.advance(gone_s - self.told_s)
-        self.told_s = gone_s
-        self.progress.note(what)
-
-    def _refuse_nothing(self) -> None:
-        if self.found.sweep.timings():
-            return
-        reasons = [one.reason for one in self.found.sweep.dropped]
-        raise ModelError(
-            f"no batch of {self.model.info.target} could be measured: {reasons[0] if reasons else 'none ran'}"
-        )
-
     def _memory(self, prober: ProbeProcess | None, unavailable: str) -> None:
         """Probe memory first, so that nothing that would not fit is ever run in this process."""
         if prober is None:
             self.found.memory = MemoryFound(unavailable=unavailable)
             return
-        self._tell("memory, in a process of its own")
+        self.budget.tell("memory, in a process of its own")
         limit = find_limit(self.options.memory_limit_bytes, device=self.caller.device)
         search = Search(
             prober,
             limit_bytes=limit.limit_bytes,
             limit_source=limit.source,
-            clock=self.clock,
-            until=self._until(MEMORY_UNTIL),
+            clock=self.budget.clock,
+            until=self.budget.until(MEMORY_UNTIL),
         )
         try:
             search.run(shapes_to_probe(self.options.batch_sizes, self.items.lengths))
@@ -213,7 +190,7 @@ class Session:
 
     def _peaks(self) -> None:
         """Measure the peaks, before and after everything else: interference only lowers them, so the best counts."""
-        self._tell("peaks of the machine")
+        self.budget.tell("peaks of the machine")
         info = self.model.info
         budget_s = min(PEAKS_MOST_S, (PEAKS_UNTIL - MEMORY_UNTIL) * self.options.budget_s)
         found = self.caller.thread.call(lambda: measure_peaks(info.device, info.dtype, budget_s=budget_s))
@@ -239,55 +216,50 @@ class Session:
                 sweep.drop(shape, "memory", reason)
             else:
                 fitting.append(shape)
-        until = self._until(SWEEP_UNTIL)
-        explore(
+        time_shapes(
             fitting,
             self.caller,
             sweep=sweep,
-            clock=self.clock,
-            until=until,
-            watch=lambda _: self._tell("warming up"),
+            clock=self.budget.clock,
+            until=self.budget.until(SWEEP_UNTIL),
+            rng=np.random.default_rng(self.options.seed),
+            watch=self._tell_samples,
         )
-        rng = np.random.default_rng(self.options.seed)
-        timed: dict[str, Any] = {"sweep": sweep, "clock": self.clock, "until": until, "watch": self._tell_samples}
-        repeat(self.caller, rng=rng, only_promised=True, **timed)
-        reconsider(self.caller, **timed)
-        repeat(self.caller, rng=rng, **timed)
 
     def _idle(self) -> None:
         """Time single items after pauses, at the lengths that most items are near."""
-        self._tell("calls after pauses")
+        self.budget.tell("calls after pauses")
         measured = [point.shape.length for point in self.found.sweep.points if point.shape.batch_size == 1]
         near = sorted(measured, key=lambda length: abs(length - self.items.typical_length))[:IDLE_LENGTHS]
         if near:
-            timer = IdleTimer(time_s=self._time_once, pause=self.pause, clock=self.clock)
-            found = self.caller.thread.call(lambda: timer.measure(near, until=self._until(IDLE_UNTIL)))
+            timer = IdleTimer(time_s=self._time_once, pause=time.sleep, clock=self.budget.clock)
+            found = self.caller.thread.call(lambda: timer.measure(near, until=self.budget.until(IDLE_UNTIL)))
             self.found.idle_penalties = found
 
     def _time_once(self, shape: Shape) -> float:
         return self.caller.time_payloads(self.items.pools[shape.length].take(shape.batch_size))
 
     def _tell_samples(self, sweep: Sweep) -> None:
-        num_samples = sum(len(point.samples_s) for point in sweep.points)
-        self._tell(f"timing: {counted(len(sweep.points), 'shape')}, {counted(num_samples, 'sample')}")
+        timing = f"timing: {counted(len(sweep.points), 'shape')}, {counted(sweep.num_samples, 'sample')}"
+        self.budget.tell(timing if sweep.num_samples else "warming up")
 
     def _mix(self) -> None:
         """Measure mixed lengths, at 1 item and a few sizes up to the largest that was measured."""
         if not self.model.has_length:
             return
-        model, until = self.found.cost_model, self._until(MIX_UNTIL)
+        model, until = self.found.cost_model, self.budget.until(MIX_UNTIL)
         largest = max((point.shape.batch_size for point in self.found.sweep.points), default=1)
         runner = MixRunner(
             run=self._run_s,
             padded_length=self.model.padded_length,
             rounded_total=self.model.rounded_total if self.model.ragged else None,
-            clock=self.clock,
+            clock=self.budget.clock,
             predict=model.clipped() if model else None,
         )
         sizes = [size for size in MIX_SIZES if size <= largest]
-        mix, sizes = runner.affordable(self.items.mix, sizes, until - self.clock())
+        mix, sizes = runner.affordable(self.items.mix, sizes, until - self.budget.clock())
         for size in sizes:
-            self._tell(f"mixed lengths in batches of {size}")
+            self.budget.tell(f"mixed lengths in batches of {size}")
             point = runner.measure(mix, size, until=until)
             if point is not None:
                 self.found.mix.append(point)
@@ -296,14 +268,14 @@ class Session:
         return self.caller.thread.call(lambda: self.caller.time_payloads(payloads))
 
     def _quality(self) -> None:
-        self._tell("whether batching changes results")
-        until, points = self._until(QUALITY_UNTIL), self.found.sweep.points
+        self.budget.tell("whether batching changes results")
+        until, points = self.budget.until(QUALITY_UNTIL), self.found.sweep.points
         longest = max(self.items.lengths[0], 2 * self.items.typical_length)
         near = [one.payload for one in self.items.mix if one.length <= longest]
         sizes = sorted({point.shape.batch_size for point in points})
 
         def may_go_on(size: int) -> bool:
-            return self.clock() + predict_s(Shape(size, longest), points) <= until
+            return self.budget.clock() + predict_s(Shape(size, longest), points) <= until
 
         self.found.quality = compare_batches(
             lambda payloads: self.caller.thread.call(lambda: run_checked(self.model.run, payloads, len(payloads))),
@@ -315,12 +287,12 @@ class Session:
 
     def _breakdown(self) -> None:
         """Take calls of one item, at the knee, and of the largest size apart."""
-        self._tell("where the time of a call goes")
+        self.budget.tell("where the time of a call goes")
         length = self.items.typical_length
         measured = [point.shape.batch_size for point in self.found.sweep.points if point.shape.length == length]
         knee = self.found.knee_at(length)
         sizes = sorted({min(measured), max(measured), *([knee.batch_size] if knee else [])}) if measured else []
-        admit_s = time_admission(self.model, self.items.raw[:NUM_ADMITTED], self.clock)
+        admit_s = time_admission(self.model, self.items.raw[:NUM_ADMITTED], self.budget.clock)
         shapes = [Shape(size, length) for size in sizes]
         if self.model.stages is None:
             self._whole_calls(shapes, admit_s)
@@ -338,9 +310,9 @@ class Session:
             self.found.parts.append(whole_call(shape, call_s, admit_s=admit_s, fixed_s=fixed_s))
 
     def _staged_calls(self, shapes: list[Shape], admit_s: float) -> None:
-        timer = StageTimer(self.model, self.items.pools, self.caller.device, self.clock)
+        timer = StageTimer(self.model, self.items.pools, self.caller.device, self.budget.clock)
         smallest = Shape(1, self.items.lengths[0])
-        until = self._until(1.0)
+        until = self.budget.until(1.0)
         wanted = list(dict.fromkeys([smallest, *shapes]))
         times = self.caller.thread.call(lambda: time_stages(timer, wanted, until=until))
         if smallest not in times or self.found.peaks is None:
