@@ -229,3 +229,42 @@ def test_with_the_accumulator_a_run_gains_what_its_own_noise_allows() -> None:
     expected = adascale_gain(variance, squared, batch_size=64, base_batch_size=4)
     assert adascale.gain == pytest.approx(expected, rel=0.1)
     assert 1 < adascale.num_base_steps / 150 < 16
+
+
+def test_a_run_that_is_resumed_goes_on_to_the_same_weights() -> None:
+    """With its schedule, its noise and its count of steps."""
+    generator = torch.Generator().manual_seed(1)
+    windows = list(torch.randn(20, 4, 8, 4, generator=generator))  # window, micro-batch, item, feature
+
+    def loss(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        return nn.functional.mse_loss(model(batch), batch.square().sum(1, keepdim=True), reduction="sum")
+
+    def run(state: dict[str, Any] | None, part: list[torch.Tensor]) -> tuple[dict[str, Any], float]:
+        model = nn.Linear(4, 1)
+        nn.init.ones_(model.weight)
+        nn.init.zeros_(model.bias)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
+        accumulator = Accumulator(model, optimizer, plan=BatchPlan(effective_batch_size=32, micro_batch_size=8))
+        accumulator.listeners.append(noise := NoiseScale(model))
+        adascale = AdaScale(optimizer, noise, batch_size=32, base_batch_size=8, scheduler=schedule)
+        parts: dict[str, Any] = {
+            "model": model,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "accumulator": accumulator,
+            "noise": noise,
+            "adascale": adascale,
+        }
+        for name in state or {}:
+            parts[name].load_state_dict((state or {})[name])
+        for window in part:
+            accumulator.step(list(window), loss)
+        return {name: each.state_dict() for name, each in parts.items()}, adascale.num_base_steps
+
+    whole, num_base_steps = run(None, windows)
+    half, _ = run(None, windows[:9])
+    resumed, num_resumed = run(half, windows[9:])
+    assert torch.equal(resumed["model"]["weight"], whole["model"]["weight"])
+    assert num_resumed == num_base_steps > 20
+    assert resumed["optimizer"]["param_groups"][0]["lr"] == whole["optimizer"]["param_groups"][0]["lr"] < 0.02

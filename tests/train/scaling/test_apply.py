@@ -271,6 +271,16 @@ def test_a_schedule_that_was_not_given_is_asked_for() -> None:
     scale_hyperparameters(optimizer, 4, scheduler=scheduler)
 
 
+def test_what_leaves_the_rates_alone_asks_for_no_schedule() -> None:
+    """Nothing of it would be undone."""
+    optimizer = torch.optim.AdamW(_weights(), lr=1e-3, weight_decay=0.1)
+    lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=10)
+    scale_hyperparameters(optimizer, 1)
+    scale_hyperparameters(optimizer, 4, rule="none")
+    scale_hyperparameters(optimizer, 4, rule="weight_decay")
+    assert optimizer.param_groups[0]["weight_decay"] == pytest.approx(0.4)
+
+
 def test_a_schedule_of_another_optimiser_is_refused() -> None:
     """Its rates are none of this optimiser's."""
     other = lr_scheduler.ExponentialLR(_sgd(), 0.9)

@@ -75,14 +75,14 @@ def scale_hyperparameters(
     groups = _groups(optimizer)
     chosen = choose(rule, optimizer)
     _refuse_twice(groups, factor, again=again)
-    if apply:
-        check_schedule(scheduler, optimizer, moves_moments=chosen.moves_moments)
     recipe = Recipe(rule=chosen, factor=factor, beta_form=beta_form)
     changes = [
         change
         for index, group in enumerate(groups)
         for change in recipe.changes(group, index, decays_apart=decays_apart(optimizer, group))
     ]
+    if apply:
+        check_schedule(scheduler, optimizer, {change.name for change in changes})
     average = ema_change(ema, factor) if ema is not None and chosen.keeps_time_scale else ()
     report = ScalingReport(
         factor=factor,

@@ -7,25 +7,27 @@ from typing import TYPE_CHECKING, Any
 from carpool.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from torch.optim import Optimizer
 
 _LISTS = ("base_lrs", "_last_lr", "max_lrs", "min_lrs")
 _NUMBERS = ("eta_min", "default_min_lr")
 
 
-def check_schedule(scheduler: Any, optimizer: Optimizer, *, moves_moments: bool) -> None:
+def check_schedule(scheduler: Any, optimizer: Optimizer, changing: AbstractSet[str]) -> None:
     """Refuse what a schedule would undo.
 
     Args:
         scheduler: that was given, or None.
         optimizer: whose hyper-parameters are scaled.
-        moves_moments: whether its decays are.
+        changing: names of them.
 
     Raises:
         ConfigError: a schedule has the rates and was not given, is none, is of another optimiser, or sets the decays
             itself.
     """
-    if scheduler is None and any("initial_lr" in group for group in optimizer.param_groups):
+    if scheduler is None and "lr" in changing and any("initial_lr" in group for group in optimizer.param_groups):
         raise ConfigError(
             "a schedule already holds this optimiser's learning rates, and would bring the old ones back: give "
             "scheduler=, or scale before the schedule is made"
@@ -38,7 +40,7 @@ def check_schedule(scheduler: Any, optimizer: Optimizer, *, moves_moments: bool)
         )
     if of is not None and of is not optimizer:
         raise ConfigError("the scheduler given is of another optimiser: give the one that was made for this optimiser")
-    if moves_moments and any("base_momentum" in group for group in optimizer.param_groups):
+    if "beta1" in changing and any("base_momentum" in group for group in optimizer.param_groups):
         raise ConfigError(
             "the schedule sets beta1 at each step, and would undo its scaling: make the schedule with "
             "cycle_momentum=False, or use rule='legw', which leaves the decays alone"
