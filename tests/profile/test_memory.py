@@ -168,3 +168,25 @@ def test_older_container_limit_is_read(tmp_path: Path) -> None:
     assert [limit.limit_bytes for limit in cgroup_limits(tmp_path, "/")] == [1500]
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text(str(sys.maxsize))
     assert cgroup_limits(tmp_path, "/") == []
+
+
+def test_files_that_a_container_can_give_up_are_not_held_against_it(tmp_path: Path) -> None:
+    """What was read from files and not used lately is dropped before memory runs out, in both versions."""
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("900\n")
+    (tmp_path / "memory.stat").write_text("anon 100\nactive_file 200\ninactive_file 600\n")
+    assert [limit.limit_bytes for limit in cgroup_limits(tmp_path, "/")] == [700]
+    old = tmp_path / "memory" / "app"
+    old.mkdir(parents=True)
+    (old / "memory.limit_in_bytes").write_text("500\n")
+    (old / "memory.usage_in_bytes").write_text("450\n")
+    (old / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 50\n")
+    assert [limit.limit_bytes for limit in cgroup_limits(tmp_path, "/", "/app")] == [700, 100]
+
+
+def test_processes_that_share_a_machine_share_what_it_leaves() -> None:
+    """Each of several processes is allowed its part of the machine's memory, and the whole of what was asked for."""
+    together = find_limit(num_processes=4)
+    assert together.limit_bytes < find_limit().limit_bytes / 3
+    assert "shared by 4 processes" in together.source
+    assert find_limit(1000, num_processes=4).limit_bytes == 1000

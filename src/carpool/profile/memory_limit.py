@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from carpool.profile.device import Device
@@ -16,6 +16,18 @@ AVAILABLE_SHARE = 0.8
 NO_LIMIT = 1 << 60
 
 
+class _Files(NamedTuple):
+    """What a version of control groups calls its limit, its usage, and the part of that which can be given up."""
+
+    limit: str
+    usage: str
+    cache: str
+
+
+V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+V2 = _Files("memory.max", "memory.current", "inactive_file")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryLimit:
     """The most that a probe may need, and who says so."""
@@ -24,27 +36,36 @@ class MemoryLimit:
     source: str
 
 
-def find_limit(given_bytes: int | None = None, *, device: Device | None = None) -> MemoryLimit:
+def find_limit(given_bytes: int | None = None, *, device: Device | None = None, num_processes: int = 1) -> MemoryLimit:
     """Return the tightest limit that holds for a process beside this one.
 
     Args:
         given_bytes: What the user asked for; a tighter one of the machine's still holds.
         device: Where the model computes; an accelerator's own free memory is then the limit.
+        num_processes: Processes that share the machine's memory evenly; each has an accelerator to itself.
     """
     if device is not None and device.is_accelerator:
         limits = [_device_limit(device.name)]
     else:
-        limits = [_available(), *cgroup_limits(CGROUP_ROOT, _own_cgroup(PROC_CGROUP)), *_process_limits()]
+        limits = [*_shared(num_processes), *_process_limits()]
     if given_bytes is not None:
         limits.append(MemoryLimit(limit_bytes=given_bytes, source="as asked for"))
     return min(limits, key=lambda limit: limit.limit_bytes)
 
 
-def _available() -> MemoryLimit:
+def _shared(num_processes: int) -> list[MemoryLimit]:
+    """Return what one of several processes may take of the memory that machine and container leave."""
     import psutil
 
-    available = int(AVAILABLE_SHARE * psutil.virtual_memory().available)
-    return MemoryLimit(limit_bytes=available, source=f"{AVAILABLE_SHARE:.0%} of the memory available")
+    left = MemoryLimit(limit_bytes=psutil.virtual_memory().available, source="the memory available")
+    among = f", shared by {num_processes} processes" if num_processes > 1 else ""
+    return [
+        MemoryLimit(
+            limit_bytes=int(AVAILABLE_SHARE * limit.limit_bytes / num_processes),
+            source=f"{AVAILABLE_SHARE:.0%} of {limit.source}{among}",
+        )
+        for limit in (left, *cgroup_limits(CGROUP_ROOT, _own_cgroup(PROC_CGROUP), _own_cgroup_v1(PROC_CGROUP)))
+    ]
 
 
 def _device_limit(name: str) -> MemoryLimit:
@@ -56,36 +77,59 @@ def _device_limit(name: str) -> MemoryLimit:
 
 def _own_cgroup(path: Path) -> str:
     """Return this process's place in the tree of control groups, `/` where there is none."""
+    return next((row.split("::", 1)[1] for row in _rows(path) if row.startswith("0::")), "/")
+
+
+def _own_cgroup_v1(path: Path) -> str:
+    """Return this process's place in version 1's tree for memory, `/` where there is none."""
+    parts = [row.split(":", 2) for row in _rows(path)]
+    return next((part[2] for part in parts if len(part) > 2 and "memory" in part[1].split(",")), "/")  # noqa: PLR2004
+
+
+def _rows(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return "/"
-    unified = [line.split("::", 1)[1] for line in lines if line.startswith("0::")]
-    return unified[0] if unified else "/"
+        return []
 
 
-def cgroup_limits(root: Path, own: str) -> list[MemoryLimit]:
+def cgroup_limits(root: Path, own: str, own_v1: str = "/") -> list[MemoryLimit]:
     """Return what each control group around this process leaves: its limit less what it already uses.
 
     Args:
         root: Where control groups are mounted.
         own: This process's group below it, in version 2.
+        own_v1: Its group below `memory`, in version 1.
     """
-    group = root / own.lstrip("/")
-    groups = [group, *(parent for parent in group.parents if parent == root or root in parent.parents)]
-    found = [_limit(place, "memory.max", "memory.current", "the container's memory (cgroup v2)") for place in groups]
-    usage, limit = "memory.usage_in_bytes", "memory.limit_in_bytes"
-    found.append(_limit(root / "memory", limit, usage, "the container's memory (cgroup v1)"))
+    v1 = root / "memory"
+    found = [
+        *(_limit(place, V2, "what is left of the container's memory (cgroup v2)") for place in _around(root, own)),
+        *(_limit(place, V1, "what is left of the container's memory (cgroup v1)") for place in _around(v1, own_v1)),
+    ]
     return [one for one in found if one is not None]
 
 
-def _limit(place: Path, limit: str, usage: str, source: str) -> MemoryLimit | None:
+def _around(root: Path, own: str) -> list[Path]:
+    """Return a group and those that it lies in."""
+    group = root / own.lstrip("/")
+    return [group, *(parent for parent in group.parents if parent == root or root in parent.parents)]
+
+
+def _limit(place: Path, names: _Files, source: str) -> MemoryLimit | None:
     try:
-        most = int((place / limit).read_text(encoding="ascii"))
-        used = int((place / usage).read_text(encoding="ascii"))
+        most = int((place / names.limit).read_text(encoding="ascii"))
+        used = int((place / names.usage).read_text(encoding="ascii"))
     except (OSError, ValueError):  # not there, or "max"
         return None
-    return None if most >= NO_LIMIT else MemoryLimit(limit_bytes=max(0, most - used), source=source)
+    if most >= NO_LIMIT:
+        return None
+    # Files that were read and not lately are in the count, and are the first to go.
+    held = used - _statistic(place / "memory.stat", names.cache)
+    return MemoryLimit(limit_bytes=max(0, most - held), source=source)
+
+
+def _statistic(path: Path, name: str) -> int:
+    return next((int(row.split()[1]) for row in _rows(path) if row.startswith(f"{name} ")), 0)
 
 
 def _process_limits() -> list[MemoryLimit]:

@@ -33,7 +33,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
-    _volunteer()
+    volunteer()
     hello = json.loads(sys.stdin.readline())
     sys.path[:] = hello["sys_path"]
     try:
@@ -49,7 +49,7 @@ def main() -> None:
         _reply(answers, shapes.run(wanted["batch_size"], wanted["length"]))
 
 
-def _volunteer() -> None:
+def volunteer() -> None:
     """Ask Linux to end this process, and none of the user's, when the machine runs out of memory."""
     try:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

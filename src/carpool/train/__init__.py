@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from carpool.train.accumulate import Accumulator
+    from carpool.train.autosize.agree import RankStore
+    from carpool.train.autosize.find import find_micro_batch
+    from carpool.train.autosize.freed_memory import give_back_freed_memory
+    from carpool.train.autosize.result import MicroBatch
     from carpool.train.batch_norm import check_batch_norm
     from carpool.train.batch_plan import BatchPlan
     from carpool.train.data.buckets import LengthBucketSampler
@@ -45,10 +49,12 @@ _HOMES = {
     "GradCache": "carpool.train.grad_cache",
     "GradientListener": "carpool.train.window",
     "LengthBucketSampler": "carpool.train.data.buckets",
+    "MicroBatch": "carpool.train.autosize.result",
     "NoiseEstimate": "carpool.train.noise.estimate",
     "NoiseScale": "carpool.train.noise.listener",
     "Packed": "carpool.train.data.packing",
     "Padding": "carpool.train.data.lengths",
+    "RankStore": "carpool.train.autosize.agree",
     "ScalingReport": "carpool.train.scaling.report",
     "StepCost": "carpool.train.noise.time_optimal",
     "TimeOptimal": "carpool.train.noise.time_optimal",
@@ -58,7 +64,9 @@ _HOMES = {
     "WindowResult": "carpool.train.window",
     "WindowStart": "carpool.train.window",
     "check_batch_norm": "carpool.train.batch_norm",
+    "find_micro_batch": "carpool.train.autosize.find",
     "first_fit": "carpool.train.data.first_fit",
+    "give_back_freed_memory": "carpool.train.autosize.freed_memory",
     "measure_critical_batch": "carpool.train.noise.measure",
     "pack": "carpool.train.data.packing",
     "packed_mask": "carpool.train.data.packing",
@@ -77,10 +85,12 @@ __all__ = [
     "GradCache",
     "GradientListener",
     "LengthBucketSampler",
+    "MicroBatch",
     "NoiseEstimate",
     "NoiseScale",
     "Packed",
     "Padding",
+    "RankStore",
     "ScalingReport",
     "StepCost",
     "TimeOptimal",
@@ -90,7 +100,9 @@ __all__ = [
     "WindowResult",
     "WindowStart",
     "check_batch_norm",
+    "find_micro_batch",
     "first_fit",
+    "give_back_freed_memory",
     "measure_critical_batch",
     "pack",
     "packed_mask",

@@ -9,7 +9,7 @@ from carpool.cost.memory import MemoryFit
 from carpool.cost.model import CostModel
 from carpool.units import counted, format_bytes, format_count, format_sizes
 
-Outcome = Literal["fits", "does not fit", "failed"]
+Outcome = Literal["fits", "does not fit", "too slow", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,7 @@ class Probe:
 
     Args:
         size: items of the micro-batch.
-        outcome: `fits`; `does not fit` in memory, or was not done in time; `failed` for another reason.
+        outcome: `fits`; `does not fit` in memory; `too slow`, not done in time; `failed` for another reason.
         peak_bytes: the most memory held during the steps; None where they were not completed.
         reason: why it does not fit, or failed.
         seconds: what the probe took in all, with the start of its process.
@@ -34,6 +34,11 @@ class Probe:
     def fits(self) -> bool:
         """Whether the size can be trained with."""
         return self.outcome == "fits"
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether it was too much, in memory or in time."""
+        return self.outcome in {"does not fit", "too slow"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +100,11 @@ class MicroBatch:
         exact_within: share by which a larger size might fit, `(too_large - 1) / size - 1` on this rank; 0 where none.
         probes: in the order in which they were made.
         memory: the peak over sizes, a straight line through those that fit; None where only one was measured.
-        throughput: times over sizes; None where they were not asked for.
+        throughput: times over sizes; None where they were not asked for, or could not be taken.
+        not_timed: why they could not; empty otherwise.
         num_items: items of one pass over the data.
+        usual_bytes: the peak with it in a process that keeps what it frees, as the C library does unless told otherwise
+            (`give_back_freed_memory`); None where no times were taken.
         device: that the model computes on, as PyTorch names it.
         measure: what the bytes are, in words.
     """
@@ -110,7 +118,9 @@ class MicroBatch:
     probes: tuple[Probe, ...]
     memory: MemoryFit | None
     throughput: Throughput | None
+    not_timed: str
     num_items: int
+    usual_bytes: int | None
     device: str
     measure: str
 
