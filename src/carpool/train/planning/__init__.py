@@ -1,0 +1,1 @@
+"""What a training run would take at each effective batch: measured, tabulated, drawn."""

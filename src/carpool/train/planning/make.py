@@ -1,0 +1,77 @@
+"""Measures what a training plan is made of, and makes it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from carpool.train.autosize.find import find_micro_batch
+from carpool.train.autosize.result import describe
+from carpool.train.autosize.source import load_setup
+from carpool.train.planning.assemble import assemble, check_asked
+from carpool.train.planning.check import check_setup
+from carpool.train.planning.noise import measure_noise
+from carpool.train.planning.timing import time_passes
+from carpool.train.planning.trade_off import Noise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from carpool.train.planning.assemble import TrainPlanOptions
+    from carpool.train.planning.plan import TrainPlan
+
+
+def plan_training(
+    target: str, options: TrainPlanOptions, *, watch: Callable[[str], None] = lambda _: None
+) -> TrainPlan:
+    """Find the micro-batch, time it, measure the noise where that is asked for, and put a plan together.
+
+    Args:
+        target: `file.py:setup` or `package.module:setup`: a function that returns a `TrainSetup`.
+        options: what to plan for.
+        watch: told what is done next.
+
+    Raises:
+        ConfigError: the target or what it returns can't be planned for.
+        OutOfMemory: not even one item fits.
+        ModelError: a training step failed.
+    """
+    watch("the setup")
+    setup = load_setup(target)
+    base = options.base_batch_size or setup.base_batch_size
+    check_asked(options, setup.num_items, base)
+    doubts = check_setup(setup)
+    most = options.most_micro_batch(setup.num_items)
+    del setup  # what it holds is not there for the steps that are tried
+    watch("a micro-batch")
+    found = find_micro_batch(
+        target, memory=options.memory_bytes, most=most, timing_s=0, on_probe=lambda probe: watch(describe(probe))
+    )
+    watch("times")
+    throughput = time_passes(load_setup(target), found.size, budget_s=options.timing_budget_s)
+    noise, unsure = _noise(target, options, base, found.size, watch)
+    return assemble(target, load_setup(target), found, throughput, options, noise=noise, doubts=(*doubts, *unsure))
+
+
+def _noise(
+    target: str, options: TrainPlanOptions, base: int | None, most_micro_batch: int, watch: Callable[[str], None]
+) -> tuple[Noise | None, tuple[str, ...]]:
+    """Take the noise scale as given, or measure it; and say what speaks against it."""
+    if options.noise is None:
+        return None, ()
+    if options.noise != "measure":
+        return Noise.known(options.noise), ()
+    watch("the noise scale")
+    measured = measure_noise(
+        load_setup(target),
+        base or options.effective_batch_size,  # the batch that the rates suit
+        most_micro_batch=most_micro_batch,
+        budget_s=options.noise_budget_s,
+        clock=time.monotonic,
+    )
+    noise = measured.in_items()
+    if noise is None:
+        return None, (
+            f"{measured.estimate.text}, and so no time to a target is told: measure longer, or give the scale.",
+        )
+    return noise, ()
