@@ -302,7 +302,7 @@ def test_losses_that_were_not_prepared_for_are_refused() -> None:
     model = Classifier()
     with pytest.raises(ConfigError, match=r"layer plain is 0.0769 times that of the passes before: compute the same"):
         learn_from(0, scale=1.0)
-    with pytest.raises(ConfigError, match=r"that of 1 does not, or had no backward pass"):
+    with pytest.raises(ConfigError, match=r"had 2 forward passes, and 1 backward passes: call backward once"):
         learn_from(1, scale=1 / NUM_ITEMS)
     with pytest.raises(ConfigError, match="a sum and not a mean"):
         accumulator_of(model).step(images_of([5, 5, 3]), mean_loss_of)
@@ -331,6 +331,58 @@ def test_micro_batches_that_cannot_be_exact_are_refused() -> None:
         ExactBatchNorm(flat, sometimes).window([torch.zeros(4, 2), torch.zeros(1, 2)]).__enter__()
     with pytest.raises(ConfigError, match="layer 1 is called where it was not before"):
         ExactBatchNorm(flat, sometimes).window([torch.zeros(1, 2), torch.zeros(4, 2)]).__enter__()
+
+
+def test_losses_made_of_gradients_are_refused() -> None:
+    """A gradient penalty differentiates a gradient, which flows between the items of a batch through the statistics."""
+
+    def penalised(model: nn.Module, batch: Images) -> torch.Tensor:
+        images = batch[0].clone().requires_grad_()
+        loss = loss_of(model, (images, batch[1]))
+        (slope,) = torch.autograd.grad(loss, images, create_graph=True)
+        return loss + slope.square().sum()
+
+    @torch.enable_grad()
+    def enabled(model: nn.Module, batch: Images) -> torch.Tensor:
+        return penalised(model, batch)
+
+    @torch.enable_grad()
+    def against(model: nn.Module, batch: Images) -> torch.Tensor:
+        images = batch[0].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(loss_of(model, (images, batch[1])), images)
+        return loss_of(model, (batch[0] + slope.sign(), batch[1]))
+
+    with pytest.raises(ConfigError, match=r"itself computed from gradients, and BatchNorm's statistics"):
+        learn_exactly(Classifier(), images_of([6, 7]), loss=penalised)
+    with pytest.raises(ConfigError, match=r"itself computed from gradients through the BatchNorm layer plain"):
+        learn_exactly(Classifier(), images_of([6, 7]), loss=enabled)
+    with pytest.raises(ConfigError, match=r"layer first.1 are taken for something else than the loss's own"):
+        learn_exactly(Classifier(), images_of([6, 7]), loss=against)
+
+
+def test_layers_that_ranks_would_join_are_joined_over_the_window() -> None:
+    """SyncBatchNorm, which sees one micro-batch of each rank, sees the whole window."""
+    whole, model = whole_and_model()
+    joined = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    learn_exactly(joined, images_of([5, 8]))
+    assert apart(outcome_of(joined), whole) < EXACT
+
+
+def test_parts_that_learn_nothing_change_nothing() -> None:
+    """Frozen weights, passes without gradients, and layers that the loss does not need are as in one batch."""
+
+    def loss(model: nn.Module, batch: Images) -> torch.Tensor:
+        model.first(batch[0])  # type: ignore[operator]
+        with torch.no_grad():
+            model(batch[0])
+        return loss_of(model, batch)
+
+    model = Classifier()
+    model.first.requires_grad_(requires_grad=False)
+    reference = copy.deepcopy(model)
+    learn(reference, images_of([NUM_ITEMS]), loss=loss)
+    learn_exactly(model, images_of([1, 5, 7]), loss=loss)
+    assert apart(outcome_of(model), outcome_of(reference)) < EXACT
 
 
 def test_a_model_without_such_layers_is_computed_once() -> None:

@@ -145,6 +145,17 @@ def test_buffers_change_as_in_one_pass() -> None:
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(encoder.buffers(), plain.buffers(), strict=True))
 
 
+def test_a_loss_may_work_in_place_and_micro_batches_may_come_from_an_iterator() -> None:
+    """Embeddings are the loss's own to change, as they would be in one batch."""
+    encoders = encoders_of()
+    GradCache(encoders, lambda queries, texts: contrast(queries.mul_(2), texts.add_(1))).backward(
+        iter(pairs_of([3, 4]))
+    )
+    copies, (batch,) = encoders_of(), pairs_of([7])
+    contrast(copies[0](batch[0]) * 2, copies[1](batch[1]) + 1).backward()  # type: ignore[no-untyped-call]
+    assert largest(gradients_of(*encoders) - gradients_of(*copies)) < EXACT
+
+
 def test_an_encoder_may_be_frozen_and_inputs_may_have_names() -> None:
     """An encoder that learns nothing gets no gradient; mappings are passed by name."""
 
@@ -187,6 +198,7 @@ def test_other_random_numbers_than_torchs_are_found_out() -> None:
     ("micro_batches", "message"),
     [
         ([], "the window holds no micro-batch: give at least one on each rank"),
+        (torch.zeros(4, 2, 5), "a micro-batch is no tuple or list of inputs, and there are 2 encoders"),
         ([(torch.zeros(2, 5),)], "a micro-batch has 1 inputs, and there are 2 encoders: give an input for each"),
     ],
 )
@@ -213,3 +225,5 @@ def test_losses_and_embeddings_that_cannot_be_are_refused() -> None:
         GradCache(encoders, contrast, encode=lambda encoder, inputs: torch.arange(2)).backward(pairs)
     with pytest.raises(ConfigError, match="there is no encoder"):
         GradCache([], contrast)
+    with pytest.raises(ConfigError, match="encoders is one Sequential: give a list"):
+        GradCache(nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 4)), contrast)  # type: ignore[arg-type]

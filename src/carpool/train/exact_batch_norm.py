@@ -17,7 +17,7 @@ from carpool.train.exchange import Exchange
 from carpool.train.window_passes import WindowPasses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from torch.distributed import ProcessGroup
 
@@ -64,7 +64,7 @@ class ExactBatchNorm:
         self._passes: WindowPasses | None = None
 
     @contextmanager
-    def window(self, micro_batches: Sequence[Any], *, scale: float = 1.0) -> Iterator[Iterator[Any]]:
+    def window(self, micro_batches: Iterable[Any], *, scale: float = 1.0) -> Iterator[Iterator[Any]]:
         """Prepare a window, and give its micro-batches to compute; the running statistics are updated at its end.
 
         Args:
@@ -74,9 +74,10 @@ class ExactBatchNorm:
         Raises:
             ConfigError: the layers cannot be computed exactly, or the passes inside are not of `loss` and `scale`.
         """
-        self._open(tuple(micro_batches), num_own=len(micro_batches), scale=scale)
+        kept = tuple(micro_batches)
+        self._open(kept, num_own=len(kept), scale=scale)
         try:
-            yield self._each(micro_batches)
+            yield self._each(kept)
             self._close(update=True)
         finally:
             self.close()
@@ -135,7 +136,7 @@ class ExactBatchNorm:
         self._passes = passes
         passes.begin(0)
 
-    def _each(self, micro_batches: Sequence[Any]) -> Iterator[Any]:
+    def _each(self, micro_batches: tuple[Any, ...]) -> Iterator[Any]:
         for index, batch in enumerate(micro_batches):
             if self._passes is not None:
                 self._passes.begin(index)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.nn.functional import pad
 from torch.nn.parallel import DistributedDataParallel
 
@@ -27,9 +28,8 @@ from carpool.train.ranks import exchanges_gradients, gradients_kept
 from carpool.train.replay import Replay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from torch import nn
     from torch.distributed import ProcessGroup
 
 # Of the second pass from the first, relative: dropout that is not repeated changes far more, rounding far less.
@@ -68,7 +68,7 @@ class GradCache:
         group: the ranks that share a window, where that is not what the encoders' wrapper says.
 
     Raises:
-        ConfigError: there is no encoder.
+        ConfigError: there is no encoder, or one where there should be a list of them.
 
     >>> from torch import nn
     >>> from torch.nn.functional import cross_entropy
@@ -90,6 +90,8 @@ class GradCache:
         scaler: torch.amp.GradScaler | None = None,
         group: ProcessGroup | None = None,
     ) -> None:
+        if isinstance(encoders, nn.Module) and not isinstance(encoders, nn.ModuleList):
+            raise ConfigError(f"encoders is one {type(encoders).__name__}: give a list, with an encoder for each input")
         self._encoders = tuple(encoders)
         if not self._encoders:
             raise ConfigError("there is no encoder: give one for each input of a micro-batch")
@@ -99,11 +101,11 @@ class GradCache:
         self._exchange = Exchange.of(self._encoders, group)
         _warn_of_batch_norm(self._encoders)
 
-    def backward(self, micro_batches: Sequence[Sequence[Any]]) -> torch.Tensor:
+    def backward(self, micro_batches: Iterable[Sequence[Any]]) -> torch.Tensor:
         """Add the gradient of the loss over a window to the parameters'.
 
         Args:
-            micro_batches: of this rank; each holds an input for each encoder.
+            micro_batches: of this rank; each is a tuple or list of an input for each encoder.
 
         Returns:
             The loss, over all ranks.
@@ -112,30 +114,32 @@ class GradCache:
             ConfigError: the micro-batches, the embeddings or the loss are not what they must be.
             ModelError: an encoder embedded a micro-batch in one way, and then in another.
         """
-        self._check(micro_batches)
+        window = list(micro_batches)
+        self._check(window)
         replay = Replay(self._encoders)
-        parts = self._embed(micro_batches, replay)
-        windows = [self._united(each) for each in parts]
-        loss = self._differentiate([window.embeddings for window in windows])
+        parts = self._embed(window, replay)
+        united = [self._united(each) for each in parts]
+        loss = self._differentiate([one.embeddings for one in united])
         replay.at("after")
-        self._pass_on(micro_batches, parts, [window.mine() for window in windows], replay)
+        self._pass_on(window, parts, [one.mine() for one in united], replay)
         replay.at("after")
         return loss
 
     def _check(self, micro_batches: Sequence[Sequence[Any]]) -> None:
-        wrong = {len(batch) for batch in micro_batches} - {len(self._encoders)}
-        told = self._exchange.objects((len(micro_batches), wrong))
-        for rank, (num, wrong_there) in enumerate(told):
+        told = self._exchange.objects([_num_inputs(batch) for batch in micro_batches])
+        for rank, nums_inputs in enumerate(told):
             where = f" of rank {rank}" if len(told) > 1 else ""
-            if wrong_there:
-                raise ConfigError(
-                    f"a micro-batch{where} has {min(wrong_there)} inputs, and there are {len(self._encoders)} "
-                    "encoders: give an input for each, and an encoder that embeds two inputs twice"
-                )
-            if not num:
+            if not nums_inputs:
                 raise ConfigError(f"the window{where} holds no micro-batch: give at least one on each rank")
+            wrong = [num for num in nums_inputs if num != len(self._encoders)]
+            if wrong:
+                what = "is no tuple or list of inputs" if wrong[0] is None else f"has {wrong[0]} inputs"
+                raise ConfigError(
+                    f"a micro-batch{where} {what}, and there are {len(self._encoders)} encoders: give an input for "
+                    "each, and an encoder that embeds two inputs twice"
+                )
         sharded = any(hasattr(encoder, "set_requires_gradient_sync") for encoder in self._encoders)
-        if sharded and len({num for num, _ in told}) > 1:
+        if sharded and len({len(nums_inputs) for nums_inputs in told}) > 1:
             raise ConfigError(
                 "the ranks hold different numbers of micro-batches, and an encoder that is sharded by fully_shard "
                 "needs as many passes on each: cut the window alike on all"
@@ -170,7 +174,8 @@ class GradCache:
 
     def _differentiate(self, embeddings: list[torch.Tensor]) -> torch.Tensor:
         """Compute the loss, and its gradient with respect to the embeddings."""
-        loss: Any = self._loss(*embeddings)
+        # copies, since a loss may normalise in place, which leaves of a graph do not allow
+        loss: Any = self._loss(*(each.clone() for each in embeddings))
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else f"type {type(loss).__name__}"
             raise ConfigError(f"the loss has {what}; it must be a tensor of one number")
@@ -259,6 +264,10 @@ class _Drift:
                 f"the embeddings of the second pass are {apart:.1%} away from those of the first, so the gradient is "
                 "wrong: draw random numbers from torch only, and keep nothing in the encoder from pass to pass"
             )
+
+
+def _num_inputs(batch: Any) -> int | None:
+    return len(batch) if isinstance(batch, tuple | list) else None
 
 
 def _checked(embeddings: Any) -> torch.Tensor:

@@ -82,14 +82,17 @@ class WindowPasses:
         """
         if not any(map(uses_batch_statistics, self._layers.values())):
             return
-        self._measure(0)
-        self._agree()
-        for number, site in enumerate(self._sites):
-            if number:
-                self._measure(number)
-            self._unite(site)
-        for site in reversed(self._sites):
-            self._differentiate(site)
+        try:
+            self._measure(0)
+            self._agree()
+            for number, site in enumerate(self._sites):
+                if number:
+                    self._measure(number)
+                self._unite(site)
+            for site in reversed(self._sites):
+                self._differentiate(site)
+        finally:
+            self._replay.rewind()
         for site in self._sites:
             site.num_expected = site.num_delivered = 0
 
@@ -111,18 +114,23 @@ class WindowPasses:
             ConfigError: they were not.
         """
         for site in self._sites:
+            if not site.reached and site.num_delivered:
+                raise ConfigError(
+                    f"gradients through the BatchNorm layer {site.name} are taken for something else than the loss's "
+                    "own: exact BatchNorm cannot give them; freeze its statistics with eval()"
+                )
             if site.reached and site.num_delivered != site.num_expected:
                 raise ConfigError(
-                    f"the loss of some micro-batches depends on the BatchNorm layer {site.name}, and that of "
-                    f"{site.num_expected - site.num_delivered} does not, or had no backward pass: add 0 * output.sum() "
-                    "to the loss, so that all do"
+                    f"the BatchNorm layer {site.name} had {site.num_expected} forward passes, and {site.num_delivered} "
+                    "backward passes: call backward once for each micro-batch, and let each loss depend on the layer, "
+                    "if only by 0 * output.sum()"
                 )
         seen = self._take_energy()
         if isfinite(seen) and not isclose(seen, self._expected_energy, rel_tol=_TOLERANCE):
             ratio = (seen / self._expected_energy) ** 0.5 if self._expected_energy else float("inf")
             raise ConfigError(
-                f"the gradient that reached the BatchNorm layer {self._sites[-1].name} is {ratio:.3g} times that of the "
-                "passes before: compute the same loss, a sum and not a mean, at the same scale, and draw random "
+                f"the gradient that reached the BatchNorm layer {self._sites[-1].name} is {ratio:.3g} times that of "
+                "the passes before: compute the same loss, a sum and not a mean, at the same scale, and draw random "
                 "numbers from torch only"
             )
 
@@ -138,7 +146,10 @@ class WindowPasses:
         with torch.no_grad():
             for index in range(len(self._micro_batches)):
                 self._discovering = number == index == 0
-                self._pass(index)
+                try:
+                    self._pass(index)
+                except RuntimeError as error:
+                    raise (_no_gradients() if "does not require grad" in str(error) else error) from error
         self._measured = None
         self._replay.rewind()
 
@@ -239,7 +250,8 @@ class WindowPasses:
         learns = any(one is not None and one.requires_grad for one in (values, weight, bias))
         if site is self._target:
             weight, bias = self._stand_ins = self._stand_ins if again else _stand_ins(site.gain, bias)
-        if site.shift is not None and self._counts and values.requires_grad:
+        flows = values.requires_grad and torch.is_grad_enabled()
+        if flows and site.shift is not None and self._counts:
             site.num_expected += not again
             values = ThroughStatistics.apply(values, site)  # type: ignore[no-untyped-call]
         result = normalise(values, site.moments, weight, bias, eps)
@@ -285,6 +297,13 @@ class WindowPasses:
         energy = float(torch.stack(self._energies).sum()) if self._energies else 0.0
         self._energies.clear()
         return energy
+
+
+def _no_gradients() -> ConfigError:
+    return ConfigError(
+        "the loss is itself computed from gradients, and BatchNorm's statistics are found in passes without: freeze "
+        "them with eval()"
+    )
 
 
 class _Intercepted(TorchFunctionMode):

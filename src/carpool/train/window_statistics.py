@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from carpool.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -184,7 +186,15 @@ class ThroughStatistics(torch.autograd.Function):
         Args:
             ctx: torch's, from the forward pass.
             gradients: one, with respect to what was passed on.
+
+        Raises:
+            ConfigError: the gradient is to be differentiated in its turn.
         """
+        if torch.is_grad_enabled():
+            raise ConfigError(
+                f"the loss is itself computed from gradients through the BatchNorm layer {ctx.site.name}, which exact "
+                "BatchNorm cannot differentiate: freeze its statistics with eval()"
+            )
         (values,) = ctx.saved_tensors
         ctx.site.num_delivered += 1
         return gradients[0] + ctx.site.through(values), None
