@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from carpool.errors import ConfigError
 from carpool.train.noise.measure import measure_critical_batch
@@ -97,12 +98,17 @@ def test_largest_batch_that_does_as_well_is_the_one_that_theory_gives() -> None:
 
 
 def test_everything_is_put_back() -> None:
-    """Weights, buffers, the optimiser's state and rates, torch's random numbers, and whether the model trains."""
+    """Weights, buffers, modes, the optimiser's state and rates, random numbers, and where a shuffled loader stands."""
     model = nn.Sequential(nn.Linear(50, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))
+    model[1].eval()
+    order = torch.Generator().manual_seed(5)
     setup = _setup(
         model=model,
         optimizer=torch.optim.AdamW(model.parameters(), lr=1e-3),
-        loss=lambda model, batch: model(batch.float()).square().sum(),
+        loader=lambda size: DataLoader(
+            TensorDataset(torch.zeros(40, 50)), batch_size=size, shuffle=True, generator=order
+        ),
+        loss=lambda model, batch: model(batch[0]).square().sum(),
         validate=None,
     )
     model(torch.randn(8, 50)).sum().backward()
@@ -111,7 +117,7 @@ def test_everything_is_put_back() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     moments = [value.clone() for state in setup.optimizer.state.values() for value in state.values()]
     groups = [{key: value for key, value in group.items() if key != "params"} for group in setup.optimizer.param_groups]
-    random_state = torch.get_rng_state()
+    random_states = [torch.get_rng_state(), order.get_state()]
     measure_critical_batch(setup, batch_size=16, micro_batch_size=8, num_items=64, factors=(1, 2), tolerance=10.0)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     after = [value for state in setup.optimizer.state.values() for value in state.values()]
@@ -119,8 +125,8 @@ def test_everything_is_put_back() -> None:
     assert [
         {key: value for key, value in group.items() if key != "params"} for group in setup.optimizer.param_groups
     ] == groups
-    assert torch.equal(torch.get_rng_state(), random_state)
-    assert model.training
+    assert all(map(torch.equal, [torch.get_rng_state(), order.get_state()], random_states))
+    assert [module.training for module in model] == [True, False, True, True]
     assert all(parameter.grad is None for parameter in model.parameters())
 
 

@@ -1,9 +1,9 @@
-"""Training that branches off: several runs from the very same weights, optimiser state and random numbers."""
+"""Training that branches off: several runs from the very same weights, optimiser state, data and random numbers."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from copy import copy, deepcopy
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import torch
 
 from carpool.errors import ConfigError
 from carpool.train.accumulate import Accumulator
+from carpool.train.autosize.kept import Kept, KeptLoaders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,39 +21,36 @@ if TYPE_CHECKING:
 
 
 class Fork:
-    """Where branches begin: a copy of the weights and of the optimiser's state, in host memory.
+    """Where branches begin: a copy of all that training changes, in host memory.
 
     Args:
         setup: whose model and optimiser are copied as they are now.
     """
 
     def __init__(self, setup: TrainSetup) -> None:
-        self._setup = setup
-        self._training = setup.model.training
-        self._model = _copied(setup.model.state_dict())
-        self._optimizer = _copied(setup.optimizer.state_dict())
+        self._kept = Kept(setup)
+        self._loaders = KeptLoaders(setup.loader)
+        self._setup = replace(setup, loader=self._loaders)
 
     @contextmanager
-    def branch(self, seed: int) -> Iterator[None]:
-        """Begin at the fork, with torch's random numbers from a seed; go back to it at the end, whatever happens.
+    def branch(self, seed: int) -> Iterator[TrainSetup]:
+        """Begin at the fork; go back to it at the end, whatever happens, but for where the data stand.
 
         Args:
-            seed: of torch's random numbers, so that branches with the same one see the data in the same order.
-        """
-        devices = {one.device for one in self._setup.model.parameters() if one.device.type == "cuda"}
-        with torch.random.fork_rng(devices=list(devices)):
-            torch.manual_seed(seed)
-            try:
-                yield
-            finally:
-                self._return()
+            seed: of torch's random numbers.
 
-    def _return(self) -> None:
-        model, optimizer = self._setup.model, self._setup.optimizer
-        model.load_state_dict(self._model)
-        optimizer.load_state_dict(deepcopy(self._optimizer))  # which keeps the tensors that it is given
-        optimizer.zero_grad(set_to_none=True)
-        model.train(self._training)
+        Yields:
+            What to train.
+        """
+        torch.manual_seed(seed)
+        try:
+            yield self._setup
+        finally:
+            self._kept.restore()
+
+    def rewind(self) -> None:
+        """Put the data back to where they stood, so that the next branches see the same ones."""
+        self._loaders.restore()
 
 
 def train(setup: TrainSetup, plan: BatchPlan, num_items: int) -> None:
@@ -99,14 +97,3 @@ def _endless(setup: TrainSetup, micro_batch_size: int) -> Iterator[Any]:
             yield batch
         if batch is None:
             raise ConfigError("the loader gives no micro-batch: make it give some on every call")
-
-
-def _copied(state: Any) -> Any:
-    """A deep copy of a state, its tensors in host memory."""
-    if isinstance(state, torch.Tensor):
-        return state.detach().to("cpu", copy=True)
-    if isinstance(state, dict):
-        alike = copy(state)  # with the attributes that a module's state has besides
-        alike.update((key, _copied(value)) for key, value in state.items())
-        return alike
-    return [_copied(value) for value in state] if isinstance(state, list) else deepcopy(state)

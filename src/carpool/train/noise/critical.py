@@ -7,7 +7,7 @@ it, both are twice the least. The noise scale stands for N where the loss is a q
 all directions; elsewhere it tells N's order of magnitude, which `measure_critical_batch` measures.
 
 Source: S. McCandlish, J. Kaplan, D. Amodei, "An Empirical Model of Large-Batch Training", 2018, arXiv 1812.06162,
-sections 2.1 and 2.3.
+section 2.3.
 """
 
 from __future__ import annotations

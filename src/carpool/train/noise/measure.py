@@ -5,7 +5,7 @@ goes with it. Up to the critical batch size they come out alike; beyond it, they
 rests on no model of the noise, and takes as many passes through the model as the branches have items.
 
 Source: W. Merrill, S. Arora, D. Groeneveld, H. Hajishirzi, "Critical Batch Size Revisited: A Simple Empirical Approach
-to Large-Batch Language Model Training", 2025, arXiv 2505.23971, section 3.
+to Large-Batch Language Model Training", 2025, arXiv 2505.23971.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def measure_critical_batch(
         num_items: that each branch is trained on, rounded up to whole steps of the largest batch.
         factors: the batches over the smallest, rising from 1.
         tolerance: by which a loss may be higher than the smallest batch's and count as the same.
-        num_repeats: branches for each batch, with other orders of the data if the loader draws them from torch.
+        num_repeats: branches for each batch, each on other data if the loader goes on, or draws from torch.
         scale: sets the hyper-parameters that go with a batch so many times as large.
         seed: of torch's random numbers in the first repetition.
 
@@ -141,17 +141,23 @@ def measure_critical_batch(
     fork = Fork(setup)
 
     def run(factor: int, seed: int) -> float:
-        with fork.branch(seed):
+        with fork.branch(seed) as branch:
             if factor > 1:
-                scale(setup.optimizer, factor)
+                scale(branch.optimizer, factor)
             plan = BatchPlan(effective_batch_size=factor * batch_size, micro_batch_size=micro_batch_size)
-            train(setup, plan, num_items)
-            return loss_of(setup, micro_batch_size, num_items)
+            train(branch, plan, num_items)
+            return loss_of(branch, micro_batch_size, num_items)
+
+    def run_all(factor: int) -> tuple[float, ...]:
+        try:
+            return tuple(run(factor, seed + repeat) for repeat in range(num_repeats))
+        finally:
+            fork.rewind()
 
     branches: list[Branch] = []
     highest = inf  # of the losses that count as the same
     for factor in factors:
-        losses = tuple(run(factor, seed + repeat) for repeat in range(num_repeats))
+        losses = run_all(factor)
         if not branches:
             highest = _highest(losses, tolerance)
         branches.append(Branch(batch_size=factor * batch_size, losses=losses, within=fmean(losses) <= highest))
