@@ -63,6 +63,11 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
             "carpool.cli.profile:profile", "Measure what batching buys on a model and this machine.", "torch"
         ),
         "plan": Entry("carpool.cli.plan:plan", "Choose how to serve a measured model under a load.", "all"),
+        "train-plan": Entry(
+            "carpool.cli.train_plan:train_plan",
+            "Find the micro-batch that fits and what effective batches take.",
+            "train",
+        ),
         "serve": Entry(
             "carpool.cli.serve:serve", "Serve a model over HTTP, requests batched.", "serve", until_stopped=True
         ),

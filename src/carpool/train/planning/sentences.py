@@ -114,9 +114,9 @@ def _saturation(plan: TrainPlan) -> Iterator[str]:
     best, tuned = (more_steps(size, plan.noise.scale) for size in (plan.effective_batch_size, plan.base_batch_size))
     if plan.scaling.factor > 1.0 and tuned / best < _HOLDS * plan.scaling.factor:
         yield (
-            f"The linear rule goes too far here: by this noise scale the best rate of SGD at "
-            f"{plan.effective_batch_size:,} is about {tuned / best:.3g} times that at {plan.base_batch_size:,}, not {plan.scaling.factor:.3g} "
-            "times (McCandlish et al. 2018, arXiv:1812.06162)."
+            "The linear rule goes too far here: by this noise scale the best rate of SGD at "
+            f"{plan.effective_batch_size:,} is about {tuned / best:.3g} times that at {plan.base_batch_size:,}, not "
+            f"{plan.scaling.factor:.3g} times (McCandlish et al. 2018, arXiv:1812.06162)."
         )
 
 
