@@ -12,9 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from carpool.errors import ConfigError
-from carpool.train import Accumulator, BatchPlan, Window, WindowResult
+from carpool.train import Accumulator, BatchPlan, EffectiveBatchSampler, ExactBatchNorm, Window, WindowResult
 from tests.train.texts import (
     LanguageModel,
     Texts,
@@ -201,6 +202,17 @@ def test_a_short_last_window_is_nothing_to_warn_of() -> None:
             loop(accumulator, model, ones(11, cut=4))
 
 
+def test_a_sampler_of_another_plan_is_refused() -> None:
+    """Also where items are not counted, but the tokens in them."""
+    sampler = EffectiveBatchSampler(64, BatchPlan(effective_batch_size=16, micro_batch_size=4))
+    loader: DataLoader[Any] = DataLoader(TensorDataset(torch.ones(64, 3)), batch_sampler=sampler)
+    model = linear()
+    with pytest.raises(
+        ConfigError, match="sampler gives effective batch 16 = 4 x 4, and the plan is effective batch 8 = 2"
+    ):
+        loop(accumulator_of(model, count=lambda batch: 3 * len(batch)), model, loader)
+
+
 def test_a_used_up_loader_is_named() -> None:
     """A second pass over an iterator would train on nothing, and not say so."""
     model = linear()
@@ -273,6 +285,36 @@ def test_frozen_parameters_are_left_alone() -> None:
     accumulator = accumulator_of(nn.Sequential(frozen, nn.Linear(1, 1)))
     accumulator.step([torch.ones(4, 3)], summed)
     assert frozen.weight.tolist() == [[1, 1, 1]]
+
+
+def normed() -> nn.Module:
+    """Make a model with a BatchNorm."""
+    return nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 1))
+
+
+def test_batch_norm_is_warned_of_once() -> None:
+    """It is the layer that micro-batches change; the plan of one micro-batch does not."""
+    model = normed()
+    accumulator = accumulator_of(model)
+    with pytest.warns(
+        UserWarning, match="the BatchNorm layer 0 takes its statistics from the 4 items of a micro-batch"
+    ):
+        accumulator.step(ones(8, cut=4), summed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        accumulator.step(ones(8, cut=4), summed)
+        accumulator.plan = BatchPlan(effective_batch_size=8, micro_batch_size=8)
+        accumulator.step(ones(8, cut=8), summed)
+
+
+def test_exact_batch_norm_is_nothing_to_warn_of() -> None:
+    """It makes of the micro-batches what the whole batch would have been."""
+    model = normed()
+    accumulator = accumulator_of(model)
+    accumulator.listeners.append(ExactBatchNorm(model, summed))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        accumulator.step(ones(8, cut=4), summed)
 
 
 def test_sparse_gradients_are_summed_and_clipped_as_dense_ones() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -113,6 +114,16 @@ def test_a_result_is_there_when_the_loop_is_over(accumulator: Accumulator, model
         with pytest.raises(ConfigError, match="no result before its loop is over"):
             _ = window.result
     assert window.result.loss == 3
+
+
+def test_a_window_that_is_over_keeps_none_of_its_data(accumulator: Accumulator, model: nn.Linear) -> None:
+    """So that two windows are never in memory at once."""
+    kept = ones()
+    references = [weakref.ref(batch) for batch in kept]
+    window = next(iter(accumulator.windows(kept.pop() for _ in range(2))))
+    run(window, model, passes={0: 1, 1: 1})
+    assert [reference() for reference in references] == [None, None]
+    assert window.start.sizes == (4, 4)
 
 
 def test_a_window_left_early_takes_no_step_and_leaves_nothing(accumulator: Accumulator, model: nn.Linear) -> None:

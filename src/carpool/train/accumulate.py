@@ -9,8 +9,10 @@ from operator import index as as_index
 from typing import TYPE_CHECKING, Any, Literal
 
 from carpool.errors import ConfigError
+from carpool.train.batch_norm import check_batch_norm
 from carpool.train.batch_plan import BatchPlan
 from carpool.train.data.windows import WindowSampler
+from carpool.train.exact_batch_norm import ExactBatchNorm
 from carpool.train.optimizer_step import OptimizerStep
 from carpool.train.ranks import Ranks
 from carpool.train.setup import Loss, count_items
@@ -39,6 +41,9 @@ class Accumulator:
 
     A window whose loss or gradient is not finite on any rank is skipped on all: neither the optimiser nor the scheduler
     steps, and with mixed precision the factor is lowered.
+
+    BatchNorm is the one layer that micro-batches change: a warning names such layers, unless an `ExactBatchNorm` is
+    among the `listeners`.
 
     Args:
         model: that is trained; on several ranks what wraps it, as the loss must call it.
@@ -99,6 +104,7 @@ class Accumulator:
             on_end=self._end_window,
         )
         self._window: Window | None = None
+        self._checked: BatchPlan | None = None
         self._seen: Any = _NEVER_SEEN  # a micro-batch to repeat; kept where there are several ranks
 
     @property
@@ -126,7 +132,8 @@ class Accumulator:
             Each window, to be iterated over.
 
         Raises:
-            ConfigError: a window holds more items than the effective batch, or the loader gives nothing.
+            ConfigError: a window holds more items than the effective batch, the loader's sampler has another one, or
+                the loader gives nothing.
         """
         grouped = self._group(loader)
         short = 0  # items of the previous window, where those were too few
@@ -193,6 +200,7 @@ class Accumulator:
     def _group(self, loader: Iterable[Any]) -> Iterator[list[Any]]:
         sampler = getattr(loader, "batch_sampler", None)
         if isinstance(sampler, WindowSampler):
+            _check_sampler(sampler.plan, self._plan)
             return sampler.windows(loader)
         micro_batches = iter(loader)
         return iter(lambda: list(islice(micro_batches, self._plan.num_accumulation_steps)), [])
@@ -201,6 +209,7 @@ class Accumulator:
         """Make a window of this rank's micro-batches; None when no rank has any."""
         if self._window is not None:
             self._window.close()  # left by an exception, it may still hold back the exchange of gradients
+        self._check_batch_norm()
         watch = Stopwatch()
         with watch:
             kept = [(batch, size) for batch in taken if (size := self._num_valid(batch))]
@@ -254,6 +263,13 @@ class Accumulator:
                 "give count="
             )
 
+    def _check_batch_norm(self) -> None:
+        """Warn once for a plan, when its first window shows which listeners there are."""
+        if self._checked is not self._plan:
+            self._checked = self._plan
+            if not any(isinstance(listener, ExactBatchNorm) for listener in self.listeners):
+                check_batch_norm(self._around.model, self._plan)
+
     def _missing(self, window: Window) -> int:
         """The items of a window that holds fewer than the plan says; 0 where it does not."""
         num_valid = window.start.num_valid
@@ -273,6 +289,11 @@ def _check_parameters(model: nn.Module, ending: OptimizerStep) -> None:
             f"none of the optimiser's parameters is one of {type(model).__name__}'s: make the optimiser after the "
             "model was moved, wrapped or sharded"
         )
+
+
+def _check_sampler(theirs: BatchPlan, mine: BatchPlan) -> None:
+    if (theirs.effective_batch_size, theirs.num_ranks) != (mine.effective_batch_size, mine.num_ranks):
+        raise ConfigError(f"the loader's sampler gives {theirs}, and the plan is {mine}: give both the same plan")
 
 
 def _check_all_take_part(stranded: list[float | bool]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, nan
 from time import perf_counter
 from typing import Any, Literal, Protocol, Self, runtime_checkable
@@ -215,6 +215,7 @@ class Window:
             self._end()
         finally:
             self._current = None
+            self.start = replace(self.start, micro_batches=())  # whoever keeps the window does not keep its data
             self.around.ending.clear()
 
     def _tell_start(self) -> None:

@@ -68,7 +68,7 @@ def test_effective_batch_may_grow_while_training() -> None:
     for window in accumulator.windows(loader):
         for batch in window:
             window.backward(squares(model, batch))
-        sizes.append([len(x) for (x,) in window.start.micro_batches])
+        sizes.append(list(window.start.sizes))
         accumulator.plan = BatchPlan(effective_batch_size=8, micro_batch_size=3)
         sampler.set_plan(accumulator.plan)
     assert sizes == [[2, 2], [3, 3, 2], [2]]
