@@ -84,7 +84,7 @@ def test_errors_have_openais_shape() -> None:
     """So that its clients raise the right exception."""
     busy = Fault(429, "4,096 items wait", code="QueueFull", retry_after_s=0.2)
     assert busy.headers == [(b"retry-after", b"1"), (b"retry-after-ms", b"200")]
-    assert json.loads(openai.write_error(busy))["error"] == {
+    assert json.loads(openai.write_error(busy).body)["error"] == {
         "message": "4,096 items wait",
         "type": "rate_limit_error",
         "param": None,

@@ -8,6 +8,7 @@ Source: https://platform.openai.com/docs/api-reference/embeddings
 from __future__ import annotations
 
 import base64
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,10 +18,11 @@ import numpy as np
 from carpool.errors import ModelError
 from carpool.serve.datatypes import Array, shortened
 from carpool.serve.faults import FAILED, TOO_MANY, UNAUTHORIZED, Fault, bad_request
+from carpool.serve.http.exchange import Reply
 from carpool.serve.oip import decode_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 class EmbeddingsRequest(msgspec.Struct):
@@ -217,11 +219,21 @@ def write_model(card: ModelCard) -> bytes:
     return _encode(card)
 
 
-def write_error(fault: Fault) -> bytes:
-    """Write why a request was not answered, as OpenAI's clients expect it."""
+@contextmanager
+def blaming_the_name() -> Iterator[None]:
+    """Say of what fails in it that the field `model` is wrong."""
+    try:
+        yield
+    except Fault as fault:
+        fault.param = "model"
+        raise
+
+
+def write_error(fault: Fault) -> Reply:
+    """Answer why a request was not answered, as OpenAI's clients expect it."""
     kind = "server_error" if fault.status >= FAILED else "invalid_request_error"
     kind = "rate_limit_error" if fault.status == TOO_MANY else kind
     kind = "authentication_error" if fault.status == UNAUTHORIZED else kind
     code = "rate_limit_exceeded" if fault.status == TOO_MANY else fault.code or None
     error = {"message": str(fault), "type": kind, "param": fault.param or None, "code": code}
-    return _encode({"error": error})
+    return Reply(_encode({"error": error}), fault.status, fault.headers)

@@ -11,7 +11,6 @@ import msgspec
 from carpool.serve import openai
 from carpool.serve.asked import Asked, answer, read_options
 from carpool.serve.call import SMALL_BODY_BYTES
-from carpool.serve.faults import Fault
 from carpool.serve.http.exchange import Exchange, Reply
 from carpool.serve.http.routing import Route
 from carpool.serve.llm.served import ServedLM
@@ -29,11 +28,6 @@ if TYPE_CHECKING:
 GROUP = "OpenAI"
 
 
-def write_error(fault: Fault) -> Reply:
-    """Write a fault as this API does."""
-    return Reply(openai.write_error(fault), fault.status, fault.headers)
-
-
 def openai_operations(offer: Offer) -> list[Operation]:
     """Return the operations.
 
@@ -43,7 +37,7 @@ def openai_operations(offer: Offer) -> list[Operation]:
     paths = _Paths(offer)
     return [
         Operation(
-            route=Route("POST", "/v1/embeddings", paths.embeddings, write_error),
+            route=Route("POST", "/v1/embeddings", paths.embeddings, openai.write_error),
             summary="Turn texts into vectors.",
             group=GROUP,
             answer=openai.EmbeddingsResponse,
@@ -52,13 +46,13 @@ def openai_operations(offer: Offer) -> list[Operation]:
             headers=OPTIONS,
         ),
         Operation(
-            route=Route("GET", "/v1/models", paths.models, write_error),
+            route=Route("GET", "/v1/models", paths.models, openai.write_error),
             summary="Which models there are.",
             group=GROUP,
             answer=openai.ModelList,
         ),
         Operation(
-            route=Route("GET", "/v1/models/{model}", paths.model, write_error),
+            route=Route("GET", "/v1/models/{model}", paths.model, openai.write_error),
             summary="Whether there is such a model.",
             group=GROUP,
             answer=openai.ModelCard,
@@ -117,8 +111,5 @@ class _Paths:
         return served if isinstance(served, Served) else self._offer.named(name)
 
     def _find(self, name: str) -> OnOffer:
-        try:
+        with openai.blaming_the_name():
             return self._offer.find(name)
-        except Fault as fault:
-            fault.param = "model"
-            raise

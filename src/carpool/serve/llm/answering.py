@@ -118,11 +118,8 @@ def named_generator(generators: Generators, name: str) -> ServedLM:
     Raises:
         Fault: there is none of that name.
     """
-    try:
+    with openai.blaming_the_name():
         return generators.generator(name)
-    except Fault as fault:
-        fault.param = "model"
-        raise
 
 
 async def _aside(exchange: Exchange, served: ServedLM, read: Callable[[], Asked], request: Any) -> Asked:
@@ -183,4 +180,4 @@ async def _send(stream: Stream, exchange: Exchange, run: Run, writer: Writer) ->
 
 
 async def _tell(stream: Stream, fault: Fault) -> None:
-    await stream.write(b"data: %b\n\n" % openai.write_error(fault) + DONE)
+    await stream.write(b"data: %b\n\n" % openai.write_error(fault).body + DONE)

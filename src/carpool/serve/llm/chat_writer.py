@@ -14,6 +14,7 @@ from carpool.serve.llm.answers import (
     ChatDelta,
     ChatLogprobs,
     ChatMessage,
+    LmUsage,
     encode,
 )
 from carpool.serve.llm.told_logprobs import chat_logprobs, prompt_probabilities
@@ -68,14 +69,14 @@ class ChatWriter:
         written = []
         for added in self._progress.take(parts):
             if added.is_first:
-                written.append(self._chunk(ChatChunkChoice(added.choice, ChatDelta("assistant", self._echo()))))
+                written.append(self._part(ChatChunkChoice(added.choice, ChatDelta("assistant", self._echo()))))
             if added.text or added.records or added.finish_reason or (added.token_ids and self._asked.tells_token_ids):
-                written.append(self._chunk(self._more(added)))
+                written.append(self._part(self._more(added)))
         return b"".join(written)
 
     def last(self) -> bytes:
         """Write what a stream ends with."""
-        return (self._chunk(None) if self._asked.tells_usage else b"") + DONE
+        return (self._chunk([], self._progress.usage()) if self._asked.tells_usage else b"") + DONE
 
     def _more(self, added: Added) -> ChatChunkChoice:
         return ChatChunkChoice(
@@ -87,15 +88,12 @@ class ChatWriter:
             token_ids=added.token_ids if self._asked.tells_token_ids else msgspec.UNSET,
         )
 
-    def _chunk(self, choice: ChatChunkChoice | None) -> bytes:
-        """Write one event; without a choice that is the one that tells what it took."""
-        heading, asked = self._heading, self._asked
-        chunk = ChatChunk(heading.id, heading.created, heading.model, [] if choice is None else [choice])
-        if choice is None or asked.tells_usage_always:
-            chunk.usage = self._progress.usage()
-        elif asked.tells_usage:
-            chunk.usage = None
-        return event(chunk)
+    def _part(self, choice: ChatChunkChoice) -> bytes:
+        return self._chunk([choice], self._progress.usage_in_part())
+
+    def _chunk(self, choices: list[ChatChunkChoice], usage: LmUsage | msgspec.UnsetType | None) -> bytes:
+        heading = self._heading
+        return event(ChatChunk(heading.id, heading.created, heading.model, choices, usage))
 
     def _echo(self) -> str:
         return self._asked.echo[0] if self._asked.echo else ""

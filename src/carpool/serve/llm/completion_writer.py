@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from carpool.serve.llm.answers import CompletionAnswer, CompletionChoice, CompletionLogprobs, encode
+from carpool.serve.llm.answers import CompletionAnswer, CompletionChoice, CompletionLogprobs, LmUsage, encode
 from carpool.serve.llm.told_logprobs import OffsetCounter, completion_logprobs, prompt_probabilities
 from carpool.serve.llm.writing import DONE, Added, Heading, Progress, event
 
@@ -35,34 +35,20 @@ class CompletionWriter:
     def whole(self, parts: Sequence[Part]) -> bytes:
         """Write the whole answer, all of which has come."""
         added = sorted(self._progress.take(parts), key=lambda one: one.choice)
-        answer = self._answer([self._choice(one) for one in added])
-        answer.usage = self._progress.usage()
-        return bytes(encode(answer))
+        return bytes(encode(self._answer([self._choice(one) for one in added], self._progress.usage())))
 
     def events(self, parts: Sequence[Part]) -> bytes:
         """Write what has come as events; empty where there is nothing to be told."""
         added = [one for one in self._progress.take(parts) if one.says_something]
-        return b"".join(event(self._part(self._choice(one))) for one in added)
+        return b"".join(event(self._answer([self._choice(one)], self._progress.usage_in_part())) for one in added)
 
     def last(self) -> bytes:
         """Write what a stream ends with."""
-        if not self._asked.tells_usage:
-            return DONE
-        answer = self._answer([])
-        answer.usage = self._progress.usage()
-        return event(answer) + DONE
+        return (event(self._answer([], self._progress.usage())) if self._asked.tells_usage else b"") + DONE
 
-    def _part(self, choice: CompletionChoice) -> CompletionAnswer:
-        answer = self._answer([choice])
-        if self._asked.tells_usage_always:
-            answer.usage = self._progress.usage()
-        elif self._asked.tells_usage:
-            answer.usage = None
-        return answer
-
-    def _answer(self, choices: list[CompletionChoice]) -> CompletionAnswer:
+    def _answer(self, choices: list[CompletionChoice], usage: LmUsage | msgspec.UnsetType | None) -> CompletionAnswer:
         heading = self._heading
-        return CompletionAnswer(heading.id, heading.created, heading.model, choices)
+        return CompletionAnswer(heading.id, heading.created, heading.model, choices, usage)
 
     def _choice(self, added: Added) -> CompletionChoice:
         asked, texts = self._asked, self._heading.texts

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from carpool.serve import openai
 from carpool.serve.faults import NOT_FOUND, UNAVAILABLE, Fault, bad_request
 from carpool.serve.http.exchange import Exchange, Reply
 from carpool.serve.http.routing import Route
@@ -20,6 +19,7 @@ from carpool.serve.llm.requests import (
     detokenizations,
     tokenizations,
 )
+from carpool.serve.openai import write_error
 from carpool.serve.operation import OF_A_MODEL, RUNS_A_MODEL, Header, Operation
 
 if TYPE_CHECKING:
@@ -42,11 +42,6 @@ class LmOffer(Protocol):
 
     def generators(self) -> Mapping[tuple[str, str], ServedLM]:
         """Return every language model by its name and version."""
-
-
-def write_error(fault: Fault) -> Reply:
-    """Write a fault as OpenAI does."""
-    return Reply(openai.write_error(fault), fault.status, fault.headers)
 
 
 def llm_operations(offer: LmOffer, headers: Sequence[Header]) -> list[Operation]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from carpool.llm.sampled import Sampled
 from carpool.serve.llm.answers import LmUsage, encode, usage
 from carpool.serve.llm.token_texts import TokenTexts
@@ -114,6 +116,12 @@ class Progress:
     def usage(self) -> LmUsage:
         """Count the tokens so far."""
         return usage(self._asked.num_prompt, sum(self._num_generated.values()), sum(self._num_cached.values()))
+
+    def usage_in_part(self) -> LmUsage | msgspec.UnsetType | None:
+        """Return what a part of a stream says of the tokens: how many so far, null until its end, or nothing at all."""
+        if self._asked.tells_usage_always:
+            return self.usage()
+        return None if self._asked.tells_usage else msgspec.UNSET
 
 
 class Writer(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carpool.serve import oip_routes, openai_routes
+from carpool.serve import oip_routes, openai
 from carpool.serve.faults import UNAVAILABLE, Fault, bad_request
 from carpool.serve.http.exchange import Reply
 from carpool.serve.http.routing import Match, Route, Router
@@ -42,7 +42,7 @@ class Front(Router):
         self._lost = lost
         super().__init__(
             [
-                Route("*", "/v1/", self._pass_on, openai_routes.write_error),
+                Route("*", "/v1/", self._pass_on, openai.write_error),
                 Route("*", "/v2/health/", self._pass_on, oip_routes.write_error, audience="health"),
                 Route("*", "/metrics", self._pass_on, oip_routes.write_error, audience="metrics"),
                 Route("*", "/", self._pass_on, oip_routes.write_error),
