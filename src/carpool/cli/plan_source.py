@@ -16,8 +16,7 @@ from carpool.plan.llm_workload_table import llm_to_table
 from carpool.plan.settings_file import Origin
 from carpool.plan.subject import Subject
 from carpool.plan.workload_table import to_table
-from carpool.profile import artefact, llm_artefact
-from carpool.profile.artefact import Profile
+from carpool.profile.artefact import Profile, checked
 from carpool.profile.llm_artefact import GENERATOR, LlmProfile
 from carpool.profile.machine import Machine, describe_machine
 from carpool.profile.validity import machine_differences
@@ -73,9 +72,9 @@ def read_source(path: Path) -> Source | LlmSource:
     data = read_bytes(path)
     sha256 = hashlib.sha256(data).hexdigest()
     if not path.name.endswith(".toml") and parse_json(data, str(path)).get("kind") == GENERATOR:
-        generator = llm_artefact.checked(decode(data, LlmProfile, str(path)), str(path))
+        generator = checked(decode(data, LlmProfile, str(path)), str(path))
         return LlmSource(path=path, sha256=sha256, profile=generator, subject=LlmSubject.of(generator))
-    profile = artefact.checked(decode(data, Profile, str(path)), str(path))
+    profile = checked(decode(data, Profile, str(path)), str(path))
     return Source(path=path, sha256=sha256, profile=profile, subject=Subject.of(profile))
 
 

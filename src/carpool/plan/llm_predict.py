@@ -16,6 +16,7 @@ from carpool.errors import ConfigError
 from carpool.plan.llm_figures import LlmFigures, LlmObjective, figures_of_llm
 from carpool.plan.llm_simulate import Promise, simulate_llm
 from carpool.plan.predict import Interval, chances, joined, require_windows, slowdown_of
+from carpool.plan.subject import MeasuredModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,28 +29,12 @@ if TYPE_CHECKING:
     from carpool.plan.llm_workload import LlmStream
 
 
-class MeasuredGenerator(Protocol):
+class MeasuredGenerator(MeasuredModel, Protocol):
     """The part of a profile that plans are made from; `carpool.profile.llm_artefact.LlmProfile` has it."""
-
-    @property
-    def target(self) -> str:
-        """The TARGET that was profiled."""
-
-    @property
-    def name(self) -> str:
-        """The model's short name."""
 
     @property
     def whole_cost(self) -> StepCost | None:
         """What a step takes, all told."""
-
-    @property
-    def call_spread(self) -> tuple[float, ...]:
-        """How single steps scatter."""
-
-    @property
-    def drift(self) -> float:
-        """How much slower the machine became."""
 
     @property
     def max_length(self) -> int:

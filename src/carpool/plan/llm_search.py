@@ -7,7 +7,7 @@ told apart goes to the one that stands nearest to the knee.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import log, log1p, log2
+from math import log, log2
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ from carpool.plan.llm_figures import LlmFigures
 from carpool.plan.llm_predict import LlmPrediction, LlmScene
 from carpool.plan.llm_setup import LlmSetup
 from carpool.plan.predict import chances
-from carpool.plan.race import SMALL_LATENCY, SMALL_SHARE, surely
+from carpool.plan.race import ENDLESS_S, SMALL_SHARE, better
 from carpool.plan.slo import Verdict, verdict_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _NUM_WINDOWS = 5
 _MOST_SLOTS, _LEAST_BUDGET, _MOST_BUDGET = 256, 64, 2048
-_ENDLESS_S = 1e6  # stands for the time of a window in which nothing was answered
 _MOST_HALVINGS = 6
 
 
@@ -182,18 +181,15 @@ class _Search:
         """Return the time over what is promised, for the objective nearest to its limit; without any the latency."""
         objectives = self.scene.objectives
         if not objectives:
-            return min(figures.latency_p50_s, _ENDLESS_S)
+            return min(figures.latency_p50_s, ENDLESS_S)
         ratios = [at / one.limit_s for at, one in zip(figures.at_objectives_s, objectives, strict=True)]
-        return max(1e-9, min(max(ratios), _ENDLESS_S))
+        return max(1e-9, min(max(ratios), ENDLESS_S))
 
     def _compare(self, one: _Contender, other: _Contender) -> int:
         """Return 1 where `one` is surely better by more than is small, -1 where it is surely worse, else 0."""
         shares = [a.attainment - b.attainment for a, b in zip(one.figures, other.figures, strict=True)]
-        by_share = surely(shares, SMALL_SHARE)
-        if by_share:
-            return by_share
         strains = [b - a for a, b in zip(self._log_strains(one), self._log_strains(other), strict=True)]
-        return surely(strains, log1p(SMALL_LATENCY))
+        return better(shares, strains)
 
     def _distance(self, one: _Contender) -> tuple[float, float]:
         """Return how far slots are from the knee, and the token budget from the largest."""

@@ -142,18 +142,6 @@ class LlmWorkload:
         """Mean generations a second."""
         return self.arrivals.rate
 
-    @property
-    def longest(self) -> tuple[int, int]:
-        """Tokens of the longest prompt and of the longest answer that are typical, or that were recorded."""
-        return self._longest(self.prompts, "lengths"), self._longest(self.outputs, "output_lengths")
-
-    def _longest(self, given: Lengths | None, name: str) -> int:
-        recorded = self._recorded(name)
-        if given is not None:
-            return max(given.typical)
-        assert recorded is not None, "one of both is there"
-        return int(recorded.max())
-
     def scaled(self, factor: float) -> LlmWorkload:
         """Return the same with so many times the rate; a trace is played as much faster.
 

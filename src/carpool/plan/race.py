@@ -31,7 +31,7 @@ CONFIDENCE = 0.90
 ROUNDS = (4, 8, 16)
 # What is less than this is not worth another knob: of all requests, and of the latency.
 SMALL_SHARE, SMALL_LATENCY = 0.005, 0.03
-_ENDLESS_S = 1e6  # stands for the latency of a window in which nothing was answered
+ENDLESS_S = 1e6  # stands for the latency of a window in which nothing was answered
 
 
 @dataclass(slots=True, eq=False)
@@ -53,9 +53,9 @@ class Contender:
 def strain(figures: Figures, objectives: Sequence[Objective]) -> float:
     """Return the latency over what is promised, for the objective nearest to its limit; the mean where none is."""
     if not objectives:
-        return min(figures.mean_s, _ENDLESS_S)
+        return min(figures.mean_s, ENDLESS_S)
     ratios = [at_s / one.latency_s for at_s, one in zip(figures.at_objectives_s, objectives, strict=True)]
-    return min(max(ratios), _ENDLESS_S)
+    return min(max(ratios), ENDLESS_S)
 
 
 class Race:
@@ -141,11 +141,8 @@ class Race:
     def compare(self, one: Contender, other: Contender) -> int:
         """Return 1 where `one` is surely better by more than is small, -1 where it is surely worse, else 0."""
         num = min(len(one.figures), len(other.figures))
-        by_share = surely(one.attainments(num) - other.attainments(num), SMALL_SHARE)
-        if by_share:
-            return by_share
         strains = other.log_strains(num, self._objectives) - one.log_strains(num, self._objectives)
-        return surely(strains, log1p(SMALL_LATENCY))
+        return better(one.attainments(num) - other.attainments(num), strains)
 
 
 def complexity(setup: Setup, knee: int = 1) -> tuple[float, ...]:
@@ -166,6 +163,16 @@ def complexity(setup: Setup, knee: int = 1) -> tuple[float, ...]:
         policy.token_budget or 0,
         len(policy.length_buckets),
     )
+
+
+def better(shares: Sequence[float] | Floats, log_strains: Sequence[float] | Floats) -> int:
+    """Return 1 where a setup is surely better than another by more than is small, -1 where it is surely worse, else 0.
+
+    Args:
+        shares: By how much more of what arrives it answers within every objective, in each window.
+        log_strains: By how much less it stretches the latency, as a logarithm, in each window: where shares don't tell.
+    """
+    return surely(shares, SMALL_SHARE) or surely(log_strains, log1p(SMALL_LATENCY))
 
 
 def surely(differences: Sequence[float] | Floats, margin: float = 0.0) -> int:

@@ -34,8 +34,8 @@ class MeasuredPenalty(Protocol):
         """Seconds that the next call takes longer."""
 
 
-class MeasuredProfile(Protocol):
-    """The part of a profile that plans are made from; `carpool.profile.artefact.Profile` has it."""
+class MeasuredModel(Protocol):
+    """The part of every profile that plans are made from, whatever the model."""
 
     @property
     def target(self) -> str:
@@ -46,6 +46,18 @@ class MeasuredProfile(Protocol):
         """The model's short name."""
 
     @property
+    def call_spread(self) -> tuple[float, ...]:
+        """How single calls scatter."""
+
+    @property
+    def drift(self) -> float:
+        """How much slower the machine became."""
+
+
+class MeasuredProfile(MeasuredModel, Protocol):
+    """The part of a profile that plans are made from; `carpool.profile.artefact.Profile` has it."""
+
+    @property
     def num_parameters(self) -> int | None:
         """How many parameters the model has."""
 
@@ -54,16 +66,8 @@ class MeasuredProfile(Protocol):
         """What batches cost."""
 
     @property
-    def call_spread(self) -> tuple[float, ...]:
-        """How single calls scatter."""
-
-    @property
     def idle_penalties(self) -> Sequence[MeasuredPenalty]:
         """How much longer calls take after a pause."""
-
-    @property
-    def drift(self) -> float:
-        """How much slower the machine became."""
 
     @property
     def length_buckets(self) -> tuple[int, ...]:

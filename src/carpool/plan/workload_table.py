@@ -6,17 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carpool.config.keys import check_keys
-from carpool.config.settings import load_settings
-from carpool.config.workload_keys import WorkloadTable
 from carpool.errors import ConfigError
 from carpool.plan.process import Arrivals, Constant, Daily, Gamma, OnOff, Poisson, Replay
 from carpool.plan.trace import read_trace
 from carpool.plan.workload import Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from carpool.config.settings import WorkloadSettings
     from carpool.plan.trace import Trace
 
@@ -182,18 +177,3 @@ def _trace_table(arrivals: Replay, beside: Path | None) -> dict[str, Any]:
     if trace.speed != 1:
         table["speed"] = trace.speed
     return table
-
-
-def from_table(table: Mapping[str, Any], *, lengths: tuple[int, ...] = ()) -> Workload:
-    """Make a workload of a `[workload]` table; a trace is sought from the directory that the program runs in.
-
-    Args:
-        table: What `to_table` wrote, or was written by hand.
-        lengths: Lengths to draw from where the table has none: a profile's examples.
-
-    Raises:
-        ConfigError: A key is unknown, or as for `from_settings`.
-    """
-    check_keys(dict(table), WorkloadTable, "[workload]")
-    flags = {f"workload.{key}": value for key, value in table.items()}
-    return from_settings(load_settings(flags=flags).workload, lengths=lengths)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from carpool.config import document
 from carpool.config.document import Migrations
@@ -20,7 +20,7 @@ from carpool.profile.peaks import MeasuredPeaks
 from carpool.profile.quality import Quality
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -263,6 +263,27 @@ class Profile:
         """Return the points of one length, ascending by batch size."""
         return [point for point in self.points if point.length == length]
 
+    def figures(self) -> Iterator[tuple[str, float, float]]:
+        """Give the figures that everything is predicted from, each with what it must be above."""
+        for point in self.points:
+            yield f"time_s of {point.batch_size} x {point.length}", point.time_s, 0.0
+        yield "drift", self.drift, -1.0
+        model = self.cost_model
+        if model is not None:
+            yield "the number of points behind the cost model", float(len(self.points)), 0.0
+            for size, length in zip(model.largest_batch_sizes, model.lengths, strict=True):
+                yield f"the cost model at {size} x {length}", model.surface.time_s(size, length), 0.0
+
+
+class _Checkable(Protocol):
+    @property
+    def target(self) -> str: ...
+
+    def figures(self) -> Iterator[tuple[str, float, float]]: ...
+
+
+ProfileT = TypeVar("ProfileT", bound=_Checkable)
+
 
 def load_profile(path: Path | str) -> Profile:
     """Read a profile.
@@ -277,8 +298,8 @@ def load_profile(path: Path | str) -> Profile:
     return checked(document.read(path, Profile), str(path))
 
 
-def checked(profile: Profile, source: str) -> Profile:
-    """Return a profile whose figures can be true.
+def checked(profile: ProfileT, source: str) -> ProfileT:
+    """Return a profile, of any kind of model, whose figures can be true.
 
     Args:
         profile: What was read.
@@ -287,39 +308,13 @@ def checked(profile: Profile, source: str) -> Profile:
     Raises:
         ConfigError: A figure can't be; the file was changed.
     """
-    require_above(_figures_of(profile), source, profile.target)
-    return profile
-
-
-def require_above(figures: Iterable[tuple[str, float, float]], source: str, target: str) -> None:
-    """Refuse figures that no measurement gives.
-
-    Args:
-        figures: Each with its name and what it must be above.
-        source: Where they were read from.
-        target: What is to be measured again.
-
-    Raises:
-        ConfigError: One is not above it, or not finite.
-    """
-    for what, value, least in figures:
+    for what, value, least in profile.figures():
         if not (isfinite(value) and value > least):
             raise ConfigError(
                 f"{source}: {what} is {value:g}; it must be above {least:g} and finite: the file was changed, so "
-                f"measure again by `carpool profile {target}`"
+                f"measure again by `carpool profile {profile.target}`"
             )
-
-
-def _figures_of(profile: Profile) -> Iterator[tuple[str, float, float]]:
-    """Give the figures that everything is predicted from, each with what it must be above."""
-    for point in profile.points:
-        yield f"time_s of {point.batch_size} x {point.length}", point.time_s, 0.0
-    yield "drift", profile.drift, -1.0
-    model = profile.cost_model
-    if model is not None:
-        yield "the number of points behind the cost model", float(len(profile.points)), 0.0
-        for size, length in zip(model.largest_batch_sizes, model.lengths, strict=True):
-            yield f"the cost model at {size} x {length}", model.surface.time_s(size, length), 0.0
+    return profile
 
 
 def save_profile(path: Path | str, profile: document.Document) -> None:

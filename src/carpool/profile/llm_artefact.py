@@ -9,7 +9,7 @@ from carpool.config import document
 from carpool.config.document import Migrations
 from carpool.cost.kv_memory import KvMemory
 from carpool.cost.step_cost import StepCost
-from carpool.profile.artefact import Trust, require_above
+from carpool.profile.artefact import Trust, checked
 from carpool.profile.llm_step import StepShape
 from carpool.profile.machine import Machine
 from carpool.profile.measure import DropKind
@@ -215,6 +215,20 @@ class LlmProfile:
         """What a step takes, in the model and besides; None where too little was measured."""
         return None if self.step_cost is None else replace(self.step_cost, step_s=self.step_cost.step_s + self.host_s)
 
+    def figures(self) -> Iterator[tuple[str, float, float]]:
+        """Give the figures that everything is predicted from, each with what it must be above."""
+        for point in self.points:
+            yield f"time_s of {point.shape}", point.time_s, 0.0
+        yield "block_bytes", self.memory.block_bytes, 0.0
+        yield "block_size", self.memory.block_size, 0.0
+        yield "num_blocks", self.num_blocks, 0.0
+        yield "max_length", self.max_length, 0.0
+        yield "drift", self.drift, -1.0
+        cost = self.step_cost
+        if cost is not None:
+            terms = (cost.step_s, cost.token_s, cost.sequence_s, cost.kv_s, cost.pair_s)
+            yield "the time of a step by the fit", sum(terms) if min(terms) >= 0 else -1.0, 0.0
+
 
 def load_llm_profile(path: Path | str) -> LlmProfile:
     """Read the profile of a model that generates.
@@ -227,32 +241,3 @@ def load_llm_profile(path: Path | str) -> LlmProfile:
         SchemaError: It is not such a profile, or one of an unknown version.
     """
     return checked(document.read(path, LlmProfile), str(path))
-
-
-def checked(profile: LlmProfile, source: str) -> LlmProfile:
-    """Return a profile whose figures can be true.
-
-    Args:
-        profile: What was read.
-        source: Where from, for the message.
-
-    Raises:
-        ConfigError: A figure can't be; the file was changed.
-    """
-    require_above(_figures_of(profile), source, profile.target)
-    return profile
-
-
-def _figures_of(profile: LlmProfile) -> Iterator[tuple[str, float, float]]:
-    """Give the figures that everything is predicted from, each with what it must be above."""
-    for point in profile.points:
-        yield f"time_s of {point.shape}", point.time_s, 0.0
-    yield "block_bytes", profile.memory.block_bytes, 0.0
-    yield "block_size", profile.memory.block_size, 0.0
-    yield "num_blocks", profile.num_blocks, 0.0
-    yield "max_length", profile.max_length, 0.0
-    yield "drift", profile.drift, -1.0
-    cost = profile.step_cost
-    if cost is not None:
-        terms = (cost.step_s, cost.token_s, cost.sequence_s, cost.kv_s, cost.pair_s)
-        yield "the time of a step by the fit", sum(terms) if min(terms) >= 0 else -1.0, 0.0

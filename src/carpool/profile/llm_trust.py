@@ -6,10 +6,10 @@ scheduler and the model ran together by more than a quarter.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from carpool.profile.trust import MOST_FIT_ERROR_PCT, command_line, doubts_of_machine, sizes_between, trust_in
+from carpool.profile.trust import MOST_FIT_ERROR_PCT, command_line, doubts_of_machine, trust_in
 from carpool.profile.wording import listed
 
 if TYPE_CHECKING:
@@ -29,13 +29,12 @@ def judge(profile: LlmProfile, options: ProfileOptions) -> Trust:
         profile: Whole but for its own trust and sentences, which are not looked at.
         options: What was asked for, which the command to measure again repeats.
     """
-    longer = replace(options, budget_s=2.0 * options.budget_s)
-    finer = replace(longer, batch_sizes=sizes_between(point.batch_size for point in profile.decodes))
     return trust_in(
         tuple(doubts_of_machine(profile)),
         tuple(_doubts_of_fit(profile)),
-        longer=command_line(profile.target, longer),
-        finer=command_line(profile.target, finer),
+        options,
+        {point.batch_size for point in profile.decodes},
+        how=partial(command_line, profile.target),
     )
 
 

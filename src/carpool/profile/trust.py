@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
@@ -28,7 +29,7 @@ from carpool.profile.wording import at_shape
 from carpool.units import format_durations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from carpool.profile.artefact import Profile
     from carpool.profile.breakdown import CallParts
@@ -84,29 +85,40 @@ def judge(profile: Profile, options: ProfileOptions) -> Trust:
         profile: Whole but for its own trust and sentences, which are not looked at.
         options: What was asked for, which the command to measure again repeats.
     """
-    longer = replace(options, budget_s=2.0 * options.budget_s)
-    finer = replace(longer, batch_sizes=sizes_between(point.batch_size for point in profile.points))
     return trust_in(
         tuple(_doubts_of_times(profile)),
         tuple(_doubts_of_fit(profile)),
-        longer=command(profile.target, longer),
-        finer=command(profile.target, finer),
+        options,
+        {point.batch_size for point in profile.points},
+        how=partial(command, profile.target),
     )
 
 
-def trust_in(of_times: tuple[str, ...], of_fit: tuple[str, ...], *, longer: str, finer: str) -> Trust:
+def trust_in(
+    of_times: tuple[str, ...],
+    of_fit: tuple[str, ...],
+    options: ProfileOptions,
+    batch_sizes: set[int],
+    *,
+    how: Callable[[ProfileOptions], str],
+) -> Trust:
     """Say whether to rely on a profile, and what to do about it where not.
 
     Args:
         of_times: Doubts of what was measured.
         of_fit: Doubts of what the fit predicts.
-        longer: A command that measures for longer.
-        finer: One that measures more batch sizes too.
+        options: What was asked for.
+        batch_sizes: Those that were measured.
+        how: Returns how to measure with some options.
     """
     if not of_times and not of_fit:
         return Trust()
-    noisy, coarse = "close other programs and run again, for longer", "measure more batch sizes, for longer"
-    remedy = f"{noisy}: {longer}" if of_times else f"{coarse}: {finer}"
+    longer = replace(options, budget_s=2.0 * options.budget_s)
+    if of_times:
+        remedy = f"close other programs and run again, for longer: {how(longer)}"
+    else:
+        finer = replace(longer, batch_sizes=_sizes_between(batch_sizes))
+        remedy = f"measure more batch sizes, for longer: {how(finer)}"
     return Trust(trusted=False, times_sure=not of_times, reasons=of_times + of_fit, remedy=remedy)
 
 
@@ -200,7 +212,7 @@ def command_line(target: str, options: ProfileOptions) -> str:
     return f"`carpool profile {shlex.quote(target)}{options.as_flags()}`"
 
 
-def sizes_between(batch_sizes: Iterable[int]) -> tuple[int, ...]:
-    """Return batch sizes and those halfway between them, ascending; 1 where there are none."""
-    measured = sorted(set(batch_sizes)) or [1]
+def _sizes_between(batch_sizes: set[int]) -> tuple[int, ...]:
+    """Return batch sizes and those halfway between them; 1 where there are none."""
+    measured = sorted(batch_sizes) or [1]
     return tuple(sorted({*measured, *((low + high) // 2 for low, high in pairwise(measured))}))
