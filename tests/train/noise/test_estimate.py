@@ -80,9 +80,14 @@ def test_both_parts_are_exact_on_average_over_every_window_that_can_be_drawn(siz
     assert list(np.mean(parts, axis=0)) == pytest.approx(list(digits.truth), rel=1e-12)
 
 
-@pytest.mark.parametrize("num_steps", [0, 30])
-def test_intervals_hold_the_noise_scale_of_the_digits_as_often_as_they_say(num_steps: int) -> None:
-    """Softmax regression, 30 windows each time: near the nominal 95 % hold it, at the start and once it has learnt."""
+@pytest.mark.parametrize(("num_steps", "sizes"), [(0, SIZES), (30, SIZES), (30, (8, 8))])
+def test_intervals_hold_the_noise_scale_of_the_digits_as_often_as_they_say(
+    num_steps: int, sizes: tuple[int, ...]
+) -> None:
+    """Softmax regression, 30 windows each time: near the nominal 95 % hold it, at the start and once it has learnt.
+
+    With small windows most intervals have no upper end; their lower ends are as right.
+    """
     digits = _digits(1797, num_steps)
     variance, squared = digits.truth
     rng = np.random.default_rng(num_steps)
@@ -90,14 +95,14 @@ def test_intervals_hold_the_noise_scale_of_the_digits_as_often_as_they_say(num_s
     def estimate() -> tuple[bool, float, float]:
         averages = NoiseAverages(num_items=digits.num_items)
         for _ in range(30):
-            averages.add(digits.window(rng.permutation(digits.num_items)[: sum(SIZES)], SIZES))
+            averages.add(digits.window(rng.permutation(digits.num_items)[: sum(sizes)], sizes))
         found = averages.estimate()
         return found.low <= variance / squared <= found.high, found.S, found.G2
 
     held, variances, squares = zip(*(estimate() for _ in range(400)), strict=True)
     assert np.mean(held) == pytest.approx(0.95, abs=0.025)
-    assert np.mean(variances) == pytest.approx(variance, rel=0.01)
-    assert np.mean(squares) == pytest.approx(squared, rel=0.03)
+    for found, true in ((variances, variance), (squares, squared)):
+        assert np.mean(found) == pytest.approx(true, abs=4 * np.std(found) / np.sqrt(len(found)))
 
 
 def test_independent_items_need_no_correction() -> None:
