@@ -3,19 +3,19 @@
 Peaks of memory grow in a straight line with the micro-batch as a rule, once activations outgrow what the optimiser's
 step needs. So the search
 
-1. makes the smallest steps, 1 and 2, and then grows the size by at most a factor, never beyond 0.9 of what a line
-   drawn *steeper* than was measured, by the noise of the measure, predicts to fit;
+1. begins with 1 and 2, and then grows the size by at most a factor of 8, and not beyond 0.9 of what is predicted to
+   fit by a line drawn *steeper* than was measured, by the noise of the measure;
 2. jumps to 0.9 of the prediction as soon as three points lie on a line (the residual check);
-3. goes on just below the prediction of the line through that, by a real probe;
-4. shows that 5 % more does not fit, or goes on from there; where a probe fails that should have fitted, or memory is
-   not a straight line, it bisects between what fits and what does not.
+3. probes just below what the line through that point predicts;
+4. shows that 5 % more does not fit, or goes on from there. Where a probe fails that should have fitted, it goes on
+   between what fits and what does not: where a parabola meets the limit, or in the middle where that does not help.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,8 @@ MOST_PROBES = 12
 GROWTH = 8
 """Most that a size grows by while the peaks before it do not lie on a line."""
 JUMP = 0.9
+WORTH_IT = 1.05
+"""A jump by less than this factor is none: what is aimed at is next."""
 AIM = 0.98
 """Share of the second prediction that is probed: the largest that fits is then within the tolerance either way."""
 NOISE_SHARE, NOISE_BYTES = 0.005, 1 << 20
@@ -35,10 +37,21 @@ LEVER = 0.6
 """The points that a line is drawn through lie apart by this factor at least, lest noise make its slope."""
 STRAIGHT = 0.25
 """Two slopes that differ by less than this share, noise included, are one line."""
+ENDLESS = 2.0**62
 INNER = 0.1
 """A prediction within a bracket stays this share of it away from both ends."""
 STUCK = 2
 """After so many probes on one side of a bracket, its middle is next."""
+
+
+class _Slopes(NamedTuple):
+    """How peaks rise over the three points at the upper end, in bytes an item, and how far apart those are."""
+
+    upper: float
+    bend_bytes: float
+    noise: float
+    upper_span: int
+    span: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,16 +103,32 @@ class Known:
         spare = max(0, self.limit_bytes - peak)
         return size + spare / slope if slope > 0.0 else math.inf
 
+    def curved(self) -> float:
+        """Return the size whose peak is the limit, by the parabola through three points where it bends upwards."""
+        slopes = self._slopes()
+        if slopes is None or slopes.bend_bytes <= slopes.noise:
+            return self.predicted(careful=False)
+        # With x items more than the largest: bend x^2 + slope x = spare.
+        size, peak = self.fits[-1]
+        bend = slopes.bend_bytes / slopes.span
+        slope = slopes.upper + bend * slopes.upper_span
+        spare = max(0, self.limit_bytes - peak)
+        return size + 2.0 * spare / (slope + math.sqrt(slope * slope + 4.0 * bend * spare))
+
     def is_straight(self) -> bool:
         """Whether the three points at the upper end lie on a line, as far as can be told through the noise."""
+        slopes = self._slopes()
+        return slopes is not None and abs(slopes.bend_bytes) + slopes.noise <= STRAIGHT * slopes.upper
+
+    def _slopes(self) -> _Slopes | None:
         size, peak = self.fits[-1]
         lever = self._below(size)
         third = self._below(lever[0]) if lever else None
         if lever is None or third is None:
-            return False
-        upper = (peak - lever[1]) / (size - lever[0])
-        lower = (lever[1] - third[1]) / (lever[0] - third[0])
-        return abs(upper - lower) + _noise(peak) / (lever[0] - third[0]) <= STRAIGHT * upper
+            return None
+        upper_span, lower_span = size - lever[0], lever[0] - third[0]
+        upper, lower = (peak - lever[1]) / upper_span, (lever[1] - third[1]) / lower_span
+        return _Slopes(upper, upper - lower, _noise(peak) / lower_span, upper_span, size - third[0])
 
     def _below(self, size: int) -> tuple[int, int] | None:
         return next((point for point in reversed(self.fits) if point[0] <= LEVER * size), None)
@@ -165,21 +194,20 @@ def is_over(known: Known, most: int, tolerance: float = TOLERANCE) -> bool:
 def _larger(known: Known, tolerance: float) -> int:
     """Return a larger size than all that fit, none having failed."""
     largest = known.largest
-    careful = JUMP * known.predicted(careful=True)
-    if careful > largest + 1 and not known.is_straight():
-        factor = GROWTH if len(known.fits) > 1 else 2
-        return int(min(factor * largest, max(careful, largest + 1)))
     jump = JUMP * known.predicted(careful=False)
-    if jump > largest + 1:
-        return int(min(jump, 2.0**62))
-    return max(largest + 1, _aimed(known, tolerance))
+    if not known.is_straight():
+        factor = GROWTH if len(known.fits) > 1 else 2
+        jump = min(factor * largest, max(JUMP * known.predicted(careful=True), min(jump, 2 * largest)))
+    if jump >= WORTH_IT * largest:
+        return max(largest + 1, int(min(jump, ENDLESS)))
+    return _aimed(known, tolerance)
 
 
 def _aimed(known: Known, tolerance: float) -> int:
     """Return the size just below the one predicted; where that was probed, the first one whose failure ends it all."""
     closing = int(known.largest / (1.0 - tolerance)) + 1
-    aim = AIM * known.predicted(careful=False)
-    return int(aim) if closing < aim < 2.0**62 else closing
+    aim = AIM * (known.predicted(careful=False) if known.too_large is None else known.curved())
+    return int(aim) if closing < aim < ENDLESS else closing
 
 
 def _within(known: Known, too_large: int, probes: Sequence[Probe], tolerance: float) -> int:
