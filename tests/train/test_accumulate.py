@@ -229,7 +229,9 @@ def test_a_used_up_loader_is_named() -> None:
 def test_a_count_that_is_none_is_refused(counted: Any) -> None:
     """Such as a mean, or nothing at all."""
     accumulator = accumulator_of(linear(), count=lambda _batch: counted)
-    with pytest.raises(ConfigError, match=re.escape(f"count returned {counted!r} for a micro-batch; it must be")):
+    with pytest.raises(
+        ConfigError, match=re.escape(f"what count returned for a micro-batch is {counted!r}; it must be")
+    ):
         accumulator.step([torch.ones(4, 3)], summed)
 
 
@@ -455,6 +457,8 @@ def test_gradients_of_16_bits_have_a_norm_beyond_16_bits() -> None:
     [
         ({"loss_is": "average"}, 'loss_is is \'average\'; it must be "sum" or "mean"'),
         ({"max_norm": 0.0}, "max_norm is 0.0; it must be above 0 and finite"),
+        ({"max_norm": "1"}, "max_norm is '1'; it must be above 0 and finite"),
+        ({"plan": {"effective_batch_size": 8}}, "plan is {'effective_batch_size': 8}; it must be a BatchPlan"),
         ({"max_norm": float("nan")}, "max_norm is nan; it must be above 0 and finite"),
         ({"max_norm": float("inf")}, "max_norm is inf; it must be above 0 and finite"),
         (
@@ -524,6 +528,11 @@ def test_a_checkpoint_of_another_effective_batch_is_refused() -> None:
         other.load_state_dict(state)
     with pytest.raises(ConfigError, match="the checkpoint lacks plan and num_windows and num_skipped"):
         other.load_state_dict({})
+    with pytest.raises(ConfigError, match="num_windows is 'x'; it must be a whole number from 0"):
+        other.load_state_dict(state | {"num_windows": "x"})
+    with pytest.raises(ConfigError, match="the checkpoint's batch plan is 3: it was saved by something else"):
+        other.load_state_dict(state | {"plan": 3})
+    assert other.num_windows == 0
 
 
 def test_a_new_plan_holds_from_the_next_window() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import re
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,6 +118,21 @@ def test_a_rank_that_is_not_planned_is_refused() -> None:
         plan.sizes(2)
     with pytest.raises(ConfigError, match="rank is -1"):
         plan.sizes(-1)
+
+
+@pytest.mark.parametrize("num_items", [0, -1, 9])
+def test_a_window_of_other_items_than_planned_is_refused(num_items: int) -> None:
+    """A short one has fewer items than the effective batch, and one at least."""
+    plan = BatchPlan(effective_batch_size=8, micro_batch_size=2)
+    with pytest.raises(ConfigError, match=f"a window has 1 to 8 items by the plan, not {num_items}"):
+        plan.sizes(0, num_items)
+
+
+def test_a_checkpoint_holds_numbers_of_python_alone() -> None:
+    """Those of numpy cannot be loaded safely by torch."""
+    sizes: dict[str, Any] = {"effective_batch_size": np.int64(8), "micro_batch_size": np.int32(2)}
+    state = BatchPlan(**sizes).state_dict()
+    assert {type(value) for value in state.values()} == {int}
 
 
 def test_the_checkpoint_of_something_else_is_refused() -> None:

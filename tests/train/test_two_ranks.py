@@ -120,6 +120,7 @@ def test_what_cannot_be_is_refused_on_both_ranks(ranks: list[Outcome]) -> None:
     """Neither waits for the other."""
     for rank in ranks:
         assert rank["another plan"].startswith("the plan has 1 ranks, and 2 train together: use plan.with_ranks(2)")
+        assert rank["static"].startswith("DistributedDataParallel with static_graph=True exchanges gradients in every")
         assert rank["nothing to repeat"].startswith("rank 1 has had no micro-batch yet, and nothing to take part")
         assert rank["too many"].startswith(
             "a window holds 10 items, and the plan is effective batch 6 = 1 x 3 on 2 ranks"

@@ -163,6 +163,7 @@ def run(rank: int) -> dict[str, Any]:
         "not finite": not_finite(rank),
         "left early": left_early(rank),
         "another plan": refused(lambda: parts_of(model, plan=alone)),
+        "static": refused(lambda: parts_of(DistributedDataParallel(LanguageModel(), static_graph=True))),
         "nothing to repeat": refused(lambda: parts_of(model).step(share(0, 0) if rank == 0 else [], summed_loss)),
         "too many": refused(lambda: parts_of(model, plan=small, count=count_items).step(share(0, rank), summed_loss)),
     }

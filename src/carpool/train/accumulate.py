@@ -87,6 +87,10 @@ class Accumulator:
     ) -> None:
         if loss_is not in {"sum", "mean"}:
             raise ConfigError(f'loss_is is {loss_is!r}; it must be "sum" or "mean", of a micro-batch\'s valid items')
+        if not isinstance(plan, BatchPlan):
+            raise ConfigError(
+                f"plan is {plan!r}; it must be a BatchPlan, as BatchPlan.from_state_dict makes of a checkpoint"
+            )
         ending = OptimizerStep(optimizer=optimizer, scheduler=scheduler, scaler=scaler, max_norm=max_norm)
         _check_parameters(model, ending)
         self.listeners: list[GradientListener] = []
@@ -187,6 +191,8 @@ class Accumulator:
         missing = [name for name in ("plan", "num_windows", "num_skipped") if name not in state]
         if missing:
             raise ConfigError(f"the checkpoint lacks {' and '.join(missing)}: it was saved by something else")
+        num_windows = _count_of("num_windows", state["num_windows"])
+        num_skipped = _count_of("num_skipped", state["num_skipped"])
         then = BatchPlan.from_state_dict(state["plan"]).effective_batch_size
         if then != self._plan.effective_batch_size:
             raise ConfigError(
@@ -194,8 +200,7 @@ class Accumulator:
                 f"{self._plan.effective_batch_size}: plan for {then}, which the learning rate belongs to, or leave the "
                 "accumulator's state out and scale the learning rate"
             )
-        self.num_windows = state["num_windows"]
-        self.num_skipped = state["num_skipped"]
+        self.num_windows, self.num_skipped = num_windows, num_skipped
 
     def _group(self, loader: Iterable[Any]) -> Iterator[list[Any]]:
         sampler = getattr(loader, "batch_sampler", None)
@@ -229,14 +234,7 @@ class Accumulator:
         return self._window
 
     def _num_valid(self, batch: Any) -> int:
-        counted = self._count(batch)
-        try:
-            size = as_index(counted)
-        except TypeError:
-            size = -1
-        if size < 0:
-            raise ConfigError(f"count returned {counted!r} for a micro-batch; it must be a whole number from 0")
-        return size
+        return _count_of("what count returned for a micro-batch", self._count(batch))
 
     def _remember(self, kept: list[Any], taken: list[Any]) -> None:
         """Keep a micro-batch to repeat; one without a valid item, whose mean is no number, only for want of others."""
@@ -280,6 +278,17 @@ class Accumulator:
         self.num_skipped += result.skipped
         if self._on_window is not None:
             self._on_window(result)
+
+
+def _count_of(name: str, counted: Any) -> int:
+    """A number as Python's own, from whoever counted."""
+    try:
+        number = as_index(counted)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise ConfigError(f"{name} is {counted!r}; it must be a whole number from 0")
+    return number
 
 
 def _check_parameters(model: nn.Module, ending: OptimizerStep) -> None:

@@ -8,14 +8,13 @@ micro-batch or the number of ranks changes, down to the last item.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from operator import index as as_index
+from typing import Any, Self
 
 from carpool.core.limits import check_whole
 from carpool.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _FIELDS = ("effective_batch_size", "micro_batch_size", "num_accumulation_steps", "num_ranks")
 
@@ -123,10 +122,12 @@ class BatchPlan:
             num_items: of a short last window, over all ranks; the effective batch by default.
 
         Raises:
-            ConfigError: there is no such rank.
+            ConfigError: there is no such rank, or no window of so many items.
         """
         if not 0 <= rank < self.num_ranks:
             raise ConfigError(f"rank is {rank}, and the plan has 0 to {self.num_ranks - 1}: plan for more ranks")
+        if num_items is not None and not 1 <= num_items <= self.effective_batch_size:
+            raise ConfigError(f"a window has 1 to {self.effective_batch_size} items by the plan, not {num_items}")
         total = self.effective_batch_size if num_items is None else num_items
         shares = _even(total, self.num_ranks)
         return _even(shares[rank], -(-shares[0] // self.micro_batch_size))
@@ -149,7 +150,10 @@ class BatchPlan:
 
     def state_dict(self) -> dict[str, int]:
         """What a checkpoint keeps."""
-        return {name: getattr(self, name) for name in ("effective_batch_size", "micro_batch_size", "num_ranks")}
+        # torch loads Python's own numbers without being told that they are safe, and numpy's not
+        return {
+            name: as_index(getattr(self, name)) for name in ("effective_batch_size", "micro_batch_size", "num_ranks")
+        }
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
@@ -161,6 +165,8 @@ class BatchPlan:
         Raises:
             ConfigError: something is missing in it, or is no count.
         """
+        if not isinstance(state, Mapping):
+            raise ConfigError(f"the checkpoint's batch plan is {state!r}: it was saved by something else")
         missing = [name for name in ("effective_batch_size", "micro_batch_size", "num_ranks") if name not in state]
         if missing:
             raise ConfigError(

@@ -36,8 +36,7 @@ class OptimizerStep:
     max_norm: float | None = None
 
     def __post_init__(self) -> None:
-        if self.max_norm is not None and not 0 < self.max_norm < inf:
-            raise ConfigError(f"max_norm is {self.max_norm!r}; it must be above 0 and finite, or None not to clip")
+        _check_max_norm(self.max_norm)
         if isinstance(self.optimizer, torch.optim.LBFGS):
             raise ConfigError("LBFGS computes the loss several times in a step: give an optimiser that takes gradients")
         if isinstance(self.scheduler, ReduceLROnPlateau):
@@ -117,6 +116,11 @@ class OptimizerStep:
 
     def _scales(self) -> bool:
         return self.scaler is not None and self.scaler.is_enabled()
+
+
+def _check_max_norm(max_norm: object) -> None:
+    if max_norm is not None and not (isinstance(max_norm, int | float) and 0 < max_norm < inf):
+        raise ConfigError(f"max_norm is {max_norm!r}; it must be above 0 and finite, or None not to clip")
 
 
 def _norm(gradients: list[torch.Tensor]) -> torch.Tensor:

@@ -43,7 +43,7 @@ class Ranks:
             plan: says how many there should be.
 
         Raises:
-            ConfigError: there are more or fewer than planned, or nothing averages their gradients.
+            ConfigError: there are more or fewer than planned, nothing averages their gradients, or every pass does.
         """
         exchanging = exchanges_gradients(model)
         if not exchanging and (plan.num_ranks > 1 or group is not None):
@@ -59,6 +59,11 @@ class Ranks:
             raise ConfigError(
                 f"the plan has {plan.num_ranks} ranks, and {num} train together: use plan.with_ranks({num}), which "
                 "keeps the effective batch"
+            )
+        if getattr(model, "static_graph", False) and plan.num_accumulation_steps > 1:
+            raise ConfigError(
+                "DistributedDataParallel with static_graph=True exchanges gradients in every backward pass: leave "
+                "static_graph out to accumulate them"
             )
         first = next(model.parameters(), None)
         return cls(num, group, torch.device("cpu") if first is None else first.device)
