@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 from math import inf
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,13 +210,15 @@ def test_window_of_more_items_than_there_are_is_refused() -> None:
         ({"decay": float("nan")}, "decay is nan"),
         ({"confidence": 1.0}, "confidence is 1.0"),
         ({"confidence": 95}, "confidence is 95"),
+        ({"decay": "0.9"}, "decay is '0.9'"),
+        ({"confidence": None}, "confidence is None"),
         ({"num_items": 0}, "num_items is 0"),
     ],
 )
-def test_knobs_out_of_range_are_refused(wrong: dict[str, float], said: str) -> None:
+def test_knobs_out_of_range_are_refused(wrong: dict[str, Any], said: str) -> None:
     """Each by its name and value."""
     with pytest.raises(ConfigError, match=said):
-        NoiseAverages(**wrong)  # type: ignore[arg-type]
+        NoiseAverages(**wrong)
 
 
 def test_averages_survive_a_checkpoint() -> None:

@@ -207,6 +207,35 @@ def test_smallest_batch_that_diverges_is_no_measure() -> None:
         measure_critical_batch(setup, batch_size=8, micro_batch_size=8, num_items=64)
 
 
+def test_data_without_a_valid_item_are_refused() -> None:
+    """Nothing can be learnt from them, nor measured."""
+    with pytest.raises(ConfigError, match="the training data have no valid item: see what count returns"):
+        measure_critical_batch(
+            _setup(count=lambda batch: 0, validate=None), batch_size=8, micro_batch_size=8, num_items=64
+        )
+
+
+def test_loader_that_gives_more_than_was_asked_for_is_refused() -> None:
+    """Its batches would not be those that are compared."""
+    with pytest.raises(ConfigError, match="a window holds 16 items, and the plan is effective batch 8"):
+        measure_critical_batch(
+            _setup(loader=lambda size: Slopes(2 * size)), batch_size=8, micro_batch_size=8, num_items=64
+        )
+
+
+def test_optimiser_without_a_rule_is_refused_before_anything_is_computed() -> None:
+    """Not after the smallest batch has been trained."""
+
+    def loss(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        message = "a branch was trained"
+        raise AssertionError(message)
+
+    model = Bowl()
+    setup = _setup(model=model, optimizer=torch.optim.Adagrad(model.parameters()), loss=loss)
+    with pytest.raises(ConfigError, match="no rule is known for Adagrad"):
+        measure_critical_batch(setup, batch_size=8, micro_batch_size=8, num_items=64)
+
+
 def test_loader_that_gives_nothing_is_refused() -> None:
     """Rather than waited for."""
     with pytest.raises(ConfigError, match="the loader gives no micro-batch"):
@@ -224,6 +253,9 @@ def test_loader_that_gives_nothing_is_refused() -> None:
         ({"factors": (2, 4)}, r"factors is \[2, 4\]"),
         ({"factors": (1, 4, 2)}, r"factors is \[1, 4, 2\]; it must rise"),
         ({"factors": ()}, r"factors is \[\]"),
+        ({"factors": (1, 1.5)}, "factors is 1.5"),
+        ({"factors": "12"}, "factors is '1'"),
+        ({"tolerance": None}, "tolerance is None"),
         ({"tolerance": -1.0}, "tolerance is -1.0"),
         ({"tolerance": float("nan")}, "tolerance is nan"),
         ({"num_items": 0}, "num_items is 0"),

@@ -87,6 +87,7 @@ def test_full_pass_is_the_best_where_another_costs_much() -> None:
     ("wrong", "said"),
     [
         ({"step_s": -1.0}, "step_s is -1.0"),
+        ({"step_s": "1"}, "step_s is '1'"),
         ({"item_s": float("inf")}, "item_s is inf"),
         ({"micro_batch_s": float("nan")}, "micro_batch_s is nan"),
         ({"step_s": 0.0, "item_s": 0.0, "micro_batch_s": 0.0}, "are all 0"),
@@ -99,6 +100,14 @@ def test_costs_that_are_none_are_refused(wrong: dict[str, Any], said: str) -> No
     right = {"step_s": 1.0, "micro_batch_s": 0.1, "item_s": 0.1, "largest_micro_batch": 8}
     with pytest.raises(ConfigError, match=said):
         StepCost(**(right | wrong))
+
+
+@pytest.mark.parametrize("critical", [1e-300, 1e300])
+def test_extreme_noise_scales_have_an_answer(critical: float) -> None:
+    """The smallest batch, and one beyond all that can be had."""
+    cost = StepCost(step_s=1.0, micro_batch_s=0.1, item_s=0.1, largest_micro_batch=8)
+    best = time_optimal_batch(critical, cost).batch_size
+    assert best == 1 if critical < 1 else best > 10**12
 
 
 @pytest.mark.parametrize(("critical", "most"), [(0.0, None), (float("inf"), 10), (10.0, 0), (10.0, 1)])

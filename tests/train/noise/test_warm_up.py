@@ -97,6 +97,8 @@ def test_warm_up_survives_a_checkpoint() -> None:
         ({"most": 0}, "most is 0"),
         ({"times": 1.0}, r"times is 1.0; it must be above 1"),
         ({"times": float("nan")}, "times is nan"),
+        ({"times": float("inf")}, "times is inf"),
+        ({"times": "2"}, "times is '2'"),
         ({"hold_windows": 0}, "hold_windows is 0"),
     ],
 )

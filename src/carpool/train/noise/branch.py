@@ -12,6 +12,7 @@ import torch
 from carpool.errors import ConfigError
 from carpool.train.accumulate import Accumulator
 from carpool.train.autosize.kept import Kept, KeptLoaders
+from carpool.train.setup import count_items
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +65,7 @@ def train(setup: TrainSetup, plan: BatchPlan, num_items: int) -> None:
     Raises:
         ConfigError: the loader gives nothing.
     """
-    accumulator = Accumulator(setup.model, setup.optimizer, plan=plan, count=setup.num_valid)
+    accumulator = Accumulator(setup.model, setup.optimizer, plan=plan, count=setup.count or count_items)
     batches = _endless(setup, plan.micro_batch_size)
     for _ in range(num_items // plan.effective_batch_size):
         accumulator.step(islice(batches, plan.num_accumulation_steps), setup.loss)
@@ -78,6 +79,9 @@ def loss_of(setup: TrainSetup, micro_batch_size: int, num_items: int) -> float:
         micro_batch_size: items of a forward pass.
         num_items: of the training data to look at, the first of a new pass over it; where the setup has a measure,
             that decides.
+
+    Raises:
+        ConfigError: the data have no valid item.
     """
     with torch.no_grad():
         if setup.validate is not None:
@@ -87,7 +91,9 @@ def loss_of(setup: TrainSetup, micro_batch_size: int, num_items: int) -> float:
         for batch in islice(_endless(setup, micro_batch_size), -(-num_items // micro_batch_size)):
             total += float(setup.loss(setup.model, batch))
             num_valid += setup.num_valid(batch)
-    return total / num_valid if num_valid else float("nan")
+    if not num_valid:
+        raise ConfigError("the training data have no valid item: see what count returns for a micro-batch")
+    return total / num_valid
 
 
 def _endless(setup: TrainSetup, micro_batch_size: int) -> Iterator[Any]:

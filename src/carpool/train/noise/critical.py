@@ -15,6 +15,7 @@ from __future__ import annotations
 from math import inf
 
 from carpool.errors import ConfigError
+from carpool.train.noise.numbers import number
 
 
 def more_steps(batch_size: float, critical_batch_size: float) -> float:
@@ -53,5 +54,5 @@ def more_examples(batch_size: float, critical_batch_size: float) -> float:
 
 def _check(batch_size: float, critical_batch_size: float) -> None:
     for name, value in (("batch_size", batch_size), ("critical_batch_size", critical_batch_size)):
-        if not 0 < value < inf:
+        if not 0 < number(value) < inf:
             raise ConfigError(f"{name} is {value!r}; it must be a finite number above 0")

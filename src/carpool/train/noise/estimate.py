@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from carpool.core.limits import check_whole
 from carpool.cost.student import student_t
 from carpool.errors import ConfigError
+from carpool.train.noise.numbers import number
 from carpool.train.noise.ratio import PairedMeans
 from carpool.units import counted, format_count
 
@@ -176,12 +177,12 @@ class NoiseAverages:
     def __post_init__(self) -> None:
         if self.num_items is not None:
             check_whole("num_items", self.num_items)
-        if not _LEAST_DECAY <= self.decay <= 1:
+        if not _LEAST_DECAY <= number(self.decay) <= 1:
             raise ConfigError(
                 f"decay is {self.decay!r}; it must be from {_LEAST_DECAY} to 1: below, what is kept says too little of "
                 "how windows scatter"
             )
-        if not 0.5 <= self.confidence < 1:  # noqa: PLR2004 - below, an interval is none
+        if not 0.5 <= number(self.confidence) < 1:  # noqa: PLR2004 - below, an interval is none
             raise ConfigError(f"confidence is {self.confidence!r}; it must be from 0.5 to below 1, as 0.95")
 
     def add(self, window: WindowNorms) -> None:

@@ -19,6 +19,7 @@ from carpool.core.limits import check_ascending, check_whole
 from carpool.errors import ConfigError
 from carpool.train.batch_plan import BatchPlan
 from carpool.train.noise.branch import Fork, loss_of, train
+from carpool.train.noise.numbers import number
 from carpool.train.scaling.apply import scale_hyperparameters
 from carpool.units import counted, format_count
 
@@ -154,6 +155,8 @@ def measure_critical_batch(
         finally:
             fork.rewind()
 
+    with fork.branch(seed) as branch:
+        scale(branch.optimizer, factors[-1])  # what can't be scaled is told before anything is computed
     branches: list[Branch] = []
     highest = inf  # of the losses that count as the same
     for factor in factors:
@@ -183,6 +186,8 @@ def _highest(losses: Sequence[float], tolerance: float) -> float:
 def _check(batch_size: int, micro_batch_size: int, factors: Sequence[int], tolerance: float) -> None:
     check_whole("batch_size", batch_size)
     check_whole("micro_batch_size", micro_batch_size)
+    for factor in factors:
+        check_whole("factors", factor)
     check_ascending("factors", tuple(factors))
     if len(factors) < 2 or factors[0] != 1:  # noqa: PLR2004 - nothing is compared with one
         raise ConfigError(f"factors is {list(factors)}; it must begin with 1 and go on, as in [1, 2, 4, 8]")
@@ -191,5 +196,5 @@ def _check(batch_size: int, micro_batch_size: int, factors: Sequence[int], toler
             f"batch_size is {batch_size}, no multiple of micro_batch_size {micro_batch_size}: take micro-batches of a "
             "size that divides it"
         )
-    if not 0 <= tolerance < inf:
+    if not 0 <= number(tolerance) < inf:
         raise ConfigError(f"tolerance is {tolerance!r}; it must be at least 0 and finite, in units of the loss")

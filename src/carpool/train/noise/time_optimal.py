@@ -19,12 +19,13 @@ arXiv 1812.06162, section 2.3; the minimum follows by setting the derivative to 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, inf, sqrt
+from math import ceil, hypot, inf, sqrt
 from typing import TYPE_CHECKING
 
 from carpool.core.limits import check_whole
 from carpool.errors import ConfigError
 from carpool.train.noise.critical import more_examples, more_steps
+from carpool.train.noise.numbers import number
 from carpool.units import format_count, format_duration
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 
 _BEYOND = 1000  # times the critical batch size, nothing is left to be saved
+_MOST_ITEMS = 1e15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +63,7 @@ class StepCost:
 
     def __post_init__(self) -> None:
         for name in ("step_s", "micro_batch_s", "item_s"):
-            if not 0 <= getattr(self, name) < inf:
+            if not 0 <= number(getattr(self, name)) < inf:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be at least 0 and finite, in seconds")
         if not self.step_s + self.micro_batch_s + self.item_s:
             raise ConfigError("step_s, micro_batch_s and item_s are all 0: give what was measured")
@@ -128,7 +130,7 @@ def time_optimal_batch(critical_batch_size: float, cost: StepCost, *, most: int 
     """
     if most is None:
         fewer = more_steps(1, critical_batch_size) - 1  # which refuses what is no batch size
-        most = max(ceil(_BEYOND * fewer), cost.num_ranks)
+        most = max(ceil(min(_BEYOND * fewer, _MOST_ITEMS)), cost.num_ranks)
     check_whole("most", most)
     if most < cost.num_ranks:
         raise ConfigError(f"most is {most}, too few for {cost.num_ranks} ranks: make it larger, or use fewer ranks")
@@ -177,7 +179,7 @@ def _passes_when_not(critical: float, cost: StepCost) -> float:
     """The fewest passes of a rank that hold their own optimum: n with `sqrt(N (w + n a) / c) <= n m`."""
     square = cost.item_s / cost.num_ranks * cost.items_of_a_pass**2
     half = critical * cost.micro_batch_s / 2
-    return (half + sqrt(half**2 + square * critical * cost.step_s)) / square if square else inf
+    return (half + hypot(half, sqrt(square * critical * cost.step_s))) / square if square else inf
 
 
 def _why(critical: float, cost: StepCost, best: int, largest: int) -> str:

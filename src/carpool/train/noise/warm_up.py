@@ -11,11 +11,13 @@ to Large-Batch Language Model Training", 2025, arXiv 2505.23971, which doubles t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING, Any, Self
 
 from carpool.core.limits import check_whole
 from carpool.errors import ConfigError
 from carpool.train.batch_plan import BatchPlan
+from carpool.train.noise.numbers import number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,8 +67,8 @@ class BatchWarmUp:
                 f"most is {self.most}, and the effective batch is {self.plan.effective_batch_size} already: begin with "
                 "a smaller one, or let it grow further"
             )
-        if not 1 < self.times <= self.most:
-            raise ConfigError(f"times is {self.times!r}; it must be above 1, as 2 for a batch that doubles")
+        if not 1 < number(self.times) < inf:
+            raise ConfigError(f"times is {self.times!r}; it must be above 1 and finite, as 2 for a batch that doubles")
 
     @property
     def batch_size(self) -> int:
