@@ -117,11 +117,13 @@ def test_other_random_numbers_than_torchs_are_found_out() -> None:
         learn_exactly(Classifier(dropout=Jittery()), images_of([5, 5, 3]))
 
 
-def accumulator_of(model: nn.Module, **options: Any) -> Accumulator:
+def accumulator_of(
+    model: nn.Module, *, prepared_for: Callable[..., torch.Tensor] = loss_of, **options: Any
+) -> Accumulator:
     """Make an accumulator that computes windows exactly."""
     plan = BatchPlan(effective_batch_size=NUM_ITEMS, micro_batch_size=5)
     accumulator = Accumulator(model, torch.optim.SGD(model.parameters(), lr=0.1), plan=plan, **options)
-    accumulator.listeners.append(ExactBatchNorm(model, loss_of))
+    accumulator.listeners.append(ExactBatchNorm(model, prepared_for))
     return accumulator
 
 
@@ -144,14 +146,18 @@ def test_an_accumulator_takes_it_as_a_listener() -> None:
     assert apart(dict(model.state_dict()), dict(reference.state_dict())) < EXACT
 
 
-def test_a_skipped_window_leaves_the_running_statistics() -> None:
-    """A window that is not finite teaches nothing: neither the weights nor the statistics."""
+@pytest.mark.parametrize(("pixel", "more"), [(torch.nan, 0.0), (0.0, torch.inf)])
+def test_a_skipped_window_leaves_the_running_statistics(pixel: float, more: float) -> None:
+    """A window that is not finite teaches nothing, neither the weights nor the statistics, whatever is not finite."""
+
+    def loss(model: nn.Module, batch: Images) -> torch.Tensor:
+        return loss_of(model, batch) + more
+
     model = Classifier()
     before = copy.deepcopy(model.state_dict())
-    accumulator = accumulator_of(model)
     micro_batches = images_of([5, 5, 3])
-    micro_batches[1][0][0, 0, 0, 0] = torch.nan
-    assert accumulator.step(micro_batches, loss_of).skipped
+    micro_batches[1][0][0, 0, 0, 0] = pixel
+    assert accumulator_of(model, prepared_for=loss).step(micro_batches, loss).skipped
     assert apart(dict(model.state_dict()), before) == 0
 
 

@@ -18,14 +18,17 @@ from carpool.train.grad_cache import GradCache
 from tests.train.pairs import Pair, contrast, encoders_of, gradients_of, pairs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 EXACT = 1e-12
 NUM_ITEMS = 12
 
 
 def of_one_batch(
-    encoders: tuple[nn.Module, nn.Module], micro_batches: Sequence[Pair]
+    encoders: tuple[nn.Module, nn.Module],
+    micro_batches: Sequence[Pair],
+    *,
+    loss_of: Callable[..., torch.Tensor] = contrast,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute the loss and the gradients of a window as one batch in plain PyTorch.
 
@@ -33,7 +36,7 @@ def of_one_batch(
     """
     copies = copy.deepcopy(encoders)
     parts = [tuple(encoder(one) for encoder, one in zip(copies, batch, strict=True)) for batch in micro_batches]
-    loss = contrast(*(torch.cat(each) for each in zip(*parts, strict=True)))
+    loss = loss_of(*(torch.cat(each) for each in zip(*parts, strict=True)))
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach(), gradients_of(*copies)
 
@@ -66,15 +69,20 @@ def test_accumulated_losses_of_micro_batches_are_another_loss() -> None:
     assert largest(gradients_of(*encoders) - gradients) > 0.01
 
 
+def noisy_contrast(queries: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+    """Tell queries and texts apart, drawing random numbers for it."""
+    return contrast(queries + 0.1 * torch.randn_like(queries), texts)
+
+
 def test_dropout_draws_the_same_in_both_passes() -> None:
     """With dropout, the gradient is that of the passes that the loss saw; what is drawn later is as ever."""
     encoders = encoders_of(dropout=0.3)
     micro_batches = pairs_of([5, 4, 3])
     torch.manual_seed(7)
-    loss, gradients = of_one_batch(encoders, micro_batches)
+    loss, gradients = of_one_batch(encoders, micro_batches, loss_of=noisy_contrast)
     next_number = torch.rand(1)
     torch.manual_seed(7)
-    cached = GradCache(encoders, contrast).backward(micro_batches)
+    cached = GradCache(encoders, noisy_contrast).backward(micro_batches)
     assert torch.equal(torch.rand(1), next_number)
     assert largest(cached - loss) < EXACT
     assert largest(gradients_of(*encoders) - gradients) < EXACT

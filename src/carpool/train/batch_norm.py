@@ -32,6 +32,8 @@ def find(model: nn.Module) -> tuple[str, ...]:
     Args:
         model: to look through.
 
+    >>> from torch import nn
+    >>> from carpool.train.batch_norm import find
     >>> find(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.BatchNorm1d(2).eval()))
     ('1',)
     """
@@ -62,12 +64,14 @@ def check_batch_norm(
     Raises:
         ConfigError: there are such layers, and they are refused; `how` is none of the three; "exact" has no loss.
 
-    >>> from carpool.train.batch_plan import BatchPlan
+    >>> from carpool.train import BatchPlan, check_batch_norm
+    >>> from torch import nn
     >>> plan = BatchPlan(effective_batch_size=1024, micro_batch_size=32)
-    >>> check_batch_norm(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), plan, how="refuse")
-    Traceback (most recent call last):
-        ...
-    carpool.errors.ConfigError: the BatchNorm layer 1 takes its statistics from the 32 items of a micro-batch, ...
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    >>> def loss(model, batch):
+    ...     return model(batch).square().sum()
+    >>> type(check_batch_norm(model, plan, how="exact", loss=loss))
+    <class 'carpool.train.exact_batch_norm.ExactBatchNorm'>
     """
     if how not in {"warn", "refuse", "exact"}:
         raise ConfigError(f"how is {how!r}: it is one of 'warn', 'refuse' and 'exact'")
@@ -105,6 +109,6 @@ def _message(names: tuple[str, ...], plan: BatchPlan) -> str:
     return (
         f"the BatchNorm {subject} statistics from the {items} items of a micro-batch, not from the effective batch of "
         f"{plan.effective_batch_size}: what is learnt depends on the micro-batch. Use GroupNorm or LayerNorm instead, "
-        f"freeze the statistics with eval(){joined}, or compute them exactly with how='exact' "
+        f"freeze the statistics with eval(){joined}, or compute them exactly with check_batch_norm(..., how='exact') "
         f"({2 * len(names) + 1} forward passes a window instead of one)"
     )

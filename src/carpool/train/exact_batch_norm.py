@@ -47,6 +47,9 @@ class ExactBatchNorm:
     Raises:
         ConfigError: the model is compiled, sharded or replicated.
 
+    >>> import torch
+    >>> from carpool.train import ExactBatchNorm
+    >>> from torch import nn
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     >>> def loss(model, batch):
     ...     return model(batch).square().sum()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from torch.distributed import ProcessGroup
 
 from carpool.train.ranks import exchanges_gradients
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from torch import nn
-    from torch.distributed import ProcessGroup
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ class GradCache:
     Raises:
         ConfigError: there is no encoder, or one where there should be a list of them.
 
+    >>> import torch
+    >>> from carpool.train import GradCache
     >>> from torch import nn
     >>> from torch.nn.functional import cross_entropy
     >>> def loss(queries, texts):
