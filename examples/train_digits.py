@@ -23,8 +23,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
-from carpool.train import TrainSetup
-from carpool.train.planning.compare import compare_batches
+from carpool.train import TrainSetup, compare_batches
 
 NUM_VALIDATION = 360
 BATCHES = [4, 16, 64, 256, 1024, 4096]

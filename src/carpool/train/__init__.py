@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from carpool.train.noise.measure import CriticalBatch, measure_critical_batch
     from carpool.train.noise.time_optimal import StepCost, TimeOptimal, time_optimal_batch
     from carpool.train.noise.warm_up import BatchWarmUp
+    from carpool.train.planning.assemble import TrainPlanOptions
+    from carpool.train.planning.compare import Compared, compare_batches
+    from carpool.train.planning.make import plan_training
+    from carpool.train.planning.plan import TrainPlan
     from carpool.train.scaling.adascale import AdaScale
     from carpool.train.scaling.apply import scale_hyperparameters
     from carpool.train.scaling.report import ScalingReport
@@ -43,6 +47,7 @@ _HOMES = {
     "AdaScale": "carpool.train.scaling.adascale",
     "BatchPlan": "carpool.train.batch_plan",
     "BatchWarmUp": "carpool.train.noise.warm_up",
+    "Compared": "carpool.train.planning.compare",
     "CriticalBatch": "carpool.train.noise.measure",
     "EffectiveBatchSampler": "carpool.train.data.windows",
     "ExactBatchNorm": "carpool.train.exact_batch_norm",
@@ -59,17 +64,21 @@ _HOMES = {
     "StepCost": "carpool.train.noise.time_optimal",
     "TimeOptimal": "carpool.train.noise.time_optimal",
     "TokenBudgetSampler": "carpool.train.data.token_budget",
+    "TrainPlan": "carpool.train.planning.plan",
+    "TrainPlanOptions": "carpool.train.planning.assemble",
     "TrainSetup": "carpool.train.setup",
     "Window": "carpool.train.window",
     "WindowResult": "carpool.train.window",
     "WindowStart": "carpool.train.window",
     "check_batch_norm": "carpool.train.batch_norm",
+    "compare_batches": "carpool.train.planning.compare",
     "find_micro_batch": "carpool.train.autosize.find",
     "first_fit": "carpool.train.data.first_fit",
     "give_back_freed_memory": "carpool.train.autosize.freed_memory",
     "measure_critical_batch": "carpool.train.noise.measure",
     "pack": "carpool.train.data.packing",
     "packed_mask": "carpool.train.data.packing",
+    "plan_training": "carpool.train.planning.make",
     "scale_hyperparameters": "carpool.train.scaling.apply",
     "time_optimal_batch": "carpool.train.noise.time_optimal",
 }
@@ -79,6 +88,7 @@ __all__ = [
     "AdaScale",
     "BatchPlan",
     "BatchWarmUp",
+    "Compared",
     "CriticalBatch",
     "EffectiveBatchSampler",
     "ExactBatchNorm",
@@ -95,17 +105,21 @@ __all__ = [
     "StepCost",
     "TimeOptimal",
     "TokenBudgetSampler",
+    "TrainPlan",
+    "TrainPlanOptions",
     "TrainSetup",
     "Window",
     "WindowResult",
     "WindowStart",
     "check_batch_norm",
+    "compare_batches",
     "find_micro_batch",
     "first_fit",
     "give_back_freed_memory",
     "measure_critical_batch",
     "pack",
     "packed_mask",
+    "plan_training",
     "scale_hyperparameters",
     "time_optimal_batch",
 ]

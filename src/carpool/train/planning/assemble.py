@@ -13,6 +13,7 @@ from carpool.train.planning.sentences import sentences
 from carpool.train.planning.step_time import StepTime
 from carpool.train.planning.trade_off import Target, trade_off
 from carpool.train.scaling.apply import scale_hyperparameters
+from carpool.units import format_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -238,6 +239,12 @@ def _doubts(found: MicroBatch, time: StepTime) -> Iterator[str]:
         yield (
             f"The fit of times misses sizes that it has not seen by {time.cost.error_pct:.0f}% at the median: "
             "something else ran meanwhile, or times jump with the size."
+        )
+    if found.usual_bytes is not None and found.usual_bytes > found.limit_bytes:
+        held, limit = format_sizes(found.usual_bytes, found.limit_bytes)
+        yield (
+            f"Micro-batches of {found.size:,} took {held}, more than {limit}, in a process that keeps what it frees: "
+            "call carpool.train.give_back_freed_memory() before you train with them."
         )
     if time.cost is None and found.size > 1:
         yield "Only one size of micro-batch was timed; times of others are taken to grow with their items."

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from carpool.train.planning.assemble import TrainPlanOptions
     from carpool.train.planning.plan import TrainPlan
 
+_WORST_S = 0.5  # for training with the worst micro-batches as a process usually holds memory; times are of usual ones
+
 
 def plan_training(
     target: str, options: TrainPlanOptions, *, watch: Callable[[str], None] = lambda _: None
@@ -45,7 +47,7 @@ def plan_training(
     del setup  # what it holds is not there for the steps that are tried
     watch("a micro-batch")
     found = find_micro_batch(
-        target, memory=options.memory_bytes, most=most, timing_s=0, on_probe=lambda probe: watch(describe(probe))
+        target, memory=options.memory_bytes, most=most, timing_s=_WORST_S, on_probe=lambda probe: watch(describe(probe))
     )
     watch("times")
     throughput = time_passes(load_setup(target), found.size, budget_s=options.timing_budget_s)
