@@ -16,9 +16,9 @@ from carpool.profile.measure import (
     Samples,
     Sweep,
     explore,
-    reconsider,
     repeat,
     summarise,
+    time_shapes,
 )
 from carpool.profile.shape import Shape
 from tests.profile.virtual import VirtualCaller, VirtualTime
@@ -223,11 +223,16 @@ def test_shape_dropped_for_slow_first_calls_is_taken_up_again() -> None:
         return 0.01 * shape.batch_size * (10.0 if calls[shape] <= 2 else 1.0)
 
     caller, sweep = VirtualCaller(VirtualTime(), slow_at_first), Sweep()
-    explore([Shape(1), Shape(8), Shape(16)], caller, sweep=sweep, clock=caller.time, until=10.0)
-    assert [one.shape for one in sweep.dropped] == [Shape(16)]
-    rng = np.random.default_rng(0)
-    repeat(caller, sweep=sweep, clock=caller.time, until=10.0, rng=rng, only_promised=True)
-    reconsider(caller, sweep=sweep, clock=caller.time, until=10.0)
-    repeat(caller, sweep=sweep, clock=caller.time, until=10.0, rng=rng)
+    too_dear: set[Shape] = set()
+    time_shapes(
+        [Shape(1), Shape(8), Shape(16)],
+        caller,
+        sweep=sweep,
+        clock=caller.time,
+        until=10.0,
+        rng=np.random.default_rng(0),
+        watch=lambda seen: too_dear.update(one.shape for one in seen.dropped),
+    )
+    assert too_dear == {Shape(16)}
     assert sweep.dropped == []
     assert {timing.shape for timing in sweep.timings()} == {Shape(1), Shape(8), Shape(16)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from carpool.report.table import Cell, Column, ColumnOf, Table, table_of
@@ -101,12 +102,7 @@ def choices_table(
 
 def figure(name: str, factor: float = 1.0) -> Callable[[WhatIfRow | LlmRow], Cell]:
     """Read one figure of a row; nothing where there is none, or where it says nothing."""
-
-    def read(row: WhatIfRow | LlmRow) -> Cell:
-        value = _interval_of(row, name)
-        return None if value is None else format_count(value.value * factor)
-
-    return read
+    return _told(name, lambda value: format_count(value.value * factor))
 
 
 def intervals_table(rows: Sequence[RowT], figures: Iterable[Shown], *more: ColumnOf[RowT]) -> Table:
@@ -117,24 +113,22 @@ def intervals_table(rows: Sequence[RowT], figures: Iterable[Shown], *more: Colum
         figures: What is told of each.
         more: What else is told.
     """
-    columns = [(Column(words, unit, align="right"), _span_of(name, factor)) for name, words, unit, factor in figures]
+    columns = [
+        (Column(words, unit, align="right"), _told(name, partial(span, factor=factor)))
+        for name, words, unit, factor in figures
+    ]
     return table_of("The same with 90 % intervals", rows, [(Column("choice"), lambda row: row.name), *columns, *more])
 
 
-def _span_of(name: str, factor: float) -> Callable[[WhatIfRow | LlmRow], Cell]:
+def _told(name: str, write: Callable[[Interval], str]) -> Callable[[WhatIfRow | LlmRow], Cell]:
     def read(row: WhatIfRow | LlmRow) -> Cell:
-        value = _interval_of(row, name)
-        return None if value is None else span(value, factor)
+        found = row.prediction
+        if found is None or (name in _ENDLESS and not found.stable):
+            return None
+        value: Interval = getattr(found, name)
+        return write(value) if math.isfinite(value.value) else None
 
     return read
-
-
-def _interval_of(row: WhatIfRow | LlmRow, name: str) -> Interval | None:
-    found = row.prediction
-    if found is None or (name in _ENDLESS and not found.stable):
-        return None
-    value: Interval = getattr(found, name)
-    return value if math.isfinite(value.value) else None
 
 
 def compared_table(

@@ -114,9 +114,14 @@ def _row(story: LlmStory, name: str) -> LlmPrediction | None:
     return next((row.prediction for row in story.what_if if row.name == name), None)
 
 
+def _chosen(story: LlmStory) -> LlmPrediction | None:
+    """Return what the plan does in the windows that every row was simulated in."""
+    return next((row.prediction for row in story.what_if if row.chosen), None)
+
+
 def _batching(story: LlmStory) -> Iterator[str]:
     """Say what batching gains, and what continuous batching gains over static."""
-    plan = next((row.prediction for row in story.what_if if row.chosen), None)
+    plan = _chosen(story)
     if plan is None:
         return
     for name in ("no batching", "static batching"):
@@ -176,7 +181,7 @@ def _preempted(found: LlmPrediction) -> str:
 
 def _more(story: LlmStory) -> Iterator[str]:
     """Say what more hardware would change, where it changes anything."""
-    plan = next((row.prediction for row in story.what_if if row.chosen), None)
+    plan = _chosen(story)
     for row in story.what_if:
         if plan is None or row.prediction is None or "worker" not in row.name:
             continue

@@ -12,7 +12,7 @@ from carpool.report.plot import LineSeries, Mark, Panel, Picture, figure
 from carpool.units import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from carpool.profile.llm_artefact import LlmProfile
 
@@ -31,13 +31,16 @@ def pictures(profile: LlmProfile) -> dict[str, Picture]:
 
 def _throughput(profile: LlmProfile) -> Iterator[Panel]:
     """Draw the rate over the number of sequences, a line a context."""
-    series: list[LineSeries] = []
+    cost, series = profile.step_cost, list[LineSeries]()
     for tone, context in enumerate(thinned(sorted({point.context for point in profile.decodes}), MOST_LINES)):
         points = [point for point in profile.decodes if point.context == context]
         if len(points) >= POINTS_TO_DRAW:
             sizes = [point.batch_size for point in points]
             series.append(measured_rates(f"{context} tokens in the cache", sizes, points, sizes, tone))
-            series += _fitted_rates(profile, sizes, context, tone)
+            if cost is not None:
+                x = close_together(min(sizes), max(sizes))
+                rates = [cost.decode_rate(size, context) for size in x]
+                series.append(LineSeries(label="", x=x, y=rates, tone=tone))
     if series:
         yield Panel(
             title=_throughput_title(profile),
@@ -67,26 +70,18 @@ def _marks(profile: LlmProfile) -> tuple[Mark, ...]:
     return (Mark(cost.knee(context), f"knee ~{cost.knee(context)} at {counted(context, 'token')}"),)
 
 
-def _fitted_rates(profile: LlmProfile, sizes: Sequence[int], context: int, tone: int) -> Iterator[LineSeries]:
-    cost = profile.step_cost
-    if cost is not None:
-        between = close_together(min(sizes), max(sizes))
-        rates = [cost.decode_rate(size, context) for size in between]
-        yield LineSeries(label="", x=between, y=rates, tone=tone)
-
-
 def _context(profile: LlmProfile) -> Iterator[Panel]:
     """Draw a step's time over the context, a line a number of sequences."""
-    series: list[LineSeries] = []
+    cost, series = profile.step_cost, list[LineSeries]()
     for tone, size in enumerate(thinned(sorted({point.batch_size for point in profile.decodes}), MOST_LINES)):
         points = [point for point in profile.decodes if point.batch_size == size]
         if len(points) < POINTS_TO_DRAW:
             continue
         contexts = [point.context for point in points]
         series.append(measured_times(counted(size, "sequence"), contexts, points, tone))
-        if profile.step_cost is not None:
+        if cost is not None:
             x = close_together(min(contexts), max(contexts))
-            times = [profile.step_cost.line_s(decode_work(size, context)) * MS for context in x]
+            times = [cost.line_s(decode_work(size, context)) * MS for context in x]
             series.append(LineSeries(label="", x=x, y=times, tone=tone))
     if series:
         yield Panel(
@@ -100,14 +95,17 @@ def _context(profile: LlmProfile) -> Iterator[Panel]:
 
 def _prefill(profile: LlmProfile) -> Iterator[Panel]:
     """Draw how fast prompts are read over the size of a piece, a line for what lies before it."""
-    series: list[LineSeries] = []
+    cost, series = profile.step_cost, list[LineSeries]()
     for tone, start in enumerate(sorted({point.start for point in profile.prefills})):
         points = [point for point in profile.prefills if point.start == start]
         if len(points) >= POINTS_TO_DRAW:
             chunks = [point.chunk for point in points]
             label = f"after {counted(start, 'token')}" if start else "from the beginning"
             series.append(measured_rates(label, chunks, points, chunks, tone))
-            series += _fitted_prefill(profile, chunks, start, tone)
+            if cost is not None:
+                x = close_together(min(chunks), max(chunks))
+                rates = [chunk / cost.line_s(prefill_work(chunk, start)) for chunk in x]
+                series.append(LineSeries(label="", x=x, y=rates, tone=tone))
     if series:
         yield Panel(
             title=_prefill_title(profile),
@@ -126,14 +124,6 @@ def _prefill_title(profile: LlmProfile) -> str:
     if best.chunk == max(point.chunk for point in fresh):
         return "Prompts are read faster in larger pieces"
     return f"Prompts are read fastest in pieces of about {best.chunk}"
-
-
-def _fitted_prefill(profile: LlmProfile, chunks: Sequence[int], start: int, tone: int) -> Iterator[LineSeries]:
-    cost = profile.step_cost
-    if cost is not None:
-        between = close_together(min(chunks), max(chunks))
-        rates = [chunk / cost.line_s(prefill_work(chunk, start)) for chunk in between]
-        yield LineSeries(label="", x=between, y=rates, tone=tone)
 
 
 def _limits(profile: LlmProfile) -> Iterator[Panel]:

@@ -242,7 +242,10 @@ def time_shapes(
     """
     explore(shapes, caller, sweep=sweep, clock=clock, until=until, watch=watch)
     repeat(caller, sweep=sweep, clock=clock, until=until, rng=rng, only_promised=True, watch=watch)
-    reconsider(caller, sweep=sweep, clock=clock, until=until, watch=watch)
+    # First calls overstate what a shape costs: what seemed too dear is judged again by those that were repeated.
+    again = [one.shape for one in sweep.dropped if one.kind == "budget"]
+    sweep.dropped = [one for one in sweep.dropped if one.kind != "budget"]
+    explore(again, caller, sweep=sweep, clock=clock, until=until, watch=watch)
     repeat(caller, sweep=sweep, clock=clock, until=until, rng=rng, watch=watch)
 
 
@@ -272,28 +275,6 @@ def explore(
         else:
             _admit(shape, caller, sweep, clock, until)
         watch(sweep)
-
-
-def reconsider(
-    caller: Caller,
-    *,
-    sweep: Sweep,
-    clock: Callable[[], float],
-    until: float,
-    watch: Callable[[Sweep], None] = lambda _: None,
-) -> None:
-    """Try shapes that were too dear again, now that repeated calls say what they cost: first calls overstate it.
-
-    Args:
-        caller: Runs the model.
-        sweep: Dropped shapes that can now be paid for become points.
-        clock: Seconds from any origin.
-        until: When all measuring must be over, on that clock.
-        watch: Told after each shape.
-    """
-    again = [one.shape for one in sweep.dropped if one.kind == "budget"]
-    sweep.dropped = [one for one in sweep.dropped if one.kind != "budget"]
-    explore(again, caller, sweep=sweep, clock=clock, until=until, watch=watch)
 
 
 def _admit(shape: Shape, caller: Caller, sweep: Sweep, clock: Callable[[], float], until: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from carpool.errors import ConfigError
 from carpool.serve.faults import UNAVAILABLE, Fault
 
 _LOADING_S = 1.0
@@ -50,6 +51,17 @@ class OnOffer(Protocol):
 
     def close(self, timeout_s: float) -> None:
         """Finish what was accepted, for so long, and let it go."""
+
+
+def require_name(name: str) -> str:
+    """Return a model's name that can stand in a URL.
+
+    Raises:
+        ConfigError: it can't.
+    """
+    if not name or "/" in name:
+        raise ConfigError(f"the model's name {name!r} can't stand in a URL: give one without / by --name")
+    return name
 
 
 def unready(name: str, failure: Exception | None) -> Fault:

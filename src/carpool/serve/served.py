@@ -14,7 +14,7 @@ from carpool.runtime.batcher import Batcher
 from carpool.serve.call import SMALL_BODY_BYTES, Answer, CallOptions, Outcome, Ticket
 from carpool.serve.faults import FAILED, Fault, bad_request, to_fault
 from carpool.serve.feeding import Feeding
-from carpool.serve.on_offer import unready
+from carpool.serve.on_offer import require_name, unready
 from carpool.serve.sharing import Sharing
 from carpool.serve.signature import Signature, describe
 from carpool.serve.statistics import Statistics
@@ -75,10 +75,8 @@ class Served:
         sharing: SharingPolicy | None = None,
     ) -> None:
         self.model = model
-        self.name = name or model.info.name
+        self.name = require_name(name or model.info.name)
         self.version = version
-        if not self.name or "/" in self.name:
-            raise ConfigError(f"the model's name {self.name!r} can't stand in a URL: give one without / by --name")
         self.statistics = Statistics()
         self.batcher = Batcher(
             model,

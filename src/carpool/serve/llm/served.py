@@ -7,10 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from carpool.core.step_policy import StepPolicy
-from carpool.errors import ConfigError
 from carpool.serve.faults import Fault, bad_request
 from carpool.serve.llm.token_texts import TokenTexts
-from carpool.serve.on_offer import unready
+from carpool.serve.on_offer import require_name, unready
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -60,9 +59,7 @@ class ServedLM:
         policy: StepPolicy | None = None,
         promises: Promises | None = None,
     ) -> None:
-        if not name or "/" in name:
-            raise ConfigError(f"the model's name {name!r} can't stand in a URL: give one without / by --name")
-        self.name = name
+        self.name = require_name(name)
         self.version = version
         self.engine = engine
         self.policy = policy or StepPolicy()
