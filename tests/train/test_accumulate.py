@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -74,7 +74,6 @@ def windows_of_texts(draw: st.DrawFn) -> list[tuple[Texts, list[int]]]:
     return windows
 
 
-@settings(max_examples=40)
 @given(windows_of_texts(), st.sampled_from(["sum", "mean"]))
 def test_micro_batches_teach_what_the_whole_batch_does(windows: list[tuple[Texts, list[int]]], loss_is: str) -> None:
     """In float64, for all token counts, with empty micro-batches and short windows: weights and losses are the same."""
