@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import random
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -13,27 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
-from carpool.errors import ConfigError
 from carpool.train import Accumulator, BatchPlan
 from carpool.train.batch_norm import check_batch_norm
 from carpool.train.exact_batch_norm import ExactBatchNorm
 from carpool.train.window_statistics import Site
+from tests.train.exact_windows import EXACT, Checkpointed, accumulator_of, learn_exactly, mean_loss_of
 from tests.train.images import NUM_ITEMS, Classifier, Images, apart, images_of, learn, loss_of, outcome_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-EXACT = 1e-10
-
-
-def learn_exactly(
-    model: nn.Module, micro_batches: Sequence[Images], *, loss: Callable[..., torch.Tensor] = loss_of
-) -> None:
-    """Compute micro-batches with the statistics of them all."""
-    with ExactBatchNorm(model, loss).window(micro_batches, scale=1 / NUM_ITEMS) as window:
-        learn(model, window, loss=loss)
+    from collections.abc import Sequence
 
 
 def whole_and_model(**options: Any) -> tuple[dict[str, torch.Tensor], Classifier]:
@@ -100,31 +88,6 @@ def test_dropout_is_the_same_in_all_passes() -> None:
     learn_exactly(model, images_of(sizes))
     assert torch.equal(torch.rand(1), next_number)
     assert apart(outcome_of(model), outcome_of(reference)) < EXACT
-
-
-def test_other_random_numbers_than_torchs_are_found_out() -> None:
-    """A model that draws from elsewhere computes something else in each pass, which cannot be exact."""
-
-    class Jittery(nn.Module):
-        """Draws from Python's own random numbers."""
-
-        def forward(self, values: torch.Tensor) -> torch.Tensor:
-            """Scale the values."""
-            return values * random.choice([0.25, 1.0, 4.0])
-
-    random.seed(1)
-    with pytest.raises(ConfigError, match=r"layer plain is .* times that of the passes before: .*from torch only"):
-        learn_exactly(Classifier(dropout=Jittery()), images_of([5, 5, 3]))
-
-
-def accumulator_of(
-    model: nn.Module, *, prepared_for: Callable[..., torch.Tensor] = loss_of, **options: Any
-) -> Accumulator:
-    """Make an accumulator that computes windows exactly."""
-    plan = BatchPlan(effective_batch_size=NUM_ITEMS, micro_batch_size=5)
-    accumulator = Accumulator(model, torch.optim.SGD(model.parameters(), lr=0.1), plan=plan, **options)
-    accumulator.listeners.append(ExactBatchNorm(model, prepared_for))
-    return accumulator
 
 
 def test_an_accumulator_takes_it_as_a_listener() -> None:
@@ -201,19 +164,6 @@ def test_layers_in_eval_mode_keep_their_statistics() -> None:
     assert apart(outcome_of(model), outcome_of(reference)) < EXACT
 
 
-class Checkpointed(Classifier):
-    """Computes the first layers once more in the backward pass instead of keeping what they gave."""
-
-    keeps = False
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Give the logits."""
-        features = self.first(images) if self.keeps else checkpoint(self.first, images, use_reentrant=False)
-        pooled = self.shared(self.second(features)).mean((2, 3))
-        logits: torch.Tensor = self.out(self.plain(pooled))
-        return logits
-
-
 def test_checkpointed_layers_are_exact_too() -> None:
     """What is computed once more in a backward pass sees the statistics of the window as well, and counts once."""
     model = Checkpointed()
@@ -222,20 +172,6 @@ def test_checkpointed_layers_are_exact_too() -> None:
     learn(reference, images_of([NUM_ITEMS]))
     learn_exactly(model, images_of([4, 6, 3]))
     assert apart(outcome_of(model), outcome_of(reference)) < EXACT
-
-
-def test_a_checkpointed_layer_that_is_called_twice_is_refused() -> None:
-    """In the backward pass nobody says which of its calls is computed once more."""
-
-    class Twice(Checkpointed):
-        """Calls its first layers twice, of which one call is computed once more."""
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            """Give the logits."""
-            return super().forward(images) + super().forward(images + 1)
-
-    with pytest.raises(ConfigError, match=r"layer first\.1 is called 2 times .* leave it out of the checkpoint"):
-        learn_exactly(Twice(), images_of([6, 7]))
 
 
 def test_half_precision_keeps_its_statistics_in_32_bits() -> None:
@@ -262,30 +198,14 @@ class Activated(nn.BatchNorm2d):
         return super().forward(values) * 1.5
 
 
-class OwnArithmetic(nn.BatchNorm2d):
-    """A BatchNorm that computes its statistics itself."""
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Subtract the mean."""
-        return values - values.mean((0, 2, 3), keepdim=True)
-
-
 def test_layers_with_a_forward_pass_of_their_own() -> None:
-    """One that calls torch's batch_norm keeps what else it does; one that does not is refused."""
+    """One that calls torch's batch_norm keeps what else it does."""
     model = Classifier()
     model.first[1] = Activated(4).double()
     reference = copy.deepcopy(model)
     learn(reference, images_of([NUM_ITEMS]))
     learn_exactly(model, images_of([6, 7]))
     assert apart(outcome_of(model), outcome_of(reference)) < EXACT
-    model.first[1] = OwnArithmetic(4).double()
-    with pytest.raises(ConfigError, match=r"first\.1, a OwnArithmetic, does not call torch.nn.functional.batch_norm"):
-        learn_exactly(model, images_of([6, 7]))
-
-
-def mean_loss_of(model: nn.Module, batch: Images) -> torch.Tensor:
-    """Average the loss over a micro-batch."""
-    return loss_of(model, batch) / len(batch[1])
 
 
 def test_an_accumulator_of_means_is_prepared_for_with_the_sum() -> None:
@@ -295,75 +215,6 @@ def test_an_accumulator_of_means_is_prepared_for_with_the_sum() -> None:
     accumulator_of(model, loss_is="mean").step(images_of([5, 5, 3]), mean_loss_of)
     steps = {name: (before[name] - after).detach() / 0.1 for name, after in model.named_parameters()}
     assert apart(steps | dict(model.named_buffers()), whole) < EXACT
-
-
-def test_losses_that_were_not_prepared_for_are_refused() -> None:
-    """Another scale, a mean for a sum, or a micro-batch without a backward pass is found out before the step."""
-
-    def learn_from(first: int, *, scale: float) -> None:
-        with ExactBatchNorm(model, loss_of).window(images_of([5, 8]), scale=scale) as window:
-            losses = [loss_of(model, batch) / NUM_ITEMS for batch in window]
-            torch.stack(losses[first:]).sum().backward()  # type: ignore[no-untyped-call]
-
-    model = Classifier()
-    with pytest.raises(ConfigError, match=r"layer plain is 0.0769 times that of the passes before: compute the same"):
-        learn_from(0, scale=1.0)
-    with pytest.raises(ConfigError, match=r"had 2 forward passes, and 1 backward passes: call backward once"):
-        learn_from(1, scale=1 / NUM_ITEMS)
-    with pytest.raises(ConfigError, match="a sum and not a mean"):
-        accumulator_of(model).step(images_of([5, 5, 3]), mean_loss_of)
-
-
-def test_micro_batches_that_cannot_be_exact_are_refused() -> None:
-    """A layer with one value to see, other calls for other micro-batches, and losses that are no number are told."""
-    flat = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-
-    def summed(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
-        return model(batch).sum()  # type: ignore[no-any-return]
-
-    with pytest.raises(
-        ConfigError, match="layer 1 sees 1 value of each channel in the whole window: its statistics need"
-    ):
-        ExactBatchNorm(flat, summed).window([torch.zeros(1, 2), torch.zeros(0, 2)]).__enter__()
-    with pytest.raises(ConfigError, match="the loss of micro-batch 0 must be a tensor of one number: sum it up"):
-        ExactBatchNorm(flat, lambda model, batch: model(batch)).window([torch.zeros(4, 2)]).__enter__()
-
-    def sometimes(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
-        return summed(model, batch) if len(batch) > 1 else model[0](batch).sum()  # type: ignore[index]
-
-    with pytest.raises(
-        ConfigError, match="micro-batch 1 calls 0 BatchNorm layers, and others 1: exact BatchNorm needs"
-    ):
-        ExactBatchNorm(flat, sometimes).window([torch.zeros(4, 2), torch.zeros(1, 2)]).__enter__()
-    with pytest.raises(ConfigError, match="layer 1 is called where it was not before"):
-        ExactBatchNorm(flat, sometimes).window([torch.zeros(1, 2), torch.zeros(4, 2)]).__enter__()
-
-
-def test_losses_made_of_gradients_are_refused() -> None:
-    """A gradient penalty differentiates a gradient, which flows between the items of a batch through the statistics."""
-
-    def penalised(model: nn.Module, batch: Images) -> torch.Tensor:
-        images = batch[0].clone().requires_grad_()
-        loss = loss_of(model, (images, batch[1]))
-        (slope,) = torch.autograd.grad(loss, images, create_graph=True)
-        return loss + slope.square().sum()
-
-    @torch.enable_grad()
-    def enabled(model: nn.Module, batch: Images) -> torch.Tensor:
-        return penalised(model, batch)
-
-    @torch.enable_grad()
-    def against(model: nn.Module, batch: Images) -> torch.Tensor:
-        images = batch[0].clone().requires_grad_()
-        (slope,) = torch.autograd.grad(loss_of(model, (images, batch[1])), images)
-        return loss_of(model, (batch[0] + slope.sign(), batch[1]))
-
-    with pytest.raises(ConfigError, match=r"itself computed from gradients, and BatchNorm's statistics"):
-        learn_exactly(Classifier(), images_of([6, 7]), loss=penalised)
-    with pytest.raises(ConfigError, match=r"itself computed from gradients through the BatchNorm layer plain"):
-        learn_exactly(Classifier(), images_of([6, 7]), loss=enabled)
-    with pytest.raises(ConfigError, match=r"layer first.1 are taken for something else than the loss's own"):
-        learn_exactly(Classifier(), images_of([6, 7]), loss=against)
 
 
 def test_layers_that_ranks_would_join_are_joined_over_the_window() -> None:
@@ -391,6 +242,18 @@ def test_parts_that_learn_nothing_change_nothing() -> None:
     assert apart(outcome_of(model), outcome_of(reference)) < EXACT
 
 
+def test_a_window_takes_as_many_passes_as_is_said() -> None:
+    """For four calls of such layers, each micro-batch has nine forward passes."""
+    sizes: list[int] = []
+
+    def loss(model: nn.Module, batch: Images) -> torch.Tensor:
+        sizes.append(len(batch[1]))
+        return loss_of(model, batch)
+
+    learn_exactly(Classifier(), images_of([6, 7]), loss=loss)
+    assert sizes == [6, 7] * 9
+
+
 def test_a_model_without_such_layers_is_computed_once() -> None:
     """Where there is no BatchNorm, nothing is computed beforehand."""
     calls = []
@@ -404,23 +267,3 @@ def test_a_model_without_such_layers_is_computed_once() -> None:
         for batch in window:
             loss(model, batch).backward()  # type: ignore[no-untyped-call]
     assert len(calls) == 2
-
-
-def test_sharded_replicated_and_compiled_models_are_refused() -> None:
-    """What does not let its layers be called one by one cannot be exact, and says what to use instead."""
-
-    class Sharded(nn.Linear):
-        """Has what fully_shard adds to a model."""
-
-        def set_requires_gradient_sync(self) -> None:
-            """Exchange gradients from now on, or not."""
-
-    compiled = nn.Linear(2, 2)
-    compiled._compiled_call_impl = print
-    for model, message in (
-        (nn.Sequential(Sharded(2, 2)), "sharded by fully_shard: exact BatchNorm needs DistributedDataParallel"),
-        (nn.DataParallel(nn.Linear(2, 2)), "use DistributedDataParallel"),
-        (nn.Sequential(compiled), "as it was before torch.compile"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            ExactBatchNorm(model, loss_of)

@@ -243,7 +243,7 @@ class WindowPasses:
         self, name: str, values: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float
     ) -> torch.Tensor:
         """Compute what a layer would return for a micro-batch if it saw the whole window."""
-        again = torch._C._current_graph_task_id() != -1  # noqa: SLF001 - in a backward pass, that is: a checkpoint asks so
+        again = torch._C._current_graph_task_id() != -1  # noqa: SLF001 - a backward pass runs: a checkpoint asks
         site = self._only_site_of(name) if again else self._come_to(name, values, weight, eps)
         if not site.known:
             return self._measure_at(site, values, weight, bias)
@@ -253,6 +253,11 @@ class WindowPasses:
         flows = values.requires_grad and torch.is_grad_enabled()
         if flows and site.shift is not None and self._counts:
             site.num_expected += not again
+            if not site.num_expected:
+                raise ConfigError(
+                    f"the BatchNorm layer {name} is in a checkpoint that takes its gradients apart from the others: "
+                    "use checkpoint(..., use_reentrant=False)"
+                )
             values = ThroughStatistics.apply(values, site)  # type: ignore[no-untyped-call]
         result = normalise(values, site.moments, weight, bias, eps)
         if learns and not again and site is self._sites[-1] and result.requires_grad:
