@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from carpool.errors import ConfigError
-from carpool.report.table import Column, Table
+from carpool.report.table import Column, ColumnOf, Table, table_of
 
 HOSTILE = "<script>alert('&\"')</script> [bold]"
 
@@ -128,3 +128,18 @@ def test_empty_table_shows_its_headers() -> None:
     assert shown.to_text().splitlines()[1] == "batch size  time (ms)  bound"
     assert "batch size" in terminal(shown)
     parse(shown.to_html())
+
+
+def test_what_no_entry_has_gets_no_column() -> None:
+    """A row an entry; a dash where only some have it; the entry that matters is marked wherever it stands."""
+    prices = {"full": 2.5, "empty": None}
+    columns: list[ColumnOf[str]] = [
+        (Column("word"), lambda word: word),
+        (Column("price"), prices.get),
+        (Column("weight"), lambda _: None),
+    ]
+    made = table_of("Words", list(prices), columns, highlight=lambda word: word == "empty", highlight_label="here")
+    assert [column.title for column in made.columns] == ["word", "price"]
+    assert made.rows == (("full", 2.5), ("empty", None))
+    assert (made.highlight, made.highlight_label) == (1, "here")
+    assert table_of("Words", list(prices), columns).highlight is None

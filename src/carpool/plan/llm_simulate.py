@@ -37,8 +37,6 @@ _SAMPLED, _NOTHING = (0,), ()
 class Scheduler(Protocol):
     """Decides which tokens of which sequences the next step computes."""
 
-    num_preemptions: int
-
     @property
     def usage(self) -> float:
         """The share of the blocks that is held."""
@@ -129,7 +127,6 @@ def simulate_llm(
     max_length: int,
     promise: Promise | None = None,
     rng: np.random.Generator | None = None,
-    believed: StepTimeModel | None = None,
     step_spread: Many[float] = (),
     slowdown: float = 1.0,
     on_step: Callable[[StepPlan, float], object] = lambda _plan, _at: None,
@@ -139,11 +136,10 @@ def simulate_llm(
     Args:
         stream: What arrives.
         setup: The policy, the memory and the workers.
-        cost: How long a step takes.
+        cost: How long a step takes, which the scheduler believes too.
         max_length: The longest sequence that the model takes.
         promise: What each request is to have; the scheduler heeds it.
         rng: Draws the scatter of steps; not needed without any.
-        believed: What the scheduler believes that a step takes; the same as `cost` where None.
         step_spread: Quantiles, evenly spaced from 0 to 1, of the time of single steps over the median of their kind.
         slowdown: Every step takes so many times as long as `cost` says.
         on_step: Told of every step with the instant that it began at.
@@ -169,15 +165,15 @@ def simulate_llm(
     parts = []
     for number in range(setup.num_workers):
         part = stream if setup.num_workers == 1 else stream.part(number, setup.num_workers)
-        engine = _scheduler(setup, believed or cost, max_length)
+        engine = _scheduler(setup, cost, max_length)
         parts.append(_Worker(part, engine, took_s, promise or Promise(), on_step).run())
     return _joined(stream, setup, parts)
 
 
-def _scheduler(setup: LlmSetup, believed: StepTimeModel, max_length: int) -> Scheduler:
+def _scheduler(setup: LlmSetup, cost: StepTimeModel, max_length: int) -> Scheduler:
     if setup.static:
         return StaticBatches(setup.policy, num_blocks=setup.num_blocks)
-    return Continuous(setup.policy, num_blocks=setup.num_blocks, max_length=max_length, time_model=believed)
+    return Continuous(setup.policy, num_blocks=setup.num_blocks, max_length=max_length, time_model=cost)
 
 
 @dataclass(slots=True)

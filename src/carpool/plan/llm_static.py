@@ -35,7 +35,6 @@ class StaticBatches:
         self._batch: list[Sequence] = []
         self._length = 0  # what its prompts are padded to
         self._num_steps = 0  # that it has run
-        self.num_preemptions = 0
         self.prefix_queries = 0
         self.prefix_hits = 0
 

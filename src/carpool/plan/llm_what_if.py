@@ -140,9 +140,8 @@ def frontier_llm(
     for label, setup in named.items():
         watch(f"times over the load: {label}")
         most = capacity(scene.subject, setup, prompt, output)
-        if (
-            setup.static
-        ):  # what its longest answers cost hangs on how lengths are spread: see what it does with too much
+        # What the longest answers of a batch cost hangs on how lengths are spread: see what it does with too much.
+        if setup.static:
             most = _at_rate(scene, most).figures(setup, 0).throughput or most
         for rate in (share * most for share in _LOADS):
             prediction = _at_rate(scene, rate).predict(setup, _RUNS_AT_A_LOAD)
