@@ -98,7 +98,7 @@ class FreshProcesses:
                     _end(process)
             if ended is not None:
                 return ended
-            return _read(answer) if answer.exists() else _how_it_died(process.returncode, _last_of(said))
+            return _read(answer) if answer.exists() else how_it_died(process.returncode, _last_of(said))
 
     def _watch(self, process: subprocess.Popen[bytes], limit_bytes: int, timeout_s: float) -> Answer | None:
         """Wait for a process, and say why it must end before it has answered."""
@@ -182,8 +182,13 @@ def _read(path: Path) -> Answer:
     return Answer(**said)
 
 
-def _how_it_died(code: int, said: str) -> Answer:
-    """Say how a process ended; killed by the system means, as good as always, for want of memory."""
+def how_it_died(code: int, said: str) -> Answer:
+    """Say how a process ended; killed by the system means, as good as always, for want of memory.
+
+    Args:
+        code: that it ended with; negative for a signal.
+        said: what it wrote last.
+    """
     last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
     if code < 0:
         name = signal.Signals(-code).name
