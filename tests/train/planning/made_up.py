@@ -70,7 +70,8 @@ def setup(num_items: int = 96, *, base_batch_size: int | None = 8, **changes: ob
             yield inputs[chosen], wanted[chosen]
 
     def loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        return (model(batch[0])[:, 0] - batch[1]).square().sum()
+        summed: torch.Tensor = (model(batch[0])[:, 0] - batch[1]).square().sum()
+        return summed
 
     @torch.no_grad()
     def validate(model: nn.Module) -> float:

@@ -105,7 +105,7 @@ def _check_loss(loss: object) -> None:
             "torch.no_grad, detach() or item()"
         )
     if not bool(torch.isfinite(loss)):
-        raise ConfigError(f"loss is {float(loss)} on the first micro-batch, before any training: it must be finite")
+        raise ConfigError(f"loss is {loss.item()} on the first micro-batch, before any training: it must be finite")
 
 
 def _additive(setup: TrainSetup, batch: Any, once: float) -> Iterator[str]:
