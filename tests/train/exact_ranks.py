@@ -102,6 +102,7 @@ def run(rank: int) -> dict[str, Any]:
             lambda: GradCache(encoders, contrast).backward([batch[: 2 - rank] for batch in pairs(rank)])
         ),
         "other numbers of passes": refused(lambda: GradCache(parts, contrast).backward(pairs(rank))),
+        "not wrapped": refused(lambda: GradCache([encoders[0], encoders_of()[1]], contrast)),
         "other shapes": refused(
             lambda: GradCache(encoders, contrast, encode=lambda _, inputs: inputs[:, rank:]).backward(pairs(rank))
         ),

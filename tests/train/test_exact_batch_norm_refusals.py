@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from carpool.errors import ConfigError
+from carpool.train import WindowStart
 from carpool.train.exact_batch_norm import ExactBatchNorm
 from tests.train.exact_windows import Checkpointed, accumulator_of, learn_exactly, mean_loss_of
 from tests.train.images import NUM_ITEMS, Classifier, Images, images_of, loss_of
@@ -156,3 +157,12 @@ def test_sharded_replicated_and_compiled_models_are_refused() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             ExactBatchNorm(model, loss_of)
+
+
+def test_a_model_without_the_accumulators_wrapper_is_refused() -> None:
+    """Statistics of one rank alone would pass unnoticed."""
+    start = WindowStart(micro_batches=tuple(images_of([4])), sizes=(4,), num_valid=8, num_ranks=2, scale=0.25)
+    with pytest.raises(
+        ConfigError, match="shared by 2 ranks, and exact BatchNorm was made for 1: give it the model that"
+    ):
+        ExactBatchNorm(Classifier(), loss_of).before_window(start)

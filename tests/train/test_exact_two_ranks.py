@@ -89,6 +89,7 @@ def test_a_wrapped_encoder_may_embed_both_inputs(ranks: list[Outcome]) -> None:
         ("nothing on rank 1", "the window of rank 1 holds no micro-batch: give at least one on each rank"),
         ("too few inputs on rank 1", "a micro-batch of rank 1 has 1 inputs, and there are 2 encoders"),
         ("other numbers of passes", "as many passes on each: cut the window alike on all"),
+        ("not wrapped", "encoder 1, a Sequential, learns on several ranks, and does not average their gradients"),
         ("other shapes", "the ranks' embeddings differ in shape or type"),
     ],
 )

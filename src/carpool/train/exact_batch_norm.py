@@ -90,7 +90,15 @@ class ExactBatchNorm:
 
         Args:
             start: what is known of the window.
+
+        Raises:
+            ConfigError: the layers cannot be computed exactly, or the window has other ranks.
         """
+        if start.num_ranks != self._exchange.num_ranks:
+            raise ConfigError(
+                f"the window is shared by {start.num_ranks} ranks, and exact BatchNorm was made for "
+                f"{self._exchange.num_ranks}: give it the model that the accumulator has, wrapped as it is there"
+            )
         num_own = sum(size > 0 for size in start.sizes)  # those after it repeat one, for the exchange of gradients only
         self._open(start.micro_batches, num_own=num_own, scale=start.scale)
 

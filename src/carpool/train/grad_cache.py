@@ -68,7 +68,8 @@ class GradCache:
         group: the ranks that share a window, where that is not what the encoders' wrapper says.
 
     Raises:
-        ConfigError: there is no encoder, or one where there should be a list of them.
+        ConfigError: there is no encoder, or one where there should be a list of them; or one that learns on several
+            ranks does not average their gradients.
 
     >>> import torch
     >>> from carpool.train import GradCache
@@ -101,6 +102,8 @@ class GradCache:
         self._encode = encode
         self._scaler = scaler
         self._exchange = Exchange.of(self._encoders, group)
+        if self._exchange.num_ranks > 1:
+            _check_all_exchange(self._encoders)
         _warn_of_batch_norm(self._encoders)
 
     def backward(self, micro_batches: Iterable[Sequence[Any]]) -> torch.Tensor:
@@ -282,6 +285,16 @@ def _checked(embeddings: Any) -> torch.Tensor:
             "encoder and its input that returns them"
         )
     return embeddings.detach()
+
+
+def _check_all_exchange(encoders: tuple[nn.Module, ...]) -> None:
+    for number, encoder in enumerate(encoders):
+        learns = any(parameter.requires_grad for parameter in encoder.parameters())
+        if learns and not exchanges_gradients(encoder):
+            raise ConfigError(
+                f"encoder {number}, a {type(encoder).__name__}, learns on several ranks, and does not average their "
+                "gradients: wrap it in torch.nn.parallel.DistributedDataParallel, or call fully_shard on it"
+            )
 
 
 def _warn_of_batch_norm(encoders: tuple[nn.Module, ...]) -> None:
