@@ -130,23 +130,17 @@ def make_llm_plan(
     full_s, short_s = windows(workload.rate, options)
     scene = LlmScene(subject=subject, load=load, objectives=tuple(objectives), window_s=short_s, seed=options.seed)
     scene = replace(scene, warm_s=min(full_s, time_to_fill(replace(scene, window_s=full_s))))
-    num_blocks = subject.num_blocks
-    if options.memory_bytes is not None:
-        num_blocks = subject.memory.require_blocks(options.memory_bytes)
+    given = options.memory_bytes
     found = search_llm(
         scene,
-        num_blocks=num_blocks,
+        num_blocks=subject.num_blocks if given is None else subject.memory.require_blocks(given),
         max_workers=options.max_workers,
         most_slots=options.max_slots,
         watch=watch,
     )
     watch(found.chosen.describe())
     prediction = replace(scene, window_s=full_s).predict(found.chosen, options.num_runs)
-    if not prediction.is_finite:
-        raise ConfigError(
-            f"of {workload.rate:g} requests a second hardly any would be answered by {subject.name}: give a lower "
-            "--rate, shorter prompts or answers, or measure a faster device"
-        )
+    _check_answered(prediction, workload, subject)
     row_s = max(short_s, min(full_s, _MOST_IN_A_ROW / workload.rate / options.num_runs))
     num_rows = max(3, min(options.num_runs, int(_MOST_IN_A_ROW / (workload.rate * row_s))))
     story = LlmStory(
@@ -162,6 +156,15 @@ def make_llm_plan(
     cut = load.share_cut(np.random.default_rng(options.seed))
     doubts = doubts_about(story, scene.run(found.chosen, 0), cut)
     return _plan(story, workload, options, found.tried, tuple(doubts))
+
+
+def _check_answered(prediction: LlmPrediction, workload: LlmWorkload, subject: LlmSubject) -> None:
+    """Refuse a plan that would answer nothing: there is nothing to be said about its times."""
+    if not prediction.is_finite:
+        raise ConfigError(
+            f"of {workload.rate:g} requests a second hardly any would be answered by {subject.name}: give a lower "
+            "--rate, shorter prompts or answers, or measure a faster device"
+        )
 
 
 def _plan(

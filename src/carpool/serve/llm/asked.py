@@ -155,7 +155,6 @@ def _asked(
     except InvalidItem as error:
         raise named(error, request) from error
     streams = request.stream_options
-    promises = served.promises
     usual = usual and max(usual, params.min_tokens)
     lengths = [room(served, prompt, params.max_tokens, usual=usual, field=field) for prompt in prompts]
     if params.min_tokens > min(lengths):
@@ -164,17 +163,7 @@ def _asked(
     return Asked(
         prompts=tuple(prompts),
         generations=tuple(
-            Generation(
-                prompt=prompt.token_ids,
-                params=replace(params, max_tokens=length),
-                priority=options.priority if request.priority is None else _priority(request.priority),
-                tenant=options.tenant,
-                request_id=options.request_id,
-                ttft_s=promises.ttft_s,
-                tpot_s=promises.tpot_s,
-                timeout_s=options.timeout_s or promises.timeout_s,
-                cache_salt=request.cache_salt or "",
-            )
+            _generation(served, request, prompt, replace(params, max_tokens=length), options)
             for prompt, length in zip(prompts, lengths, strict=True)
         ),
         n=params.n,
@@ -185,4 +174,21 @@ def _asked(
         tells_usage=bool(streams and streams.include_usage),
         tells_usage_always=bool(streams and streams.continuous_usage_stats),
         tells_token_ids=bool(request.return_token_ids),
+    )
+
+
+def _generation(
+    served: ServedLM, request: GenerationRequest, prompt: Prompt, params: SamplingParams, options: CallOptions
+) -> Generation:
+    promises = served.promises
+    return Generation(
+        prompt=prompt.token_ids,
+        params=params,
+        priority=options.priority if request.priority is None else _priority(request.priority),
+        tenant=options.tenant,
+        request_id=options.request_id,
+        ttft_s=promises.ttft_s,
+        tpot_s=promises.tpot_s,
+        timeout_s=options.timeout_s or promises.timeout_s,
+        cache_salt=request.cache_salt or "",
     )
