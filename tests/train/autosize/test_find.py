@@ -80,7 +80,7 @@ def test_the_result_says_what_was_found_and_how_sure_it_is(search: Found) -> Non
     assert found.throughput is not None
     assert (found.best_throughput, found.throughput.update_s) == (55, 2e-3)
     assert str(found) == (
-        "micro-batch 441: 0.959 GiB of 0.977 GiB (as asked for); 55 is fastest, 1,930 items/s; 7 probes"
+        "micro-batch 441: 982 MiB of 1,000 MiB (as asked for); 55 is fastest, 1,930 items/s; 7 probes"
     )
     assert [describe(probe) for probe in found.probes[-2:]] == [
         "micro-batch 441 fits: 982 MiB",
