@@ -31,23 +31,13 @@ def write_pages(plan: LlmPlan, out: Path, footer: str = "", *, stem: str = "plan
         The files written.
     """
     drawn = pictures(plan)
-    return save_pages(build_page(plan, drawn, footer), drawn, out, stem)
-
-
-def build_page(plan: LlmPlan, drawn: Mapping[str, Picture], footer: str = "") -> Page:
-    """Put the page together.
-
-    Args:
-        plan: What to show.
-        drawn: Its pictures, by name.
-        footer: Where the figures come from.
-    """
-    return Page(
+    page = Page(
         title=f"Plan for {plan.name}",
         lead=f"{capitalised(plan.chosen.describe())}, for this load: {plan.workload}",
         sections=tuple(_sections(plan, drawn)),
         footer=footer,
     )
+    return save_pages(page, drawn, out, stem)
 
 
 def _sections(plan: LlmPlan, drawn: Mapping[str, Picture]) -> Iterator[Section]:

@@ -8,8 +8,8 @@ from carpool.profile.artefact import save_profile
 from carpool.profile.llm_limits import parts_of
 from carpool.profile.llm_plots import pictures
 from carpool.profile.llm_tables import more_tables, tables
-from carpool.profile.report import doubt, lead, machine_footer
-from carpool.report.page import Details, KeyFigure, KeyFigures, Page, Section, Text, Verdict
+from carpool.profile.report import doubt, page_of
+from carpool.report.page import Details, KeyFigure, KeyFigures, Section, Text, Verdict
 from carpool.units import counted, format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
@@ -37,22 +37,8 @@ def write_report(profile: LlmProfile, out: Path) -> list[Path]:
     save_profile(out / "profile.json", profile)
     drawn = pictures(profile)
     written = [picture.save(out / f"{name}.png") for name, picture in drawn.items()]
-    return [out / "profile.json", build_page(profile, drawn).save(out / "report.html"), *written]
-
-
-def build_page(profile: LlmProfile, drawn: dict[str, Picture]) -> Page:
-    """Put the page together.
-
-    Args:
-        profile: What to show.
-        drawn: Its pictures, by name.
-    """
-    return Page(
-        title=f"Profile of {profile.name}",
-        lead=lead(profile),
-        sections=tuple(_sections(profile, drawn)),
-        footer=machine_footer(profile),
-    )
+    page = page_of(profile, _sections(profile, drawn))
+    return [out / "profile.json", page.save(out / "report.html"), *written]
 
 
 def _sections(profile: LlmProfile, drawn: dict[str, Picture]) -> Iterator[Section]:

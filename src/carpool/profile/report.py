@@ -23,7 +23,7 @@ from carpool.report.page import Details, KeyFigure, KeyFigures, Page, Section, T
 from carpool.units import capitalised, counted, format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from carpool.profile.artefact import Profile, Trust
@@ -74,15 +74,25 @@ def write_report(profile: Profile, out: Path) -> list[Path]:
 
 def build_page(profile: Profile) -> Page:
     """Put the page together."""
+    return page_of(profile, _sections(profile))
+
+
+def page_of(profile: Profile | LlmProfile, sections: Iterable[Section]) -> Page:
+    """Put sections on a page that says what they are of, and whether to believe them.
+
+    Args:
+        profile: Of any kind of model.
+        sections: What is told of it.
+    """
     return Page(
         title=f"Profile of {profile.name}",
-        lead=lead(profile),
-        sections=tuple(_sections(profile)),
-        footer=machine_footer(profile),
+        lead=_lead(profile),
+        sections=tuple(sections),
+        footer=_machine_footer(profile),
     )
 
 
-def machine_footer(profile: Profile | LlmProfile) -> str:
+def _machine_footer(profile: Profile | LlmProfile) -> str:
     """Say what a page's figures are of, and where they were measured."""
     machine = profile.machine
     return (
@@ -91,7 +101,7 @@ def machine_footer(profile: Profile | LlmProfile) -> str:
     )
 
 
-def lead(profile: Profile | LlmProfile) -> str:
+def _lead(profile: Profile | LlmProfile) -> str:
     """Return the sentence to remember: what was found, or not to believe it."""
     if not profile.trust.trusted:
         return f"{capitalised(headline(profile.trust))}."
