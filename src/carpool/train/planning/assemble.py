@@ -189,15 +189,18 @@ def scaled(setup: TrainSetup, batch_size: int, base: int | None) -> tuple[Scalin
     factor, per_epoch = batch_size / base, -(-setup.num_items // batch_size)
     try:
         return scale_hyperparameters(setup.optimizer, factor, steps_per_epoch=per_epoch, apply=False), ()
-    except ConfigError as refused:
-        why = str(refused)
+    except ConfigError:  # past the end of the linear form, or no rule at all
+        return _powered(setup, factor, per_epoch)
+
+
+def _powered(setup: TrainSetup, factor: float, per_epoch: int) -> tuple[ScalingReport | None, tuple[str, ...]]:
     try:
-        powered = scale_hyperparameters(
+        report = scale_hyperparameters(
             setup.optimizer, factor, beta_form="power", steps_per_epoch=per_epoch, apply=False
         )
-    except ConfigError:
-        return None, (f"The hyper-parameters are left as they are: {why}.",)
-    return powered, (f"Decays follow the power form, beyond where the scaling was derived: {why}.",)
+    except ConfigError as refused:
+        return None, (f"The hyper-parameters are left as they are: {refused}.",)
+    return report, ()  # its notes say that it goes beyond the linear form
 
 
 def learning_rate(setup: TrainSetup, batch_size: int, base: int | None) -> float | None:

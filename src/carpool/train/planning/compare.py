@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from carpool.train.batch_plan import BatchPlan
     from carpool.train.setup import TrainSetup
 
+_AT_MOST = 3  # a rate with which a batch takes so many times the steps that it should is given up
 _NUM_PARTS = 8  # micro-batches of the window that the noise is measured in
 
 
@@ -134,11 +135,14 @@ def compare_batches(
             return steps_to(target, make_setup(), plan, learning_rate=rate, most_steps=most_steps)
 
         first = best[neighbour].learning_rate if neighbour else rules[size]
-        found = best_rate(run, first, most_steps=-(-most_examples // size))
+        most_steps = -(-most_examples // size)
+        if neighbour:
+            most_steps = min(most_steps, _AT_MOST * _steps_expected(best[neighbour], size))
+        found = best_rate(run, first, most_steps=most_steps)
         if found is None:
             raise ConfigError(
-                f"{most_examples:,} examples in batches of {size:,} do not reach {target:g}, at rates from {first:g} "
-                "downwards: allow more, or aim lower"
+                f"{most_steps * size:,} examples in batches of {size:,} do not reach {target:g}, at rates from "
+                f"{first:g} downwards: allow more, or aim for less"
             )
         best[size] = Reached(batch_size=size, num_steps=found[1], learning_rate=found[0])
         watch(best[size])
@@ -161,6 +165,11 @@ def _outwards(sizes: Sequence[int], base: int) -> Iterator[tuple[int, int | None
     yield sizes[start], None
     yield from ((sizes[index], sizes[index - 1]) for index in range(start + 1, len(sizes)))
     yield from ((sizes[index], sizes[index + 1]) for index in range(start - 1, -1, -1))
+
+
+def _steps_expected(neighbour: Reached, size: int) -> int:
+    """Most steps by the curve: a larger batch takes no more of them, and a smaller one no more examples."""
+    return neighbour.num_steps * max(1, -(-neighbour.batch_size // size))
 
 
 def ruled_rate(setup: TrainSetup, batch_size: int) -> float:

@@ -54,12 +54,11 @@ def _sections(plan: TrainPlan, drawn: Mapping[str, Picture]) -> Iterator[Section
     yield KeyFigures(tuple(_figures(plan)))
     if plan.doubts:
         yield Verdict("These figures are less sure than they look.", "warning", plan.doubts, label="Mind this")
-    yield Text("What this means", plan.sentences[1:])
     yield trade_off_table(plan)
     yield from drawn.values()
+    yield Text("What this means", plan.sentences[1:])
     scaling = scaling_table(plan)
     if scaling is not None:
-        yield Text("Hyper-parameters", plan.scaling.notes if plan.scaling is not None else ())
         yield scaling
     times = times_table(plan)
     yield Details("What was measured", (probes_table(plan), *((times,) if times is not None else ())))
@@ -68,8 +67,7 @@ def _sections(plan: TrainPlan, drawn: Mapping[str, Picture]) -> Iterator[Section
 def _figures(plan: TrainPlan) -> Iterator[KeyFigure]:
     row, found = plan.chosen, plan.micro_batch
     steps = counted(row.plan.num_accumulation_steps, "micro-batch")
-    yield KeyFigure("Effective batch", f"{plan.effective_batch_size:,}", "items", f"{steps} a step")
-    yield KeyFigure("Micro-batch", f"{row.plan.micro_batch_size:,}", "items", f"{found.size:,} fit")
+    yield KeyFigure("Micro-batch", f"{row.plan.micro_batch_size:,}", "items", f"{steps} a step; {found.size:,} fit")
     if row.memory_bytes is not None:
         yield KeyFigure("Memory", format_bytes(row.memory_bytes), "", f"of {format_bytes(found.limit_bytes)}")
     yield _time("Step", row.step_s, f"{format_count(row.items_per_s)} items/s")

@@ -82,11 +82,6 @@ def _hyper_parameters(plan: TrainPlan) -> Iterator[str]:
     elif plan.scaling is not None and plan.scaling.factor == 1.0:
         yield "The hyper-parameters stay as they are: they were chosen for this effective batch."
     elif plan.scaling is not None:
-        yield from (
-            f"Set {change.name}{f' of group {change.group}' if change.group else ''} from {change.before:.4g} to "
-            f"{change.after:.4g}: {change.why}."
-            for change in plan.scaling.changes
-        )
         if plan.scaling.warm_up is not None:
             yield _warm_up(plan.scaling.warm_up)
         yield from (f"{note[:1].upper()}{note[1:]}." for note in plan.scaling.notes)
