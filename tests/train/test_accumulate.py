@@ -426,15 +426,14 @@ def test_a_scaler_that_is_switched_off_changes_nothing() -> None:
 
 
 def test_losses_of_16_bits_are_added_up_in_32() -> None:
-    """70,000 is more than float16 holds, and 2,049 more than bfloat16 tells from 2,048."""
+    """The sum of four losses of 30,000 is more than float16 holds, and bfloat16 does not tell 2,049 from 2,048."""
     model = linear(1)
     with torch.autocast("cpu", torch.bfloat16):
         result = accumulator_of(model).step([torch.full((4, 1), 0.25), torch.full((4, 1), 512.0)], summed)
     assert result.loss == (1 + 2048) / 8
-    result = accumulator_of(linear(1)).step(
-        [torch.full((4, 1), 1e4)] * 2, lambda model, batch: model(batch).sum().to(torch.float16)
-    )
-    assert result.loss == 1e4
+    accumulator = accumulator_of(linear(1), loss_is="mean")
+    window = [torch.full((4, 1), 3e4)] * 2
+    assert accumulator.step(window, lambda model, batch: model(batch).mean().to(torch.float16)).loss == 3e4
 
 
 def test_gradients_of_16_bits_have_a_norm_beyond_16_bits() -> None:
