@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from carpool.train.setup import TrainSetup
 
@@ -69,14 +71,15 @@ def small(train: object = loss) -> TrainSetup:
 
 
 def killed() -> TrainSetup:
-    """As the system kills who takes too much."""
+    """As the system kills who takes too much; with a loader that has a process of its own."""
 
     def fatal(model: nn.Module, batch: Batch) -> torch.Tensor:
         if len(batch[0]) >= FATAL:
             os.kill(os.getpid(), signal.SIGKILL)
         return loss(model, batch)
 
-    return small(fatal)
+    data = TensorDataset(*images(8))
+    return replace(small(fatal), loader=lambda size: DataLoader(data, batch_size=size, num_workers=1))
 
 
 def limited() -> TrainSetup:

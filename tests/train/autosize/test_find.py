@@ -136,11 +136,6 @@ def died(cause: str, at: int = 1) -> MadeUp:
             "1.95 GiB needed while the setup is made, 0.977 GiB allowed",
         ),
         (
-            MadeUp(answer=lambda answer, _: replace(answer, num_items=0)),
-            ConfigError,
-            "num_items of the setup is 0; it must be at least 1",
-        ),
-        (
             MadeUp(answer=lambda answer, _: replace(answer, num_valid=32)),
             ConfigError,
             "the loader's micro-batches have 32 valid items, whether 1 or 2 are asked for",

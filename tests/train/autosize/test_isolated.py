@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -194,11 +195,15 @@ def test_a_loader_that_gives_nothing_is_refused() -> None:
     def nothing(micro_batch_size: int) -> Iterator[Any]:
         return iter(())
 
-    empty = TrainSetup(
-        model=setup.model, optimizer=setup.optimizer, loss=setup.loss, loader=nothing, num_items=setup.num_items
-    )
-    answer = Isolated(empty, open_peak=Fixed).ask(64)
+    answer = Isolated(replace(setup, loader=nothing), open_peak=Fixed).ask(64)
     assert answer.error.startswith("loader(64) gave no micro-batch")
+
+
+@pytest.mark.parametrize("num_items", [0, -1, "all"])
+def test_data_without_items_are_refused(num_items: Any) -> None:
+    """Whatever the loader gives, a pass over no items is no training."""
+    answer = Isolated(replace(small(), num_items=num_items), open_peak=Fixed).ask(1)
+    assert answer.error == f"num_items of the setup is {num_items!r}; it must be at least 1, a whole number"
 
 
 def test_a_model_that_is_spread_over_ranks_is_refused() -> None:

@@ -42,7 +42,8 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.read()
+    # Not through sys.stdin: a loader's worker that is forked meanwhile would wait for its lock for ever.
+    os.read(0, 1)
     os._exit(1)
 
 

@@ -186,8 +186,6 @@ class Tried:
             raise ModelError(f"training with micro-batches of {counted(size, 'item')} failed: {probe.reason}")
 
     def _check_data(self, size: int, answer: Answer) -> None:
-        if answer.num_items < 1:
-            raise ConfigError(f"num_items of the setup is {answer.num_items}; it must be at least 1")
         same = [smaller for smaller, other in self._fit if other.num_valid == answer.num_valid and smaller < size]
         if same and size <= answer.num_items:
             raise ConfigError(

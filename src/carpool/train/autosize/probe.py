@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from carpool.core.limits import check_whole
 from carpool.errors import ConfigError
 from carpool.profile.device import open_device
 from carpool.profile.probe_child import open_peak
@@ -61,9 +62,10 @@ def probe_steps(
         open_peak: begins to measure the peak of a device's memory.
 
     Raises:
-        ConfigError: the loss is no scalar, or the loader gave nothing.
+        ConfigError: the loss is no scalar, the loader gave nothing, or the data have no items.
         Exception: whatever the model raises.
     """
+    check_whole("num_items of the setup", setup.num_items)
     device = str(device_of(setup))
     peak = open_peak(device)
     held = _like_gradients(setup) if reserves else []
