@@ -84,7 +84,8 @@ def train(plan: BatchPlan, tracker: Memory | None = None, **options: Any) -> tor
         accelerator, model, optimizer, plan=plan, scheduler=scheduler, count=count, max_norm=1.0, **options
     )
     accumulator.listeners.append(NoiseScale(model))
-    loader: DataLoader[Any] = DataLoader(data(), batch_sampler=EffectiveBatchSampler(NUM_ITEMS, plan))
+    sampler = EffectiveBatchSampler(NUM_ITEMS, plan, rank=accelerator.process_index)
+    loader: DataLoader[Any] = DataLoader(data(), batch_sampler=sampler)
     for _ in range(2):
         for window in accumulator.windows(loader):
             for batch in window:

@@ -92,7 +92,7 @@ def count(batch: Any) -> int:
 def fit(callback: CarpoolCallback, *, module: Module | None = None, **options: Any) -> torch.Tensor:
     """Train for two epochs, and give the weights."""
     module = module or Module()
-    batch_size = options.pop("batch_size", callback.micro_batch_size)
+    how = options.pop("loader", {"batch_size": callback.micro_batch_size})
     usual: dict[str, Any] = {"max_epochs": 2, "gradient_clip_val": 1.0, "logger": False, "log_every_n_steps": 1}
     trainer = Trainer(
         accelerator="cpu",
@@ -102,7 +102,7 @@ def fit(callback: CarpoolCallback, *, module: Module | None = None, **options: A
         enable_model_summary=False,
         **usual | options,
     )
-    trainer.fit(module, DataLoader(data(), batch_size=batch_size))
+    trainer.fit(module, DataLoader(data(), **how))
     return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
 
 
@@ -171,7 +171,7 @@ def test_a_loader_of_another_size_is_refused(batch_size: int) -> None:
     with pytest.raises(
         ConfigError, match=r"a window holds .* items, and the plan is effective batch 6 .* batch_size=2"
     ):
-        fit(CarpoolCallback(PARTS), batch_size=batch_size)
+        fit(CarpoolCallback(PARTS), loader={"batch_size": batch_size})
 
 
 def test_a_micro_batch_without_valid_items_is_refused() -> None:

@@ -4,6 +4,8 @@ plan = BatchPlan(effective_batch_size=1024, micro_batch_size=found.size)
 callback = CarpoolCallback(plan, count=count_labels)
 trainer = Trainer(callbacks=[callback], ...)
 trainer.fit(module, DataLoader(..., batch_size=callback.micro_batch_size))
+
+A loader with a sampler of `carpool.train.data` knows of ranks: there, give the Trainer `use_distributed_sampler=False`.
 """
 
 from __future__ import annotations
