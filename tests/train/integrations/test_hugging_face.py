@@ -255,6 +255,23 @@ def test_a_micro_batch_without_labels_is_refused(tmp_path: Path) -> None:
         train(own_model(TupleOfLabels), data, tmp_path, PARTS)
 
 
+def test_a_run_may_follow_one_that_failed(tmp_path: Path) -> None:
+    """It clips as before, and weights each loss once."""
+    plan, model = PARTS, own_model(TupleOfLabels).double()
+    without = [text | {"labels": torch.full_like(text["labels"], -100)} for text in texts()]
+    trainer = transformers.Trainer(model, hold(arguments(tmp_path, max_grad_norm=0.5), plan), train_dataset=without)
+    callback = CarpoolCallback(plan).install(trainer)
+    with pytest.raises(ConfigError):
+        trainer.train()
+    trainer.train_dataset = texts()
+    trainer.train()
+    whole = own_model(TupleOfLabels)
+    train(whole, texts(), tmp_path, WHOLE, max_grad_norm=0.5)
+    torch.testing.assert_close(weights(model), weights(whole), rtol=0, atol=1e-9)
+    assert trainer.args.max_grad_norm == 0.5
+    assert callback.loss_kind is LossKind.MEAN
+
+
 def test_a_loss_of_ones_own_is_left_alone(tmp_path: Path) -> None:
     """With compute_loss_func the model is not given labels; what it divides by is its author's to say."""
 

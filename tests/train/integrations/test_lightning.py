@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -96,7 +97,7 @@ def fit(callback: CarpoolCallback, *, module: Module | None = None, **options: A
     usual: dict[str, Any] = {"max_epochs": 2, "gradient_clip_val": 1.0, "logger": False, "log_every_n_steps": 1}
     trainer = Trainer(
         accelerator="cpu",
-        callbacks=[callback],
+        callbacks=[callback, *options.pop("others", [])],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -172,6 +173,24 @@ def test_a_loader_of_another_size_is_refused(batch_size: int) -> None:
         ConfigError, match=r"a window holds .* items, and the plan is effective batch 6 .* batch_size=2"
     ):
         fit(CarpoolCallback(PARTS), loader={"batch_size": batch_size})
+
+
+def test_steps_of_accumulation_that_change_are_refused() -> None:
+    """A schedule of them would change the effective batch."""
+    schedule = GradientAccumulationScheduler({0: 2})
+    with pytest.raises(
+        ConfigError, match="accumulate_grad_batches was changed to 2, and the plan is effective batch 6"
+    ):
+        fit(CarpoolCallback(WHOLE, count=count), others=[schedule])
+
+
+def test_a_run_may_follow_another() -> None:
+    """With the same callback, also after one that failed."""
+    callback = CarpoolCallback(PARTS, count=lambda batch: 0)
+    with pytest.raises(ConfigError):
+        fit(callback)
+    callback._count = count
+    torch.testing.assert_close(fit(callback), fit(CarpoolCallback(WHOLE, count=count)), rtol=0, atol=1e-12)
 
 
 def test_a_micro_batch_without_valid_items_is_refused() -> None:

@@ -1,9 +1,11 @@
 """In Hugging Face's Trainer: the planned batch held, its mean exact, the noise scale in the logs.
 
-plan = BatchPlan(effective_batch_size=1024, micro_batch_size=found.size)
-arguments = hold(TrainingArguments(...), plan)
-trainer = Trainer(model, arguments, train_dataset=...)
-CarpoolCallback(plan).install(trainer)
+Around a Trainer as it is::
+
+    plan = BatchPlan(effective_batch_size=1024, micro_batch_size=found.size)
+    arguments = hold(TrainingArguments(...), plan)
+    trainer = Trainer(model, arguments, train_dataset=...)
+    CarpoolCallback(plan).install(trainer)
 """
 
 from __future__ import annotations
@@ -130,8 +132,11 @@ class CarpoolCallback(TrainerCallback):
         Raises:
             ConfigError: Trainer would train with another effective batch, or in a way that cannot be watched.
         """
+        if self._window is not None:
+            self._leave(args)  # a run that failed
         self._check(args, state, kwargs.get("train_dataloader"))
         model: nn.Module = kwargs["model"]
+        self.loss_kind = None
         self._window = HostWindow(model, num_ranks=self.plan.num_ranks, averages=self._averages)
         before = model.register_forward_pre_hook(self._foresee, with_kwargs=True)
         self._hooks = [before, model.register_forward_hook(self._weight, with_kwargs=True)]
@@ -177,10 +182,14 @@ class CarpoolCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Leave the model and the arguments as they were."""
+        self._leave(args)
+
+    def _leave(self, args: TrainingArguments) -> None:
         args.max_grad_norm = self._max_norm
         for hook in self._hooks:
             hook.remove()
         self._open().close()
+        self._window = None
 
     def _open(self) -> HostWindow:
         assert self._window is not None

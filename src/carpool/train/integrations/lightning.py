@@ -1,9 +1,11 @@
 """In Lightning's Trainer: the planned batch held, its mean exact, the noise scale in the logs.
 
-plan = BatchPlan(effective_batch_size=1024, micro_batch_size=found.size)
-callback = CarpoolCallback(plan, count=count_labels)
-trainer = Trainer(callbacks=[callback], ...)
-trainer.fit(module, DataLoader(..., batch_size=callback.micro_batch_size))
+Beside a module as it is::
+
+    plan = BatchPlan(effective_batch_size=1024, micro_batch_size=found.size)
+    callback = CarpoolCallback(plan, count=count_labels)
+    trainer = Trainer(callbacks=[callback], ...)
+    trainer.fit(module, DataLoader(..., batch_size=callback.micro_batch_size))
 
 A loader with a sampler of `carpool.train.data` knows of ranks: there, give the Trainer `use_distributed_sampler=False`.
 """
@@ -87,6 +89,8 @@ class CarpoolCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watch the model."""
+        if self._window is not None:
+            self._window.close()  # of a run before
         self._window = HostWindow(pl_module, num_ranks=self.plan.num_ranks, averages=self._averages)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -115,7 +119,7 @@ class CarpoolCallback(Callback):
         """Divide the gradient by the window's valid items, before it is clipped, and log the noise scale."""
         window = self._open()
         num_valid = window.num_valid()
-        self._check_size(num_valid, is_last=trainer.is_last_batch)
+        self._check(trainer, num_valid)
         part = 1 / (self._reference * self._num_steps)
         norm = norm_of(optimizer, self.plan.num_ranks / num_valid / part)
         scaler = getattr(trainer.precision_plugin, "scaler", None)
@@ -158,9 +162,14 @@ class CarpoolCallback(Callback):
         assert self._window is not None
         return self._window
 
-    def _check_size(self, num_valid: int, *, is_last: bool) -> None:
+    def _check(self, trainer: Trainer, num_valid: int) -> None:
         """Refuse windows of other sizes than planned, where items are counted rather than something in them."""
-        wanted = self.plan.effective_batch_size
+        if trainer.accumulate_grad_batches != self._num_steps:
+            raise ConfigError(
+                f"accumulate_grad_batches was changed to {trainer.accumulate_grad_batches}, and the plan is "
+                f"{self.plan}: leave GradientAccumulationScheduler out"
+            )
+        wanted, is_last = self.plan.effective_batch_size, trainer.is_last_batch
         if self._count is count_items and (num_valid > wanted or (num_valid < wanted and not is_last)):
             raise ConfigError(
                 f"a window holds {num_valid} items, and the plan is {self.plan}: make the loader with "
