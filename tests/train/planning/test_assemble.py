@@ -134,6 +134,14 @@ def test_a_process_that_keeps_what_it_frees_is_warned_of() -> None:
     assert any("call carpool.train.give_back_freed_memory() before" in doubt for doubt in made.doubts)
 
 
+def test_batch_norm_is_warned_of_where_a_window_has_several_micro_batches() -> None:
+    """Its statistics are a micro-batch's."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1))
+    made = {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.02)}
+    assert any("BatchNorm (1) sees micro-batches of 64" in doubt for doubt in plan(128, made=made).doubts)
+    assert not any("BatchNorm" in doubt for doubt in plan(32, made=made).doubts)
+
+
 def test_the_table_marks_the_plan_and_says_what_is_left_out() -> None:
     """Rows for all batches, and a column for each thing that is known."""
     shown = trade_off_table(plan())

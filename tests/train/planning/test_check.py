@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from carpool.errors import ConfigError, ModelError
+from carpool.errors import ConfigError, ModelError, OutOfMemory
 from carpool.train.planning.check import beside_itself, check_setup
 from tests.train.planning.made_up import setup
 
@@ -51,7 +51,11 @@ def test_a_sound_setup_is_not_doubted_and_left_as_it_was() -> None:
         ({"loss": lambda model, batch: mean_loss(model, batch) * torch.nan}, "loss is nan on the first micro-batch"),
         ({"loader": lambda size: []}, r"loader\(4\) gives no micro-batch: there is nothing to train on"),
         ({"loader": lambda size: None}, r"loader\(4\) returned a NoneType, which can't be iterated over"),
-        ({"num_items": 0}, "num_items is 0; it must be at least 1"),
+        ({"num_items": 0}, "num_items of the setup is 0; it must be at least 1"),
+        ({"base_batch_size": "8"}, "base_batch_size of the setup is '8'; it must be at least 1"),
+        ({"optimizer": None}, "optimizer of the setup is a NoneType; it must be a torch.optim.Optimizer"),
+        ({"loader": []}, "loader of the setup is a list; it must be a function"),
+        ({"model": nn.Flatten()}, "the Flatten has no parameter that is trained"),
         ({"count": lambda batch: 0}, "first micro-batch has no valid item"),
         ({"count": lambda batch: 0.5}, "count returned 0.5 for a micro-batch; it must be a whole number"),
         (
@@ -74,6 +78,23 @@ def test_what_a_part_raises_is_told_with_its_line(part: str) -> None:
         ModelError, match=rf"{part}.* of the setup raised KeyError: 'no such layer' \(.*line \d+: raise"
     ):
         check_setup(setup(**dict[str, Any]({part: raising})))
+
+
+def test_a_loss_of_zero_is_doubted() -> None:
+    """Twice nothing is nothing."""
+    (doubt,) = check_setup(setup(loss=lambda model, batch: 0.0 * model(batch[0]).sum()))
+    assert doubt.startswith("The loss is 0 on the first micro-batch")
+
+
+def test_a_part_that_runs_out_of_memory_says_so() -> None:
+    """That is another matter than a fault."""
+
+    def hungry(model: nn.Module, batch: Any) -> torch.Tensor:
+        message = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
+        raise RuntimeError(message)
+
+    with pytest.raises(OutOfMemory, match="loss of the setup ran out of memory"):
+        check_setup(setup(loss=hungry))
 
 
 def test_a_loss_of_pairs_of_items_is_doubted() -> None:

@@ -73,6 +73,9 @@ def test_valid_items_are_counted() -> None:
 
 
 def test_a_single_item_says_nothing() -> None:
-    """There is nothing to hold it against."""
-    with pytest.raises(ConfigError, match="a single item says nothing of the noise"):
+    """There is nothing to hold it against; nor do as few as make one micro-batch."""
+    with pytest.raises(ConfigError, match="a batch of 1 is one micro-batch, which says nothing of the noise"):
         parts_plan(1, 8)
+    with pytest.raises(ConfigError, match="measure with a batch of 4 or more"):
+        parts_plan(3, 8, 2)
+    assert str(parts_plan(9, 8, 2)) == "effective batch 8 = 4 x 2"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from carpool.core.limits import check_whole
 from carpool.errors import ConfigError
+from carpool.train.batch_norm import find
 from carpool.train.noise.time_optimal import StepCost, TimeOptimal, time_optimal_batch
 from carpool.train.planning.plan import TrainPlan
 from carpool.train.planning.sentences import sentences
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from carpool.train.autosize.result import MicroBatch, Throughput
+    from carpool.train.batch_plan import BatchPlan
     from carpool.train.planning.trade_off import Noise
     from carpool.train.scaling.report import ScalingReport
     from carpool.train.setup import TrainSetup
@@ -159,7 +161,7 @@ def assemble(
         noise=noise,
         optimal=None if noise is None else _optimal(noise, time, found.size, options, setup.num_items),
         target=target,
-        doubts=(*doubts, *refused, *_doubts(found, time)),
+        doubts=(*doubts, *refused, *_doubts(found, time), *_about_batch_norm(setup, trade.asked.plan)),
     )
     return replace(plan, sentences=sentences(plan))
 
@@ -232,6 +234,15 @@ def _optimal(
         num_ranks=options.num_ranks,
     )
     return time_optimal_batch(noise.scale, cost, most=num_items) if num_items >= options.num_ranks else None
+
+
+def _about_batch_norm(setup: TrainSetup, plan: BatchPlan) -> Iterator[str]:
+    layers = find(setup.model)
+    if layers and (plan.num_accumulation_steps > 1 or plan.num_ranks > 1):
+        yield (
+            f"BatchNorm ({layers[0]}{f' and {len(layers) - 1} more' if len(layers) > 1 else ''}) sees micro-batches of "
+            f"{plan.micro_batch_size:,}, not the effective batch: see carpool.train.check_batch_norm."
+        )
 
 
 _SURE_PCT = 20.0  # a fit that is wrong by more than this at the median is not to be relied on

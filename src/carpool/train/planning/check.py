@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 
-from carpool.errors import ConfigError, ModelError
+from carpool.core.limits import check_whole
+from carpool.errors import CarpoolError, ConfigError, ModelError, OutOfMemory
 from carpool.models.blame import describe
+from carpool.train.autosize.ran_out import ran_out_of_memory
 from carpool.train.setup import TrainSetup, count_items
 from carpool.units import counted, format_count, with_article
 
@@ -37,9 +39,9 @@ def check_setup(setup: TrainSetup) -> tuple[str, ...]:
         ConfigError: it gives nothing to train on, its loss can't be trained with, or is a mean.
         ModelError: something of it raised.
     """
-    _check_optimizer(setup)
+    _check_parts(setup)
     batch = _first(setup)
-    with _asking("count"):
+    with asking("count"):
         num_valid = setup.num_valid(batch)
     if not _is_count(num_valid):
         raise ConfigError(f"count returned {num_valid!r} for a micro-batch; it must be a whole number from 0")
@@ -51,15 +53,28 @@ def check_setup(setup: TrainSetup) -> tuple[str, ...]:
         return tuple(_additive(setup, batch, float(loss.detach())))
 
 
-def _check_optimizer(setup: TrainSetup) -> None:
-    if setup.num_items < 1:
-        raise ConfigError(f"num_items is {setup.num_items}; it must be at least 1: the items of a pass over the data")
+def _check_parts(setup: TrainSetup) -> None:
+    for name, value, is_one, wanted in (
+        ("model", setup.model, isinstance(setup.model, torch.nn.Module), "a torch.nn.Module"),
+        ("optimizer", setup.optimizer, isinstance(setup.optimizer, torch.optim.Optimizer), "a torch.optim.Optimizer"),
+        ("loss", setup.loss, callable(setup.loss), "a function"),
+        ("loader", setup.loader, callable(setup.loader), "a function"),
+    ):
+        if not is_one:
+            raise ConfigError(f"{name} of the setup is {with_article(type(value).__name__)}; it must be {wanted}")
+    check_whole("num_items of the setup", setup.num_items)
+    if setup.base_batch_size is not None:
+        check_whole("base_batch_size of the setup", setup.base_batch_size)
     trained = {id(parameter) for parameter in setup.model.parameters() if parameter.requires_grad}
     stepped = {id(parameter) for group in setup.optimizer.param_groups for parameter in group["params"]}
+    if not trained:
+        raise ConfigError(
+            f"the {type(setup.model).__name__} has no parameter that is trained: set requires_grad on some of them"
+        )
     if not trained & stepped:
         raise ConfigError(
             f"none of the {counted(len(stepped), 'parameter')} of the {type(setup.optimizer).__name__} is one of the "
-            f"model's that are trained ({len(trained)}): make the optimiser of model.parameters()"
+            "model's that are trained: make the optimiser of model.parameters()"
         )
 
 
@@ -69,7 +84,7 @@ def _is_count(value: object) -> bool:
 
 def _first(setup: TrainSetup) -> Any:
     num_items = min(NUM_ITEMS, setup.num_items)
-    with _asking(f"loader({num_items})"):
+    with asking(f"loader({num_items})"):
         given = setup.loader(num_items)
         try:
             return next(iter(given))
@@ -85,7 +100,7 @@ def _first(setup: TrainSetup) -> Any:
 
 
 def _loss(setup: TrainSetup, batch: Any) -> torch.Tensor:
-    with _asking("loss"):
+    with asking("loss"):
         return setup.loss(setup.model, batch)
 
 
@@ -111,7 +126,10 @@ def _check_loss(loss: object) -> None:
 def _additive(setup: TrainSetup, batch: Any, once: float) -> Iterator[str]:
     """Put the micro-batch beside itself; a sum is then twice as large."""
     doubled = beside_itself(batch, count_items(batch)) if setup.count is None else beside_itself(batch, _length(batch))
-    if doubled is None or not once:
+    if not once:
+        yield "The loss is 0 on the first micro-batch: whether it is a sum over items could not be tried."
+        return
+    if doubled is None:
         yield "Whether the loss is a sum over items could not be tried: its micro-batches are of a kind of their own."
         return
     try:
@@ -184,13 +202,23 @@ def _as_evaluated(model: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _asking(what: str) -> Iterator[None]:
-    """Turn what a part of the setup raises into a message with its line."""
-    from carpool.errors import CarpoolError
+def asking(what: str) -> Iterator[None]:
+    """Turn what a part of the setup raises into a message with its line.
 
+    Args:
+        what: was asked, for the message.
+
+    Raises:
+        OutOfMemory: there was not enough of it.
+        ModelError: it raised something else.
+    """
     try:
         yield
     except CarpoolError:
         raise
+    except RuntimeError as error:
+        if ran_out_of_memory(error):
+            raise OutOfMemory(f"{what} of the setup ran out of memory: {describe(error)}") from error
+        raise ModelError(f"{what} of the setup raised {describe(error)}") from error
     except (Exception, SystemExit) as error:
         raise ModelError(f"{what} of the setup raised {describe(error)}") from error

@@ -9,7 +9,7 @@ from carpool.train.autosize.find import find_micro_batch
 from carpool.train.autosize.result import describe
 from carpool.train.autosize.source import load_setup
 from carpool.train.planning.assemble import assemble, check_asked
-from carpool.train.planning.check import check_setup
+from carpool.train.planning.check import asking, check_setup
 from carpool.train.planning.noise import measure_noise
 from carpool.train.planning.timing import time_passes
 from carpool.train.planning.trade_off import Noise
@@ -50,13 +50,15 @@ def plan_training(
         target, memory=options.memory_bytes, most=most, timing_s=_WORST_S, on_probe=lambda probe: watch(describe(probe))
     )
     watch("times")
-    throughput = time_passes(load_setup(target), found.size, budget_s=options.timing_budget_s)
-    noise, unsure = _noise(target, options, base, found.size, watch)
+    smallest = min(probe.size for probe in found.probes if probe.fits)
+    with asking("a training step"):
+        throughput = time_passes(load_setup(target), found.size, smallest=smallest, budget_s=options.timing_budget_s)
+    noise, unsure = _noise(target, options, base, (smallest, found.size), watch)
     return assemble(target, load_setup(target), found, throughput, options, noise=noise, doubts=(*doubts, *unsure))
 
 
 def _noise(
-    target: str, options: TrainPlanOptions, base: int | None, most_micro_batch: int, watch: Callable[[str], None]
+    target: str, options: TrainPlanOptions, base: int | None, sizes: tuple[int, int], watch: Callable[[str], None]
 ) -> tuple[Noise | None, tuple[str, ...]]:
     """Take the noise scale as given, or measure it; and say what speaks against it."""
     if options.noise is None:
@@ -64,13 +66,15 @@ def _noise(
     if options.noise != "measure":
         return Noise.known(options.noise), ()
     watch("the noise scale")
-    measured = measure_noise(
-        load_setup(target),
-        base or options.effective_batch_size,  # the batch that the rates suit
-        most_micro_batch=most_micro_batch,
-        budget_s=options.noise_budget_s,
-        clock=time.monotonic,
-    )
+    with asking("a training step"):
+        measured = measure_noise(
+            load_setup(target),
+            base or options.effective_batch_size,  # the batch that the rates suit
+            least_micro_batch=sizes[0],
+            most_micro_batch=sizes[1],
+            budget_s=options.noise_budget_s,
+            clock=time.monotonic,
+        )
     noise = measured.in_items()
     if noise is None:
         return None, (

@@ -61,6 +61,7 @@ def measure_noise(
     effective_batch_size: int,
     *,
     most_micro_batch: int,
+    least_micro_batch: int = 1,
     budget_s: float,
     clock: Callable[[], float],
 ) -> MeasuredNoise:
@@ -70,13 +71,14 @@ def measure_noise(
         setup: whose model is trained, with the optimiser as it is.
         effective_batch_size: items of a step, about: it is cut into equal parts.
         most_micro_batch: most items that fit in memory.
+        least_micro_batch: fewest that can be trained with.
         budget_s: seconds to spend.
         clock: seconds from any origin.
 
     Raises:
         ConfigError: the data do not make a window.
     """
-    plan = parts_plan(min(effective_batch_size, setup.num_items), most_micro_batch)
+    plan = parts_plan(min(effective_batch_size, setup.num_items), most_micro_batch, least_micro_batch)
     listener = NoiseScale(setup.model, num_items=setup.num_items if setup.count is None else None, decay=DECAY)
     accumulator = Accumulator(setup.model, setup.optimizer, plan=plan, count=setup.count or count_items)
     accumulator.listeners.append(listener)
@@ -98,22 +100,27 @@ def measure_noise(
     )
 
 
-def parts_plan(effective_batch_size: int, most_micro_batch: int) -> BatchPlan:
+def parts_plan(effective_batch_size: int, most_micro_batch: int, least_micro_batch: int = 1) -> BatchPlan:
     """Cut about an effective batch into equal micro-batches that tell the noise.
 
     Args:
         effective_batch_size: items of a step, about.
         most_micro_batch: most items that fit in memory.
+        least_micro_batch: fewest that can be trained with.
 
     Raises:
-        ConfigError: there are not two items.
+        ConfigError: there are not two such micro-batches.
 
     >>> print(parts_plan(1000, 64), "|", parts_plan(5, 64))
     effective batch 992 = 16 x 62 | effective batch 5 = 5 x 1
     """
-    if effective_batch_size < 2:  # noqa: PLR2004 - one says nothing of scatter
-        raise ConfigError("a single item says nothing of the noise of gradients: take a batch of 2 or more")
-    num_parts = min(effective_batch_size, max(NUM_PARTS, -(-effective_batch_size // most_micro_batch)))
+    most_parts = effective_batch_size // least_micro_batch
+    if most_parts < 2:  # noqa: PLR2004 - one says nothing of scatter
+        raise ConfigError(
+            f"a batch of {effective_batch_size} is one micro-batch, which says nothing of the noise of gradients: "
+            f"measure with a batch of {2 * least_micro_batch} or more, or give the scale"
+        )
+    num_parts = min(most_parts, max(NUM_PARTS, -(-effective_batch_size // most_micro_batch)))
     return BatchPlan.of(micro_batch_size=effective_batch_size // num_parts, num_accumulation_steps=num_parts)
 
 

@@ -21,20 +21,26 @@ WARM_UPS, LEAST_ROUNDS = 2, 3
 
 
 def time_passes(
-    setup: TrainSetup, largest: int, *, budget_s: float, clock: Callable[[], float] = time.perf_counter
+    setup: TrainSetup,
+    largest: int,
+    *,
+    smallest: int = 1,
+    budget_s: float,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Throughput:
     """Time passes over micro-batches of several sizes in turn, so that all see the same machine.
 
     Args:
         setup: what training consists of; it is trained.
         largest: items of the largest micro-batch; it must fit.
+        smallest: items of the smallest one that can be trained with.
         budget_s: seconds after which no round is begun, but for the first ones.
         clock: seconds from any origin.
 
     Raises:
         ConfigError: the loader gives less than it says.
     """
-    sizes = sizes_to_time(min(largest, setup.num_items))
+    sizes = sizes_to_time(min(largest, setup.num_items), smallest)
     windows = Windows(setup)
     loaders = {size: _endless(setup, size) for size in sizes}
     passes_s: dict[int, list[float]] = {size: [] for size in sizes}
