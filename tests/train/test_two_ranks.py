@@ -60,10 +60,14 @@ def train_by_hand(*, max_norm: float | None = None, without: int | None = None) 
 
 
 @pytest.mark.parametrize(
-    ("scenario", "max_norm"), [("summed", None), ("mean", None), ("clipped", 0.25), ("sharded", 0.25)]
+    ("scenario", "max_norm"),
+    [("summed", None), ("mean", None), ("clipped", 0.25), ("sharded", 0.25), ("failed", None)],
 )
 def test_two_ranks_learn_what_one_does(ranks: list[Outcome], scenario: str, max_norm: float | None) -> None:
-    """In float64, with uneven numbers of labels and micro-batches, empty ones, and a tail that one rank has alone."""
+    """In float64, with uneven numbers of labels and micro-batches, empty ones, and a tail that one rank has alone.
+
+    Also after an error in a window, which the caller still holds.
+    """
     weights, losses = train_by_hand(max_norm=max_norm)
     for rank in ranks:
         assert largest_difference(rank[scenario]["weights"], weights) < EXACT
@@ -74,7 +78,7 @@ def test_two_ranks_learn_what_one_does(ranks: list[Outcome], scenario: str, max_
 
 def test_both_ranks_end_at_the_same_weights(ranks: list[Outcome]) -> None:
     """To the last bit, or they would part."""
-    for scenario in ("summed", "mean", "clipped", "sharded", "not finite", "left early"):
+    for scenario in ("summed", "mean", "clipped", "sharded", "not finite", "left early", "failed"):
         assert torch.equal(ranks[0][scenario]["weights"], ranks[1][scenario]["weights"])
 
 

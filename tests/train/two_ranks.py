@@ -141,6 +141,23 @@ def left_early(rank: int) -> dict[str, Any]:
     return {"weights": weights_of(model)}
 
 
+def failed(rank: int) -> dict[str, Any]:
+    """Fail in the middle of a window, keep the error with all that it holds, and train from the start."""
+    model = DistributedDataParallel(LanguageModel())
+    accumulator = parts_of(model)
+
+    def fail(model: nn.Module, texts: Texts) -> torch.Tensor:
+        raise MemoryError(str(model(texts.words).shape))
+
+    kept = None
+    try:
+        learn(accumulator, model, pass_over(rank), fail)
+    except MemoryError as error:
+        kept = error
+    results = learn(accumulator, model, pass_over(rank))
+    return {"weights": weights_of(model), "results": results, "error": str(kept)}
+
+
 def refused(make: Callable[[], object]) -> str:
     """Give the message of what cannot be."""
     try:
@@ -162,6 +179,7 @@ def run(rank: int) -> dict[str, Any]:
         "sharded": sharded(rank),
         "not finite": not_finite(rank),
         "left early": left_early(rank),
+        "failed": failed(rank),
         "another plan": refused(lambda: parts_of(model, plan=alone)),
         "static": refused(lambda: parts_of(DistributedDataParallel(LanguageModel(), static_graph=True))),
         "nothing to repeat": refused(lambda: parts_of(model).step(share(0, 0) if rank == 0 else [], summed_loss)),
