@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from carpool.train.autosize.process import FreshProcesses, alone, how_it_died
+from carpool.train.autosize.answer import Answer
+from carpool.train.autosize.process import FreshProcesses, alone, how_it_died, on_the_cpu
 from carpool.train.autosize.source import Source
 from tests.train.autosize.setups import FATAL
 
@@ -67,6 +68,12 @@ def test_what_a_process_said_last_tells_why_it_died(code: int, said: str, cause:
     answer = how_it_died(code, said)
     assert answer.cause == cause
     assert said in answer.error
+
+
+def test_steps_that_were_made_on_an_accelerator_are_none_of_a_process() -> None:
+    """Its memory is not what was limited, nor measured."""
+    assert on_the_cpu(Answer(device="cuda:0", peak_bytes=7)).error.startswith("the model is on cuda:0, and device is")
+    assert on_the_cpu(Answer(device="cpu", peak_bytes=7)).peak_bytes == 7
 
 
 def test_a_probe_of_one_rank_is_no_rank_of_the_others() -> None:

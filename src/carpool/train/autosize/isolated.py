@@ -91,5 +91,5 @@ def _let_go(error: BaseException) -> None:
 def free_memory() -> None:
     """Collect what is garbage, and give the accelerator's unused blocks back."""
     gc.collect()
-    if torch.accelerator.is_available():
+    if torch.accelerator.is_available() and hasattr(torch.accelerator, "empty_cache"):
         torch.accelerator.empty_cache()

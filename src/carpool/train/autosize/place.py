@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from carpool.errors import ConfigError
 from carpool.profile.memory_limit import MemoryLimit, find_limit
@@ -111,19 +111,33 @@ def _in_this_process(made: tuple[TrainSetup, torch.device], given_bytes: int | N
 
     setup, device = made
     free_memory()
-    free, _ = torch.accelerator.get_memory_info(device)
-    # What this process has taken already, the model first of all, is part of the peak.
-    ours = torch.accelerator.memory_reserved(device)
-    limits = [
-        MemoryLimit(
-            limit_bytes=int(ACCELERATOR_SHARE * (free + ours)),
-            source=f"{ACCELERATOR_SHARE:.0%} of the memory free on {device}",
-        )
-    ]
-    if given_bytes is not None:
-        limits.append(MemoryLimit(limit_bytes=given_bytes, source="as asked for"))
     return Place(
         prober=Isolated(setup, reserves=reserves),
-        limit=min(limits, key=lambda limit: limit.limit_bytes),
+        limit=accelerator_limit(torch.accelerator, device, given_bytes),
         measure=f"the most that PyTorch's allocator took of {device}",
     )
+
+
+def accelerator_limit(accelerator: Any, device: torch.device, given_bytes: int | None) -> MemoryLimit:
+    """Return the most that this process may take of an accelerator's memory.
+
+    Args:
+        accelerator: PyTorch's module for accelerators, `torch.accelerator`.
+        device: the accelerator.
+        given_bytes: the most that was asked for.
+
+    Raises:
+        ConfigError: PyTorch does not tell the memory of such a device.
+    """
+    try:
+        free, _ = accelerator.get_memory_info(device)
+        # What this process has taken already, the model first of all, is part of the peak.
+        ours = accelerator.memory_reserved(device)
+    except (AttributeError, RuntimeError) as error:
+        raise ConfigError(
+            f"PyTorch does not tell the memory of {device} ({error}): choose the micro-batch by hand, or update PyTorch"
+        ) from error
+    limit = int(ACCELERATOR_SHARE * (free + ours))
+    if given_bytes is not None and given_bytes < limit:
+        return MemoryLimit(limit_bytes=given_bytes, source="as asked for")
+    return MemoryLimit(limit_bytes=limit, source=f"{ACCELERATOR_SHARE:.0%} of the memory free on {device}")

@@ -179,7 +179,18 @@ def _read(path: Path) -> Answer:
     said = json.loads(path.read_text(encoding="utf-8"))
     said["passes_s"] = tuple((size, tuple(seconds)) for size, seconds in said["passes_s"])
     said["updates_s"] = tuple(said["updates_s"])
-    return Answer(**said)
+    return on_the_cpu(Answer(**said))
+
+
+def on_the_cpu(answer: Answer) -> Answer:
+    """Refuse steps that were made elsewhere: what they need of this machine's memory says nothing.
+
+    Args:
+        answer: of a process.
+    """
+    if answer.device in {"", "cpu"}:
+        return answer
+    return Answer(cause="asked", error=f"the model is on {answer.device}, and device is 'cpu': leave device out")
 
 
 def how_it_died(code: int, said: str) -> Answer:
