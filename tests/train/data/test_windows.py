@@ -319,8 +319,15 @@ def test_a_rank_without_items_skips_a_window() -> None:
     assert second == [[[2, 3]], []]
 
 
-def test_an_empty_window_may_be_in_the_middle() -> None:
-    """Uneven micro-batches of one item leave a rank with fewer of them, and the windows stay apart."""
+def test_fewer_items_than_ranks_leave_a_rank_with_nothing() -> None:
+    """It is told of the window all the same, so that it can take part."""
+    first, second = on_all_ranks(1, BatchPlan(effective_batch_size=4, micro_batch_size=2, num_ranks=2))
+    assert first == [[[0]]]
+    assert second == [[]]
+
+
+def test_windows_stay_apart_where_ranks_have_fewer_micro_batches() -> None:
+    """Uneven micro-batches of one item leave a rank with fewer of them."""
     plan = BatchPlan(effective_batch_size=3, micro_batch_size=1, num_ranks=2)
     first, second = on_all_ranks(6, plan, shuffle=False)
     assert first == [[[0], [2]], [[3], [5]]]

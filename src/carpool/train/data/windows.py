@@ -149,7 +149,7 @@ class WindowSampler(ABC):
         self._is_chosen = True
 
     def windows(self, loader: Iterable[Any]) -> Iterator[list[Any]]:
-        """Make a pass, and give the micro-batches of each window; of those in which this rank has no items, no one.
+        """Make a pass, and give the micro-batches of each window; none of a last one in which this rank has no items.
 
         Args:
             loader: gives a micro-batch for each of this sampler's lists of indices, in their order.
@@ -157,14 +157,11 @@ class WindowSampler(ABC):
         Raises:
             ConfigError: it gives more of them.
         """
-        batches, index = iter(loader), 0
-        for first in batches:
-            while not self._num_steps(index):
-                yield []
-                index += 1
+        batches = iter(loader)
+        for index, first in enumerate(batches):
             yield [first, *islice(batches, self._num_steps(index) - 1)]
-            index += 1
-        yield from ([] for _ in self._pass.num_steps[index:])
+        if self._pass.num_steps[-1:] == [0]:  # only the last window can have too few items for all ranks
+            yield []
 
     def state_dict(self, num_windows: int | None = None) -> dict[str, int]:
         """What a checkpoint keeps, to go on with the next window: on other ranks or in other micro-batches if need be.
