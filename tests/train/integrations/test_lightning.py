@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
@@ -140,6 +141,17 @@ def test_a_window_is_what_the_accumulator_learns() -> None:
     torch.testing.assert_close(learnt, expected, rtol=0, atol=1e-6)
     assert callback.estimate().low == pytest.approx(noise.estimate().low, rel=1e-6, abs=1e-9)
     assert callback.estimate().noise_scale == pytest.approx(noise.estimate().noise_scale, rel=1e-6)
+
+
+def test_mixed_precision_changes_neither_what_is_learnt_nor_the_noise() -> None:
+    """Its factor is taken out of both; this layer is in float64, which autocast leaves as it is."""
+    plain, mixed = (CarpoolCallback(PARTS, count=count, decay=1.0) for _ in range(2))
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    precision = MixedPrecision("16-mixed", "cpu", scaler=scaler)
+    torch.testing.assert_close(fit(mixed, plugins=[precision]), fit(plain), rtol=0, atol=1e-12)
+    assert scaler.get_scale() == 64
+    assert mixed.estimate().low == pytest.approx(plain.estimate().low)
+    assert mixed.estimate().noise_scale == pytest.approx(plain.estimate().noise_scale)
 
 
 def test_loggers_are_told_of_each_window() -> None:
