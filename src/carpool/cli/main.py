@@ -74,9 +74,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "policy": Entry("carpool.cli.policy:policy", "Show and change how a server forms its batches.", "serve"),
         "bench": Entry("carpool.cli.bench:bench", "Load a server and report rate, latency and goodput.", "serve"),
         "verify": Entry("carpool.cli.verify:verify", "Serve a plan and hold its prediction against reality.", "all"),
-        "demo": Entry(
-            "carpool.cli.demo:demo", "Profile a real model, serve it with and without batching, compare.", "all"
-        ),
+        "demo": Entry("carpool.cli.demo:demo", "Profile a real model, serve it batched and not, and compare.", "all"),
     }
 )
 
