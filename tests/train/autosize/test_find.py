@@ -128,7 +128,11 @@ def died(cause: str, at: int = 1) -> MadeUp:
         (died("memory"), OutOfMemory, "a micro-batch of 1 item does not fit in memory: as it is; allow more"),
         (died("time"), ModelError, "training with a micro-batch of 1 item failed: as it is"),
         (died("model"), ModelError, "training with a micro-batch of 2 items failed: as it is"),
-        (died("model", at=16), ModelError, "training with micro-batches of 16 items failed: as it is"),
+        (
+            died("model", at=16),
+            ModelError,
+            "training with micro-batches of 16 items failed, and not with 2: as it is; .* by most=15",
+        ),
         (died("asked"), ConfigError, "^as it is$"),
         (
             MadeUp(answer=lambda answer, _: replace(answer, setup_bytes=2000 * MIB)),

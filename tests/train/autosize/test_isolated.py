@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import weakref
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 from carpool.errors import ConfigError
 from carpool.train import TrainSetup
 from carpool.train.autosize.isolated import Isolated
-from tests.train.autosize.setups import small
+from tests.train.autosize.setups import SIDE, loss, small
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -197,6 +198,28 @@ def test_a_loader_that_gives_nothing_is_refused() -> None:
 
     answer = Isolated(replace(setup, loader=nothing), open_peak=Fixed).ask(64)
     assert answer.error.startswith("loader(64) gave no micro-batch")
+
+
+def num_held(setup: TrainSetup, *, reserves: bool) -> int:
+    """Tensors of the size of the weights that there are during the first step of a probe, gradients not being any."""
+    held: list[int] = []
+
+    def counting(model: nn.Module, batch: Any) -> torch.Tensor:
+        gc.collect()
+        held.append(sum(type(one) is torch.Tensor and one.shape == (2, 3 * SIDE * SIDE) for one in gc.get_objects()))
+        return loss(model, batch)
+
+    assert not Isolated(replace(setup, loss=counting), reserves=reserves, open_peak=Fixed).ask(1).error
+    return held[0]
+
+
+def test_several_ranks_hold_the_gradients_twice() -> None:
+    """What other ranks' gradients arrive in takes as much again; a wrapper that exchanges them holds it by itself."""
+    setup = small()
+    alone = num_held(setup, reserves=False)
+    assert num_held(setup, reserves=True) == alone + 1
+    setattr(setup.model, "no_sync", nullcontext)  # noqa: B010 - as DistributedDataParallel has it
+    assert num_held(setup, reserves=True) == alone
 
 
 @pytest.mark.parametrize("num_items", [0, -1, "all"])

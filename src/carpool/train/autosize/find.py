@@ -54,8 +54,9 @@ def find_micro_batch(
     On an accelerator sizes are tried in this process, and weights, gradients, optimiser, buffers, random numbers and
     loaders are put back as they were; the measure is the most that PyTorch's allocator took from the device.
 
-    Several ranks, as `torchrun` starts them, each search for themselves, share their machine's memory, and agree on the
-    smallest result through the store that they met at, outside collectives.
+    Several ranks, as `torchrun` starts them, each search for themselves, share their machine's memory, hold as much
+    beside as the gradients take (other ranks' arrive there), and agree on the smallest result through the store that
+    they met at, outside collectives.
 
     Args:
         setup: what training consists of: `file.py:setup`, `package.module:setup`, a function that another process can
@@ -183,7 +184,10 @@ class Tried:
             self._check_data(size, answer)
             self._fit.append((size, answer))
         elif probe.outcome == "failed" and self._fit:
-            raise ModelError(f"training with micro-batches of {counted(size, 'item')} failed: {probe.reason}")
+            raise ModelError(
+                f"training with micro-batches of {counted(size, 'item')} failed, and not with {self._fit[-1][0]}: "
+                f"{probe.reason}; where that is as it should be, leave such sizes out by most={size - 1}"
+            )
 
     def _check_data(self, size: int, answer: Answer) -> None:
         same = [smaller for smaller, other in self._fit if other.num_valid == answer.num_valid and smaller < size]
