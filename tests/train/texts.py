@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.functional import nll_loss
 
+from carpool.train import Accumulator, BatchPlan
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    from carpool.train import WindowResult
 
 NO_LABEL = -100
 NUM_WORDS = 11
@@ -78,3 +82,19 @@ def weights_of(model: nn.Module) -> torch.Tensor:
 def largest_difference(one: torch.Tensor, other: torch.Tensor) -> float:
     """The largest difference of two vectors, against the largest entry."""
     return float((one - other).abs().max() / other.abs().max())
+
+
+TEXTS = texts_of([6, 1, 0, 0, 2, 5, 3, 1, 4], seed=3)
+CUT = (2, 2, 3, 2)  # of 7, 0, 10 and 5 labels
+
+
+def train(
+    windows: Sequence[Sequence[Texts]], *, loss: Callable[..., torch.Tensor] = summed_loss, **options: Any
+) -> tuple[torch.Tensor, list[WindowResult]]:
+    """Train a new model on windows of micro-batches, and give its weights and the results."""
+    model = LanguageModel()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    plan = BatchPlan(effective_batch_size=1 << 20, micro_batch_size=1 << 10)
+    accumulator = Accumulator(model, optimizer, plan=plan, count=count_labels, **options)
+    results = [accumulator.step(window, loss) for window in windows]
+    return weights_of(model), results

@@ -157,7 +157,7 @@ class Window:
     _passes: Generator[Any, None, None] | None = None
     _current: int | None = None  # the micro-batch that the loop is at
     _awaited: bool = False  # its backward pass is to come
-    _losses: list[torch.Tensor] = field(default_factory=list)  # of the micro-batches, summed over their valid items
+    _losses: list[torch.Tensor] = field(default_factory=list)  # of the micro-batches, as the loop gave them
     _result: WindowResult | None = None
 
     def __iter__(self) -> Generator[Any, None, None]:
@@ -192,11 +192,11 @@ class Window:
         with self.watch:
             index = self._expect_backward()
             loss = _checked(loss, index)
-            summed = loss * self._num_summands(index)
-            scaled = self.around.ending.scaled(summed * self._share())
+            weight = self._num_summands(index) * self._share()
+            scaled = self.around.ending.scaled(loss * weight)
         scaled.backward()  # type: ignore[no-untyped-call]
         with self.watch:
-            self._losses.append(summed.detach())
+            self._losses.append(loss.detach())
             self._awaited = False
         for listener in self.around.listeners:
             listener.after_micro_batch(index, self.start.sizes[index])
@@ -267,7 +267,7 @@ class Window:
             norm = self.around.ending.gradient_norm()
             losses = torch.stack(self._losses)
         # Reading waits for what an accelerator still computes, which is not ours.
-        length, mine = _to_float(norm), losses.cpu().double().sum().item()
+        length, mine = _to_float(norm), self._summed(losses.tolist())
         told = self.around.ranks.gather(mine, float(isfinite(length)))
         loss = sum(one for one, _ in told) / self.start.num_valid
         skipped = not isfinite(loss) or not all(finite for _, finite in told)
@@ -276,6 +276,10 @@ class Window:
             listener.after_window(self._result)
         self._step(norm, skipped=skipped)
         self.around.on_end(self._result)
+
+    def _summed(self, losses: list[float]) -> float:
+        """Sum up the window's losses over all valid items of this rank."""
+        return sum(loss * self._num_summands(index) for index, loss in enumerate(losses))
 
     def _step(self, norm: torch.Tensor, *, skipped: bool) -> None:
         if skipped:
@@ -304,8 +308,8 @@ def _checked(loss: Any, index: int) -> torch.Tensor:
             f"the loss of micro-batch {index} does not depend on a parameter that learns: compute it from the model's "
             "output, outside torch.no_grad()"
         )
-    short = loss.dtype in {torch.float16, torch.bfloat16}
-    return (loss.float() if short else loss).reshape(())
+    scalar = loss.reshape(()) if loss.dim() else loss
+    return scalar.float() if scalar.dtype in {torch.float16, torch.bfloat16} else scalar
 
 
 def _to_float(norm: torch.Tensor) -> float:
