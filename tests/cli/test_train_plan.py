@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carpool.cli.main import main
+from carpool.cli.train_plan import parse_noise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +99,12 @@ def test_a_plan_is_printed_and_written_and_is_one_document(
     assert {path.name for path in html.parent.iterdir()} >= {"plan.html", "plan-time.png"}
 
 
+@pytest.mark.parametrize(("text", "scale"), [("400", 400.0), ("0.5", 0.5), ("measure", "measure")])
+def test_a_noise_scale_is_a_number_or_measured(text: str, scale: float | str) -> None:
+    """In items."""
+    assert parse_noise(text) == scale
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -133,6 +140,7 @@ def test_a_target_that_cannot_be_planned_for_exits_2(
         (("--effective-batch", "32", "--memory", "lots"), "'lots' is not a size"),
         (("--effective-batch", "32", "--noise-scale", "-1"), "'-1' is no noise scale"),
         (("--effective-batch", "32", "--noise-scale", "nan"), "'nan' is no noise scale"),
+        (("--effective-batch", "32", "--noise-scale", "loud"), "'loud' is no noise scale"),
         (("--effective-batch", "32", "--base-steps", "5"), "only with the noise scale"),
         (("--effective-batch", "32", "--batches", "64..32"), "runs downwards"),
         (("--effective-batch", "32", "--html", "plan.txt"), "must name a file that ends in .html"),

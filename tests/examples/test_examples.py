@@ -17,7 +17,7 @@ EXAMPLES = {"text_embeddings.py": "model", "images.py": "SmallConvNet", "plain_f
 SCRIPTS = {"generate.py"}  # their model is a target by itself
 TRAINING = {  # their setup is a target of `carpool train-plan`; what they are run with here, to be quick
     "train_digits.py": ("--batches", "16", "64", "256", "--target", "0.9"),
-    "train_small_lm.py": ("--batches", "8", "16", "32", "--target", "1.2"),
+    "train_small_lm.py": ("--batches", "4", "8", "32", "--target", "1.5"),
 }
 SAYS = {
     "text_embeddings.py": r"6 texts in \d+ batch(es)?, 384 dimensions each\n 0\.\d+  How do I reset my password\?",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from carpool.cli.output import Output
     from carpool.train.planning.plan import TrainPlan
 
+TIMING_S = 5.0
 NUM_STEPS = 14  # about: how many micro-batches are tried depends on what they need
 
 
@@ -60,7 +61,11 @@ def parse_noise(text: str) -> float | Literal["measure"]:
     help="In items, or measure: train a while and see.  [default: none]",
 )
 @click.option(
-    "--budget", type=DURATION, default="20s", show_default=True, help="How long to measure the noise scale at most."
+    "--budget",
+    type=DURATION,
+    default="20s",
+    show_default=True,
+    help="How long to measure the noise scale, or times, at most.",
 )
 @click.option(
     "--html",
@@ -92,6 +97,7 @@ def train_plan(target: str, html: Path, output: Output, **given: Any) -> int:
         base_steps=given["base_steps"],
         noise=given["noise_scale"],
         noise_budget_s=given["budget"],
+        timing_budget_s=min(TIMING_S, given["budget"]),
     )
     made = _make(target, options)
     say(made, output)

@@ -12,6 +12,7 @@ import torch
 
 from carpool.cli.output import to_json
 from carpool.errors import ConfigError
+from carpool.train.autosize.throughput import summarise
 from carpool.train.planning.assemble import TrainPlanOptions, assemble
 from carpool.train.planning.page import build_page, write_pages
 from carpool.train.planning.plots import pictures
@@ -103,6 +104,40 @@ def test_decays_that_leave_nothing_follow_the_power_form_and_that_is_said() -> N
     assert made.scaling.after("beta1") == pytest.approx(0.9**16)
     assert "that average is shorter than a step" in text(made)
     assert adam.param_groups[0]["lr"] == 0.01
+
+
+def test_an_optimiser_that_no_scaling_is_known_for_keeps_its_values() -> None:
+    """And the plan says so, for one that sets its own rate."""
+    of = setup(num_items=1000)
+    made = plan(made={"model": of.model, "optimizer": torch.optim.Adadelta(of.model.parameters())})
+    assert (made.scaling is None) == any("left as they are" in doubt for doubt in made.doubts)
+
+
+def test_smaller_micro_batches_that_are_faster_are_told_of() -> None:
+    """Where an item of a large micro-batch costs more than one of a small one."""
+    passes = tuple((n, (n * (1e-3 if n <= 16 else 2e-3),) * 3) for n in (4, 8, 16, 32, 64))
+    slow = summarise(passes, (1e-4,) * 3, measured_on={})
+        tuple((n, (n * (1e-3 if n <= 16 else 2e-3),) * 3) for n in (4, 8, 16, 32, 64)), (1e-4,) * 3, measured_on={}
+    )
+    asked = TrainPlanOptions(effective_batch_size=64)
+    made = assemble("t", setup(num_items=1000), micro_batch(), slow, asked)
+    assert made.chosen.plan.micro_batch_size <= 32
+    assert "are clearly faster than fewer and larger ones" in text(made)
+
+
+def test_times_that_no_fit_follows_are_doubted() -> None:
+    """Something else ran meanwhile."""
+    wild = summarise(((1, (0.1,)), (4, (0.01,)), (16, (0.5,)), (64, (0.05,))), (1e-3,), measured_on={})
+    made = assemble("t", setup(num_items=1000), micro_batch(), wild, TrainPlanOptions(effective_batch_size=64))
+    assert any("The fit of times misses sizes" in doubt for doubt in made.doubts)
+
+
+def test_a_single_timed_size_is_doubted() -> None:
+    """Others are taken to grow with their items."""
+    alone = throughput(sizes=(64,))
+    made = assemble("t", setup(num_items=1000), micro_batch(), alone, TrainPlanOptions(effective_batch_size=64))
+    assert any("Only one size of micro-batch was timed" in doubt for doubt in made.doubts)
+    assert times_table(made) is None
 
 
 def test_steps_at_the_base_make_times_absolute() -> None:

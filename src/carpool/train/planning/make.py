@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from carpool.train.planning.assemble import TrainPlanOptions
     from carpool.train.planning.plan import TrainPlan
+    from carpool.train.setup import TrainSetup
 
 _WORST_S = 0.5  # for training with the worst micro-batches as a process usually holds memory; times are of usual ones
 
@@ -53,22 +54,32 @@ def plan_training(
     smallest = min(probe.size for probe in found.probes if probe.fits)
     with asking("a training step"):
         throughput = time_passes(load_setup(target), found.size, smallest=smallest, budget_s=options.timing_budget_s)
-    noise, unsure = _noise(target, options, base, (smallest, found.size), watch)
+    watch("the noise scale" if options.noise == "measure" else "the plan")
+    noise, unsure = noise_of(target, options, base, (smallest, found.size))
     return assemble(target, load_setup(target), found, throughput, options, noise=noise, doubts=(*doubts, *unsure))
 
 
-def _noise(
-    target: str, options: TrainPlanOptions, base: int | None, sizes: tuple[int, int], watch: Callable[[str], None]
+def noise_of(
+    setup: str | Callable[[], TrainSetup], options: TrainPlanOptions, base: int | None, sizes: tuple[int, int]
 ) -> tuple[Noise | None, tuple[str, ...]]:
-    """Take the noise scale as given, or measure it; and say what speaks against it."""
+    """Take the noise scale as given, or measure it.
+
+    Args:
+        setup: a TARGET, or the function itself.
+        options: what to plan for.
+        base: effective batch that the optimiser's rates suit; None where nobody said.
+        sizes: the fewest items of a micro-batch that can be trained with, and the most that fit.
+
+    Returns:
+        The noise scale, in items, where it is known; and what speaks against it.
+    """
     if options.noise is None:
         return None, ()
     if options.noise != "measure":
         return Noise.known(options.noise), ()
-    watch("the noise scale")
     with asking("a training step"):
         measured = measure_noise(
-            load_setup(target),
+            load_setup(setup),
             base or options.effective_batch_size,  # the batch that the rates suit
             least_micro_batch=sizes[0],
             most_micro_batch=sizes[1],
