@@ -117,8 +117,6 @@ def test_smaller_micro_batches_that_are_faster_are_told_of() -> None:
     """Where an item of a large micro-batch costs more than one of a small one."""
     passes = tuple((n, (n * (1e-3 if n <= 16 else 2e-3),) * 3) for n in (4, 8, 16, 32, 64))
     slow = summarise(passes, (1e-4,) * 3, measured_on={})
-        tuple((n, (n * (1e-3 if n <= 16 else 2e-3),) * 3) for n in (4, 8, 16, 32, 64)), (1e-4,) * 3, measured_on={}
-    )
     asked = TrainPlanOptions(effective_batch_size=64)
     made = assemble("t", setup(num_items=1000), micro_batch(), slow, asked)
     assert made.chosen.plan.micro_batch_size <= 32
