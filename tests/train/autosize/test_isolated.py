@@ -142,13 +142,32 @@ def test_lazy_state_of_the_optimiser_is_taken_away_again() -> None:
     assert all(parameter.grad is None for parameter in setup.model.parameters())
 
 
+def test_options_and_counters_of_the_optimiser_are_put_back() -> None:
+    """A rate that the steps changed, and whether a step was made before the scheduler's: it warns of that."""
+    setup = seeded(0)
+    scheduler = torch.optim.lr_scheduler.ConstantLR(setup.optimizer)
+    rates = [group["lr"] for group in setup.optimizer.param_groups]
+
+    def changing(model: nn.Module, batch: Any) -> torch.Tensor:
+        setup.optimizer.param_groups[0].update(lr=7.0, momentum=0.5)
+        return setup.loss(model, batch)
+
+    Isolated(replace(setup, loss=changing), open_peak=Fixed).ask(2)
+    assert [group["lr"] for group in setup.optimizer.param_groups] == rates
+    assert "momentum" not in setup.optimizer.param_groups[0]
+    with pytest.warns(UserWarning, match=r"call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`"):
+        scheduler.step()
+
+
 def failing(error: Callable[[], Exception], held: list[weakref.ref[torch.Tensor]]) -> TrainSetup:
-    """A setup whose steps fail while a large tensor is in hand."""
+    """A setup whose steps fail while a large tensor is in hand, and which remembers the error, as a log may."""
+    errors: list[Exception] = []
 
     def loss(model: nn.Module, batch: Any) -> torch.Tensor:
         activations = torch.ones(1 << 20)
         held.append(weakref.ref(activations))
-        raise error()
+        errors.append(error())
+        raise errors[-1]
 
     return small(loss)
 
@@ -165,8 +184,9 @@ def test_errors_are_answers_and_hold_nothing(error: Callable[[], Exception], cau
     """What did not fit is freed, though an error's frames held it, before the next size is tried."""
     held: list[weakref.ref[torch.Tensor]] = []
     gc.disable()
+    setup = failing(error, held)
     try:
-        answer = Isolated(failing(error, held), open_peak=Fixed).ask(4)
+        answer = Isolated(setup, open_peak=Fixed).ask(4)
     finally:
         gc.enable()
     assert answer.cause == cause

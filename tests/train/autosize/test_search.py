@@ -145,3 +145,11 @@ def test_memory_that_rises_in_steps_still_ends_in_a_bracket(dies_at: float) -> N
     peak: Peak = lambda size: (200 + 64 * (size // 37)) * MIB  # noqa: E731 - one of many such
     probes = searched(peak, 1000 * MIB, 2000, dies_at=dies_at)
     assert found(probes) >= 0.95 * largest_of_all(peak, 1000 * MIB, 2000)
+
+
+def test_a_wall_that_nothing_foretells_takes_no_more_than_twelve_probes() -> None:
+    """Where flat peaks end in a death, the bracket is halved as far as probes go, and what fits is still found."""
+    peak: Peak = lambda size: (100 if size <= 300_000 else 5000) * MIB  # noqa: E731 - one of many such
+    probes = searched(peak, 1000 * MIB, 1 << 20, dies_at=1.0)
+    assert len(probes) == MOST_PROBES
+    assert 270_000 <= found(probes) <= 300_000

@@ -200,13 +200,13 @@ def _larger(known: Known, tolerance: float) -> int:
         jump = min(factor * largest, max(JUMP * known.predicted(careful=True), min(jump, 2 * largest)))
     if jump >= WORTH_IT * largest:
         return max(largest + 1, int(min(jump, ENDLESS)))
-    return _aimed(known, tolerance)
+    return _aimed(known, known.predicted(careful=False), tolerance)
 
 
-def _aimed(known: Known, tolerance: float) -> int:
+def _aimed(known: Known, predicted: float, tolerance: float) -> int:
     """Return the size just below the one predicted; where that was probed, the first one whose failure ends it all."""
     closing = int(known.largest / (1.0 - tolerance)) + 1
-    aim = AIM * (known.predicted(careful=False) if known.too_large is None else known.curved())
+    aim = AIM * predicted
     return int(aim) if closing < aim < ENDLESS else closing
 
 
@@ -216,9 +216,11 @@ def _within(known: Known, too_large: int, probes: Sequence[Probe], tolerance: fl
     middle = max(low + 1, min(high - 1, round(math.sqrt(low * high))))
     sides = [probe.outcome for probe in probes[-STUCK:]]
     inner = INNER * (high - low)
-    aimed = _aimed(known, tolerance)
+    predicted = known.curved()
+    aimed = _aimed(known, predicted, tolerance)
     is_stuck = len(set(sides)) == 1 and len(sides) == STUCK
-    if is_stuck or not low + inner <= aimed <= high - inner:
+    # A prediction beyond what is known not to fit foretells nothing.
+    if is_stuck or AIM * predicted > high or not low + inner <= aimed <= high - inner:
         return middle
     return aimed
 
