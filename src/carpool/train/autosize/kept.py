@@ -94,8 +94,18 @@ def _same_entries(held: dict[str, Any]) -> Restore:
 
 
 def _plain_attributes(owner: object) -> Restore:
-    attributes = {name: value for name, value in vars(owner).items() if isinstance(value, _PLAIN)}
-    return lambda: vars(owner).update(attributes)
+    attributes = _plain(owner)
+
+    def restore() -> None:
+        for name in _plain(owner).keys() - attributes.keys():
+            del vars(owner)[name]
+        vars(owner).update(attributes)
+
+    return restore
+
+
+def _plain(owner: object) -> dict[str, Any]:
+    return {name: value for name, value in vars(owner).items() if isinstance(value, _PLAIN)}
 
 
 def _gradients(model: nn.Module) -> Iterator[Restore]:
