@@ -23,6 +23,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
+from carpool.errors import CarpoolError
 from carpool.train import TrainSetup, compare_batches
 
 NUM_VALIDATION = 360
@@ -102,14 +103,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/train-digits.png"), help="picture to draw")
     wanted = parser.parse_args()
     torch.set_num_threads(1)  # products as small as these gain nothing from a second thread
-    compared = compare_batches(
-        setup,
-        wanted.batches,
-        target=wanted.target,
-        most_micro_batch=MICRO_BATCH,
-        most_examples=2_000_000,
-        watch=lambda run: print(run, flush=True),
-    )
+    try:
+        compared = compare_batches(
+            setup,
+            wanted.batches,
+            target=wanted.target,
+            most_micro_batch=MICRO_BATCH,
+            most_examples=2_000_000,
+            watch=lambda run: print(run, flush=True),
+        )
+    except CarpoolError as error:
+        parser.error(str(error))
     print(compared.table().to_text())
     print(f"Drawn: {compared.picture().save(wanted.out)}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -46,6 +46,25 @@ def test_a_target_out_of_reach_is_told_with_what_was_tried() -> None:
     """Below the noise nothing gets."""
     with pytest.raises(ConfigError, match=r"200 examples in batches of 8 do not reach 0\.001, at rates from 0\.02"):
         compare_batches(setup, (8, 16, 32), target=0.001, most_micro_batch=8, most_examples=200)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "changes", "said"),
+    [
+        ((8, 16, 16), {}, "runs at 2 effective batches do not tell the curve"),
+        ((), {}, "runs at 0 effective batches"),
+        ((0, 8, 16), {}, "an effective batch is 0; it must be at least 1"),
+        ((4, 8, 16), {"most_micro_batch": 0}, "most_micro_batch is 0"),
+        ((4, 8, 16), {"most_examples": -1}, "most_examples is -1"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_trained(
+    sizes: tuple[int, ...], changes: dict[str, Any], said: str
+) -> None:
+    """With its value."""
+    options: dict[str, Any] = {"most_micro_batch": 8, "most_examples": 100} | changes
+    with pytest.raises(ConfigError, match=said):
+        compare_batches(setup, sizes, target=1.0, **options)
 
 
 def test_a_setup_must_say_which_batch_its_rate_is_for() -> None:

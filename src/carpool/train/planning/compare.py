@@ -7,11 +7,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from carpool.core.limits import check_whole
 from carpool.errors import ConfigError
 from carpool.report.table import Column, Table
 from carpool.train.noise.estimate import NoiseEstimate
 from carpool.train.noise.listener import NoiseScale
-from carpool.train.planning.curve import Reached, StepsCurve, fit_curve
+from carpool.train.planning.curve import Reached, StepsCurve, check_enough, fit_curve
 from carpool.train.planning.runs import best_rate, exact_plan, steps_to
 from carpool.train.scaling.apply import scale_hyperparameters
 from carpool.units import format_count
@@ -121,8 +122,14 @@ def compare_batches(
         watch: told of the best run of each effective batch.
 
     Raises:
-        ConfigError: a batch does not get to the target with any learning rate that was tried.
+        ConfigError: a number is out of its range, or a batch does not get to the target with any learning rate that
+            was tried.
     """
+    check_enough(set(batch_sizes))
+    for size in batch_sizes:
+        check_whole("an effective batch", size)
+    for name, value in (("most_micro_batch", most_micro_batch), ("most_examples", most_examples)):
+        check_whole(name, value)
     base = make_setup().base_batch_size
     if base is None:
         raise ConfigError("the setup does not say which batch its learning rate is for: give it base_batch_size")

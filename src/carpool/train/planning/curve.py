@@ -19,7 +19,7 @@ from carpool.cost.least_squares import fit_affine
 from carpool.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +73,22 @@ class StepsCurve:
         return self.fewest_steps + self.fewest_examples / batch_size
 
 
+def check_enough(batch_sizes: Collection[int]) -> None:
+    """Refuse effective batches that tell no curve: it has two parameters, and needs something to judge them by.
+
+    Args:
+        batch_sizes: the different ones.
+
+    Raises:
+        ConfigError: there are fewer than three.
+    """
+    if len(batch_sizes) < 3:  # noqa: PLR2004 - said above
+        raise ConfigError(
+            f"runs at {len(batch_sizes)} effective batches do not tell the curve of steps over examples: train at 3 or "
+            "more"
+        )
+
+
 def fit_curve(runs: Sequence[Reached]) -> StepsCurve:
     """Fit the curve to runs by least squares on relative error, neither of its two numbers below 0.
 
@@ -87,11 +103,7 @@ def fit_curve(runs: Sequence[Reached]) -> StepsCurve:
     >>> round(curve.fewest_steps), round(curve.critical_batch_size)
     (100, 128)
     """
-    sizes = {run.batch_size for run in runs}
-    if len(sizes) < 3:  # noqa: PLR2004 - two parameters and something to judge them by
-        raise ConfigError(
-            f"runs at {len(sizes)} effective batches do not tell the curve of steps over examples: train at 3 or more"
-        )
+    check_enough({run.batch_size for run in runs})
     inverse = np.array([1.0 / run.batch_size for run in runs])
     steps = np.array([float(run.num_steps) for run in runs])
     fewest, slope = fit_affine(inverse, steps, 1.0 / steps**2)
