@@ -86,7 +86,7 @@ class ProbeProcess:
             **{name: getattr(source, name) for name in ModelSource.__slots__},
             "seed": seed,
             "most_items": most_items,
-            "sys_path": sys.path,
+            "sys_path": [str(place) for place in sys.path],
         }
         self._memory_of = memory_of or _resident_bytes
         self._process: subprocess.Popen[str] | None = None

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from carpool.errors import CarpoolError
 from carpool.train.autosize.answer import Answer
+from carpool.train.autosize.find import find_micro_batch
 from carpool.train.autosize.process import FreshProcesses, alone, how_it_died, on_the_cpu
 from carpool.train.autosize.source import Source
 from tests.train.autosize.setups import FATAL
@@ -91,3 +93,12 @@ def test_a_probe_of_one_rank_is_no_rank_of_the_others() -> None:
     assert own["MASTER_PORT"] != "1"
     assert "TORCHELASTIC_USE_AGENT_STORE" not in own
     assert alone({"HOME": "/"}) == {"HOME": "/"}
+
+
+def test_a_file_that_searches_as_it_is_loaded_is_told_to_wait_for_its_own_run(tmp_path: Path) -> None:
+    """Each probe would begin a search of its own otherwise, and each of those more."""
+    file = tmp_path / "unguarded.py"
+    lines = ["import torch", "from carpool.train import TrainSetup, find_micro_batch", "def setup(): ..."]
+    file.write_text("\n".join([*lines, "find_micro_batch(setup, most=2)"]), encoding="utf-8")
+    with pytest.raises(CarpoolError, match="put what is not for every process"):
+        find_micro_batch(f"{file}:setup", most=2, timing_s=0)

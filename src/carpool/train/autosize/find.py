@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from carpool.errors import ConfigError, ModelError, OutOfMemory
 from carpool.train.autosize.agree import RankStore
 from carpool.train.autosize.answer import Answer, judge
 from carpool.train.autosize.place import Place, open_place
+from carpool.train.autosize.process import IN_A_PROBE
 from carpool.train.autosize.result import MicroBatch, Probe, Throughput
 from carpool.train.autosize.search import MOST_PROBES, Known, next_size
 from carpool.train.autosize.throughput import sizes_to_time, summarise
@@ -75,6 +77,7 @@ def find_micro_batch(
         OutOfMemory: not even one item fits.
         ModelError: a training step failed, here or on another rank.
     """
+    _check_not_probed()
     check_whole("most", most)
     given_bytes = None if memory is None else parse_bytes(memory)
     timeout, timing = parse_duration_s(timeout_s), parse_duration_s(timing_s)
@@ -95,6 +98,15 @@ def find_micro_batch(
     size = together.smallest(tried.known.largest)
     together.do(lambda: tried.time(size, timing))
     return tried.result(size)
+
+
+def _check_not_probed() -> None:
+    """Refuse to search within a probe: the file that is loaded there would begin one search within another."""
+    if IN_A_PROBE in os.environ:
+        raise ConfigError(
+            "find_micro_batch was called while the file was loaded to try a size: put what is not for every process "
+            "that loads the file under `if __name__ == '__main__':`"
+        )
 
 
 class _Together:

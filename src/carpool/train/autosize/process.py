@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 0.02
 MOST_SAID = 1 << 14
 """Bytes of what a process wrote last that are read."""
+IN_A_PROBE = "CARPOOL_IN_A_PROBE"
+"""The variable of the environment that a probe's process is known by."""
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from carpool.train.autosize.child import main; main()"
 )
@@ -118,11 +120,11 @@ class FreshProcesses:
 
 def _start(asked: Mapping[str, Any], log: IO[bytes]) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(  # noqa: S603 - this very interpreter, and code of our own
-        [sys.executable, "-c", _START, json.dumps(sys.path)],
+        [sys.executable, "-c", _START, json.dumps([str(place) for place in sys.path])],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=log,
-        env=alone(os.environ),
+        env=alone(os.environ) | {IN_A_PROBE: "1"},
         start_new_session=True,  # Ctrl-C is for the parent, which ends this process and all that it started
     )
     assert process.stdin is not None, "it was started with a pipe"
