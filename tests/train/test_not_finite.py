@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from torch import nn
 
 from tests.train.linear import accumulator_of, linear, ones, scaler_of, summed
 from tests.train.texts import CUT, TEXTS, train
+
+if TYPE_CHECKING:
+    from carpool.train import WindowResult, WindowStart
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
@@ -115,3 +120,55 @@ def test_gradients_of_16_bits_have_a_norm_beyond_16_bits() -> None:
     result = accumulator_of(model, optimizer=optimizer).step([batch], lambda model, batch: model(batch).float().sum())
     assert result.grad_norm == pytest.approx(100_000, rel=1e-3)
     assert not result.skipped
+
+
+class Objecting:
+    """A listener that objects to the first window."""
+
+    def __init__(self) -> None:
+        self.num_windows = 0
+
+    def before_window(self, start: WindowStart) -> None:
+        """Take no notice."""
+
+    def after_micro_batch(self, index: int, num_valid: int) -> None:
+        """Take no notice."""
+
+    def after_window(self, result: WindowResult) -> None:
+        """Object to the first."""
+        self.num_windows += 1
+        if self.num_windows == 1:
+            raise ArithmeticError(result.loss)
+
+
+def test_a_listener_that_objects_costs_one_window_only() -> None:
+    """The scaler forgets that it unscaled, and has its factor and its count of good windows still."""
+    scaler, model = scaler_of(8.0, growth_interval=2), linear()
+    accumulator = accumulator_of(model, scaler=scaler)
+    window = [torch.ones(4, 3)] * 2
+    accumulator.step(window, summed)
+    accumulator.listeners.append(Objecting())
+    kept = scaler.state_dict()
+    with pytest.raises(ArithmeticError):
+        accumulator.step(window, summed)
+    assert scaler.state_dict() == kept
+    assert not accumulator.step(window, summed).skipped
+    assert scaler.get_scale() == 16
+    assert model.weight.tolist() == [[0, 0, 0]]
+
+
+def test_an_optimiser_that_fails_costs_one_window_only() -> None:
+    """Whatever its step raises, the next window is unscaled as if it had not been."""
+    scaler, model = scaler_of(8.0), linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    accumulator = accumulator_of(model, optimizer=optimizer, scaler=scaler)
+
+    def fail(*_: object) -> None:
+        raise ArithmeticError
+
+    failing = optimizer.register_step_pre_hook(fail)
+    with pytest.raises(ArithmeticError):
+        accumulator.step([torch.ones(4, 3)] * 2, summed)
+    failing.remove()
+    accumulator.step([torch.ones(4, 3)] * 2, summed)
+    assert model.weight.tolist() == [[0.5, 0.5, 0.5]]

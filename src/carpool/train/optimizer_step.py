@@ -110,6 +110,11 @@ class OptimizerStep:
         self.scaler.update()  # forgets that it unscaled
         self.scaler.load_state_dict(lowered)
 
+    def forget(self) -> None:
+        """Forget that the gradients were unscaled, where no step came of them; the factor of mixed precision stays."""
+        if self.scaler is not None and self._scales():
+            self.scaler.update(new_scale=self.scaler.get_scale())
+
     def clear(self) -> None:
         """Drop the gradients."""
         self.optimizer.zero_grad(set_to_none=True)

@@ -157,6 +157,7 @@ class Window:
     _passes: Generator[Any, None, None] | None = None
     _current: int | None = None  # the micro-batch that the loop is at
     _awaited: bool = False  # its backward pass is to come
+    _unscaled: bool = False  # the gradients, and their step is to come
     _losses: list[torch.Tensor] = field(default_factory=list)  # of the micro-batches, as the loop gave them
     _result: WindowResult | None = None
 
@@ -216,6 +217,8 @@ class Window:
         finally:
             self._current = None
             self.start = replace(self.start, micro_batches=())  # whoever keeps the window does not keep its data
+            if self._unscaled:  # broken off by a listener or in the step: else the next window could not unscale
+                self.around.ending.forget()
             self.around.ending.clear()
 
     def _tell_start(self) -> None:
@@ -264,6 +267,7 @@ class Window:
             self.around.on_end(self._result)
             return
         with self.watch:
+            self._unscaled = True
             norm = self.around.ending.gradient_norm()
             losses = torch.stack(self._losses)
         # Reading waits for what an accelerator still computes, which is not ours.
@@ -286,6 +290,7 @@ class Window:
             self.around.ending.skip()
         else:
             self.around.ending.take(norm)
+        self._unscaled = False
 
     def _result_of(self, *, loss: float, norm: float, skipped: bool) -> WindowResult:
         return WindowResult(

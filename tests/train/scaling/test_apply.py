@@ -309,3 +309,13 @@ def test_a_report_can_be_written_as_json() -> None:
     }
     assert written["warm_up_steps"] == 25
     assert written["text"] == report.text
+
+
+def test_a_tensor_that_groups_share_is_scaled_once() -> None:
+    """Each group would else multiply it again."""
+    rate = torch.tensor(0.1, dtype=torch.float64)
+    optimizer = torch.optim.SGD([{"params": _weights(1)} for _ in range(2)], lr=rate)
+    report = scale_hyperparameters(optimizer, 4)
+    assert rate.item() == pytest.approx(0.4)
+    assert all(group["lr"] is rate for group in optimizer.param_groups)
+    assert [change.after for change in report.changes] == pytest.approx([0.4, 0.4])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from torch import nn
-from torch.optim import lr_scheduler
+from torch.optim import lr_scheduler, swa_utils
 
 from carpool.errors import ConfigError
 from carpool.train.scaling.apply import scale_hyperparameters
@@ -46,6 +46,7 @@ _SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, float], Any]] = {
         ],
         milestones=[4],
     ),
+    "averaging": lambda optimizer, rate: swa_utils.SWALR(optimizer, rate / 2, anneal_epochs=6),
     "chained": lambda optimizer, _: lr_scheduler.ChainedScheduler(
         [lr_scheduler.ConstantLR(optimizer, 0.5, 4), lr_scheduler.ExponentialLR(optimizer, 0.9)]
     ),

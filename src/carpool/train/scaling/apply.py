@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from carpool.train.scaling.change import Change
     from carpool.train.scaling.rules import BetaForm
 
-_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
+_RATES = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
 
 
 def scale_hyperparameters(
@@ -125,10 +125,11 @@ def _apply(groups: list[dict[str, Any]], report: ScalingReport, *, ratio: float,
             _set_ema(ema, change)
         elif change.name != "lr":
             write(groups[change.group], change.name, change.after)
+    # All are read before one is set: groups may share a rate that is a tensor, which is to be multiplied once.
+    rates = [(group, name, read(group, name) * ratio) for group in groups for name in _RATES if has(group, name)]
+    for group, name, rate in rates:
+        write(group, name, rate)
     for group in groups:
-        for name in _RATES:
-            if has(group, name):
-                write(group, name, read(group, name) * ratio)
         group[MARK] = group.get(MARK, 1.0) * report.factor
     if scheduler is not None:
         scale_schedule(scheduler, ratio)
