@@ -144,6 +144,8 @@ def test_a_target_that_cannot_be_planned_for_exits_2(
         (("--effective-batch", "32", "--base-steps", "5"), "only with the noise scale"),
         (("--effective-batch", "32", "--batches", "64..32"), "runs downwards"),
         (("--effective-batch", "32", "--html", "plan.txt"), "must name a file that ends in .html"),
+        (("--effective-batch", "32", "--html", "x" * 300 + ".html"), "must name a file that ends in .html"),
+        (("--effective-batch", "32", "--html", "/dev/null/plan.html"), "the directory of --html /dev/null"),
         ((), "Missing option '--effective-batch'"),
     ],
 )

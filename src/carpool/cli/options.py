@@ -113,16 +113,23 @@ def _read_size(text: str, what: str) -> int:
     return size
 
 
-def require_room(out: Path) -> None:
+def require_room(out: Path, *, option: str = "--out") -> None:
     """Refuse a directory that can't be written to before anything is measured for it; nothing is made yet.
+
+    Args:
+        out: the directory.
+        option: that names it, or a file in it.
 
     Raises:
         ConfigError: it, or what it would be made in, is no directory or may not be written to.
     """
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    try:
+        there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    except OSError as error:  # such as a name that is too long
+        raise ConfigError(f"{option} {out} can't be made or filled: {error.strerror}; name another directory") from None
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         why = "may not be written to" if there.is_dir() else "is no directory"
-        raise ConfigError(f"--out {out} can't be made or filled: {there} {why}; name another directory")
+        raise ConfigError(f"{option} {out} can't be made or filled: {there} {why}; name another directory")
 
 
 def parse_rate(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from carpool.train.planning.plan import TrainPlan
 
 TIMING_S = 5.0
+LONGEST_NAME = 255  # bytes of a file's name, on every usual file system
 NUM_STEPS = 14  # about: how many micro-batches are tried depends on what they need
 
 
@@ -87,6 +89,7 @@ def train_plan(target: str, html: Path, output: Output, **given: Any) -> int:
     """
     from carpool.train.planning.assemble import TrainPlanOptions
 
+    html = html.absolute()  # the setup may go to another directory
     require_page(html)
     options = TrainPlanOptions(
         effective_batch_size=given["effective_batch"],
@@ -113,9 +116,9 @@ def require_page(html: Path) -> None:
     Raises:
         ConfigError: It is a directory, has another ending, or its directory can't be made or filled.
     """
-    if html.suffix != ".html" or html.is_dir():
+    require_room(html.parent, option="the directory of --html")
+    if html.suffix != ".html" or len(os.fsencode(html.name)) > LONGEST_NAME or html.is_dir():
         raise ConfigError(f"--html {html} must name a file that ends in .html, such as {Path('out/train-plan.html')}")
-    require_room(html.parent)
 
 
 def _make(target: str, options: Any) -> TrainPlan:

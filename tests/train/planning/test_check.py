@@ -55,6 +55,8 @@ def test_a_sound_setup_is_not_doubted_and_left_as_it_was() -> None:
         ({"base_batch_size": "8"}, "base_batch_size of the setup is '8'; it must be at least 1"),
         ({"optimizer": None}, "optimizer of the setup is a NoneType; it must be a torch.optim.Optimizer"),
         ({"loader": []}, "loader of the setup is a list; it must be a function"),
+        ({"model": nn.Linear(1, 1, device="meta")}, "parameters on the device meta, which hold no numbers"),
+        ({"optimizer": torch.optim.LBFGS([PARAMETER])}, "LBFGS computes the loss several times"),
         ({"model": nn.Flatten()}, "the Flatten has no parameter that is trained"),
         ({"count": lambda batch: 0}, "first micro-batch has no valid item"),
         ({"count": lambda batch: 0.5}, "count returned 0.5 for a micro-batch; it must be a whole number"),
@@ -124,7 +126,7 @@ def test_a_batch_of_a_kind_of_its_own_is_trained_with_untried() -> None:
         loader=loader, count=lambda batch: len(batch.pair[0]), loss=lambda model, batch: plain.loss(model, batch.pair)
     )
     (doubt,) = check_setup(own)
-    assert "could not be tried: its micro-batches are of a kind of their own" in doubt
+    assert "could not be tried: micro-batches are of a kind of their own" in doubt
 
 
 class Pair(NamedTuple):
@@ -143,3 +145,28 @@ def test_items_are_doubled_wherever_they_are() -> None:
     assert doubled["scale"].shape == (2,)
     assert doubled["name"] == "x"
     assert beside_itself([torch.ones(2)], 3) is None
+
+
+class Numbered(dict[str, Any]):
+    """A mapping that is made otherwise than of a mapping."""
+
+    def __init__(self, _number: int, /) -> None:
+        super().__init__()
+
+
+def test_a_batch_that_cannot_be_made_again_is_only_doubted() -> None:
+    """It is the user's own kind of thing, and trains as well as any."""
+
+    def load(size: int) -> Iterator[Numbered]:
+        batch = Numbered(1)
+        batch["x"], batch["y"] = torch.ones(size, 3), torch.ones(size)
+        yield batch
+
+    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        total: torch.Tensor = (model(batch["x"])[:, 0] - batch["y"]).square().sum()
+        return total
+
+    model = nn.Linear(3, 1)
+    made = setup(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1), loader=load, loss=loss)
+    (doubt,) = check_setup(made)
+    assert "could not be tried" in doubt

@@ -32,3 +32,11 @@ def test_a_noise_scale_that_cannot_be_told_is_doubted() -> None:
     assert noise is None
     assert "noise scale not identified" in doubt
     assert "measure longer, or give the scale" in doubt
+
+
+def test_a_noise_scale_that_cannot_be_measured_costs_no_plan() -> None:
+    """What was wrong is told, and the rest stands."""
+    measured = TrainPlanOptions(effective_batch_size=8, noise="measure", noise_budget_s=0.0)
+    noise, (doubt,) = noise_of(made_up.setup, measured, 8, (8, 8))
+    assert noise is None
+    assert doubt.startswith("The noise scale could not be measured: a batch of 8 is one micro-batch")

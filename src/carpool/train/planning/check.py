@@ -16,6 +16,7 @@ from carpool.core.limits import check_whole
 from carpool.errors import CarpoolError, ConfigError, ModelError, OutOfMemory
 from carpool.models.blame import describe
 from carpool.train.autosize.ran_out import ran_out_of_memory
+from carpool.train.optimizer_step import OptimizerStep
 from carpool.train.setup import TrainSetup, count_items
 from carpool.units import counted, format_count, with_article
 
@@ -65,6 +66,11 @@ def _check_parts(setup: TrainSetup) -> None:
     check_whole("num_items of the setup", setup.num_items)
     if setup.base_batch_size is not None:
         check_whole("base_batch_size of the setup", setup.base_batch_size)
+    OptimizerStep(optimizer=setup.optimizer)  # refuses those that take no gradients
+    if any(parameter.is_meta for parameter in setup.model.parameters()):
+        raise ConfigError(
+            "the model has parameters on the device meta, which hold no numbers: make it on a real device"
+        )
     trained = {id(parameter) for parameter in setup.model.parameters() if parameter.requires_grad}
     stepped = {id(parameter) for group in setup.optimizer.param_groups for parameter in group["params"]}
     if not trained:
@@ -125,14 +131,15 @@ def _check_loss(loss: object) -> None:
 
 def _additive(setup: TrainSetup, batch: Any, once: float) -> Iterator[str]:
     """Put the micro-batch beside itself; a sum is then twice as large."""
-    doubled = beside_itself(batch, count_items(batch)) if setup.count is None else beside_itself(batch, _length(batch))
     if not once:
         yield "The loss is 0 on the first micro-batch: whether it is a sum over items could not be tried."
         return
-    if doubled is None:
-        yield "Whether the loss is a sum over items could not be tried: its micro-batches are of a kind of their own."
-        return
+    num_items = count_items(batch) if setup.count is None else _length(batch)
     try:
+        doubled = beside_itself(batch, num_items)
+        if doubled is None:
+            yield "Whether the loss is a sum over items could not be tried: micro-batches are of a kind of their own."
+            return
         twice = float(setup.loss(setup.model, doubled).detach())
     except Exception as error:  # noqa: BLE001 - a batch of a kind that we made may not suit it
         yield f"Whether the loss is a sum over items could not be tried: with items twice it raised {describe(error)}."

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from carpool.errors import ConfigError
 from carpool.train.autosize.find import find_micro_batch
 from carpool.train.autosize.result import describe
 from carpool.train.autosize.source import load_setup
 from carpool.train.planning.assemble import assemble, check_asked
 from carpool.train.planning.check import asking, check_setup
-from carpool.train.planning.noise import measure_noise
+from carpool.train.planning.noise import measure_noise, parts_plan
 from carpool.train.planning.timing import time_passes
 from carpool.train.planning.trade_off import Noise
 
@@ -43,6 +44,8 @@ def plan_training(
     setup = load_setup(target)
     base = options.base_batch_size or setup.base_batch_size
     check_asked(options, setup.num_items, base)
+    if options.noise == "measure":
+        parts_plan(min(base or options.effective_batch_size, setup.num_items), 1)  # refuses what is too small, at once
     doubts = check_setup(setup)
     most = options.most_micro_batch(setup.num_items)
     del setup  # what it holds is not there for the steps that are tried
@@ -77,15 +80,18 @@ def noise_of(
         return None, ()
     if options.noise != "measure":
         return Noise.known(options.noise), ()
-    with asking("a training step"):
-        measured = measure_noise(
-            load_setup(setup),
-            base or options.effective_batch_size,  # the batch that the rates suit
-            least_micro_batch=sizes[0],
-            most_micro_batch=sizes[1],
-            budget_s=options.noise_budget_s,
-            clock=time.monotonic,
-        )
+    try:
+        with asking("a training step"):
+            measured = measure_noise(
+                load_setup(setup),
+                base or options.effective_batch_size,  # the batch that the rates suit
+                least_micro_batch=sizes[0],
+                most_micro_batch=sizes[1],
+                budget_s=options.noise_budget_s,
+                clock=time.monotonic,
+            )
+    except ConfigError as error:  # the rest of the plan is none the worse
+        return None, (f"The noise scale could not be measured: {error}.",)
     noise = measured.in_items()
     if noise is None:
         return None, (

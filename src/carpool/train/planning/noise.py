@@ -79,7 +79,12 @@ def measure_noise(
         ConfigError: the data do not make a window.
     """
     plan = parts_plan(min(effective_batch_size, setup.num_items), most_micro_batch, least_micro_batch)
-    listener = NoiseScale(setup.model, num_items=setup.num_items if setup.count is None else None, decay=DECAY)
+    listener = NoiseScale(
+        setup.model,
+        optimizer=setup.optimizer,
+        num_items=setup.num_items if setup.count is None else None,
+        decay=DECAY,
+    )
     accumulator = Accumulator(setup.model, setup.optimizer, plan=plan, count=setup.count or count_items)
     accumulator.listeners.append(listener)
     num_valid = num_steps = 0
