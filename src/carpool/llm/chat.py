@@ -11,15 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from carpool.errors import ConfigError, InvalidItem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from jinja2 import Environment, Template
 
+Read = TypeVar("Read")
 _MARK = "\ue000where the model goes on\ue001 "  # ends in a blank, so that it shows whether the template strips those
 
 
@@ -113,15 +114,17 @@ class ChatTemplate:
         """The variables that the template reads."""
         from jinja2.meta import find_undeclared_variables
 
-        assert self._compiled  # or it can't be read at all
-        return find_undeclared_variables(_environment().parse(self.source))
+        return find_undeclared_variables(self._read(_environment().parse))
 
     @cached_property
     def _compiled(self) -> Template:
+        return self._read(_environment().from_string)
+
+    def _read(self, read: Callable[[str], Read]) -> Read:
         from jinja2 import TemplateError
 
         try:
-            return _environment().from_string(self.source)
+            return read(self.source)
         except TemplateError as error:
             raise ConfigError(f"the model's chat template can't be read, mend it in its files: {error}") from error
 
