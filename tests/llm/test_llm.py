@@ -109,7 +109,8 @@ def test_what_is_no_prompt_is_refused(llm: carpool.LLM, prompts: Any) -> None:
 def test_tokens_may_come_as_an_array(llm: carpool.LLM) -> None:
     """As a tokenizer of another library gives them."""
     ids = byte_tokenizer().encode(PROMPT).ids
-    plain, array, tensor = llm.generate([ids, np.array(ids), torch.tensor(ids)], temperature=0, max_tokens=3)
+    forms: list[Any] = [ids, np.array(ids), torch.tensor(ids)]
+    plain, array, tensor = llm.generate(forms, temperature=0, max_tokens=3)
     assert plain.token_ids == array.token_ids == tensor.token_ids
 
 
