@@ -120,9 +120,11 @@ def test_windows_are_groups_of_micro_batches_and_the_last_may_be_short() -> None
 def test_windows_are_taken_from_the_loader_one_at_a_time() -> None:
     """No more micro-batches are held than those of one window."""
     left = ones(24, cut=4)
-    windows = accumulator_of(linear()).windows(left.pop() for _ in range(6))
+    model = linear()
+    windows = accumulator_of(model).windows(left.pop() for _ in range(6))
     for num_left in (4, 2, 0):
-        next(windows)
+        for batch in (window := next(windows)):
+            window.backward(summed(model, batch))
         assert len(left) == num_left
 
 

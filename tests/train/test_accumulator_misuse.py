@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,6 +22,8 @@ from tests.train.linear import accumulator_of, linear, loop, ones, scaler_of, su
         ({"max_norm": 0.0}, "max_norm is 0.0; it must be above 0 and finite"),
         ({"max_norm": "1"}, "max_norm is '1'; it must be above 0 and finite"),
         ({"plan": {"effective_batch_size": 8}}, "plan is {'effective_batch_size': 8}; it must be a BatchPlan"),
+        ({"max_norm": True}, "max_norm is True; it must be above 0 and finite"),
+        ({"max_norm": torch.ones(2)}, "max_norm is tensor([1., 1.]); it must be above 0 and finite"),
         ({"max_norm": float("nan")}, "max_norm is nan; it must be above 0 and finite"),
         ({"max_norm": float("inf")}, "max_norm is inf; it must be above 0 and finite"),
         (
@@ -87,6 +90,8 @@ def test_a_checkpoint_of_another_effective_batch_is_refused() -> None:
         other.load_state_dict(state)
     with pytest.raises(ConfigError, match="the checkpoint lacks plan and num_windows and num_skipped"):
         other.load_state_dict({})
+    with pytest.raises(ConfigError, match="the accumulator's state is None: give what its state_dict returned"):
+        other.load_state_dict(None)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="num_windows is 'x'; it must be a whole number from 0"):
         other.load_state_dict(state | {"num_windows": "x"})
     with pytest.raises(ConfigError, match="the checkpoint's batch plan is 3: it was saved by something else"):
@@ -107,3 +112,24 @@ def test_a_new_plan_holds_from_the_next_window() -> None:
     assert held == [8, 16]
     with pytest.raises(ConfigError, match=re.escape("the new plan has 2 ranks, and 1 train together: use")):
         accumulator.plan = BatchPlan(effective_batch_size=16, micro_batch_size=4, num_ranks=2)
+
+
+@pytest.mark.parametrize("max_norm", [np.float32(0.25), np.array(0.25), torch.tensor(0.25)])
+def test_a_norm_to_clip_to_may_be_any_number(max_norm: Any) -> None:
+    """As it comes from a sweep or a configuration."""
+    model = linear()
+    accumulator_of(model, max_norm=max_norm).step(ones(8, cut=4), summed)
+    assert (1 - model.weight).norm().item() == pytest.approx(0.5 * 0.25)
+
+
+def test_windows_that_are_not_iterated_over_are_refused() -> None:
+    """They would be gone without anything learnt from them: the first that is passed by is named, the last one too."""
+    model = linear()
+    with pytest.raises(ConfigError, match="nothing was learnt from window 0, counted from 0, as its micro-batches"):
+        list(accumulator_of(model).windows(ones(16, cut=4)))
+    windows = accumulator_of(model).windows(ones(16, cut=4))
+    for batch in (first := next(windows)):
+        first.backward(summed(model, batch))
+    next(windows)
+    with pytest.raises(ConfigError, match="nothing was learnt from window 1, counted from 0"):
+        next(windows)

@@ -82,6 +82,10 @@ def test_any_number_follows_from_the_others(plan: BatchPlan) -> None:
     [
         ({}, "nothing does not make a plan: give two of effective_batch_size, micro_batch_size"),
         ({"effective_batch_size": 64}, "effective_batch_size 64 does not make a plan"),
+        (
+            {"effective_batch_size": 6, "num_accumulation_steps": 4},
+            "that take 4 accumulation steps: micro-batches of 2 make it in 3; give num_accumulation_steps=3",
+        ),
         ({"num_accumulation_steps": 4, "num_ranks": 2}, "num_accumulation_steps 4, num_ranks 2 does not make a plan"),
         (
             {"effective_batch_size": 100, "micro_batch_size": 8, "num_accumulation_steps": 4},

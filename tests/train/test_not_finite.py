@@ -172,3 +172,15 @@ def test_an_optimiser_that_fails_costs_one_window_only() -> None:
     failing.remove()
     accumulator.step([torch.ones(4, 3)] * 2, summed)
     assert model.weight.tolist() == [[0.5, 0.5, 0.5]]
+
+
+@pytest.mark.parametrize("size", [1e30, 3e38])
+def test_finite_gradients_whose_norm_leaves_32_bits_are_learnt(size: float) -> None:
+    """Their squares are beyond float32, and maybe their norm: it is summed up in 64 bits, and clipped."""
+    model = linear(4)
+    accumulator = accumulator_of(model, max_norm=1.0)
+    result = accumulator.step([torch.full((4, 4), 0.5)] * 2, lambda model, batch: (model(batch) - 2).sum() * size)
+    assert not result.skipped
+    assert result.grad_norm == pytest.approx(size)
+    assert model.weight.tolist() == [pytest.approx([0.75] * 4, rel=1e-3)]
+    assert accumulator.step([torch.full((4, 4), torch.inf)] * 2, summed).skipped

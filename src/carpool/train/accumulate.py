@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from itertools import count as count_up
 from itertools import islice
 from operator import index as as_index
@@ -13,13 +14,13 @@ from carpool.train.batch_norm import check_batch_norm
 from carpool.train.batch_plan import BatchPlan
 from carpool.train.data.windows import WindowSampler
 from carpool.train.exact_batch_norm import ExactBatchNorm
-from carpool.train.optimizer_step import OptimizerStep
+from carpool.train.optimizer_step import OptimizerStep, read_max_norm
 from carpool.train.ranks import Ranks
 from carpool.train.setup import Loss, count_items
 from carpool.train.window import GradientListener, Stopwatch, Surroundings, Window, WindowResult, WindowStart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     import torch
     from torch import nn
@@ -91,7 +92,9 @@ class Accumulator:
             raise ConfigError(
                 f"plan is {plan!r}; it must be a BatchPlan, as BatchPlan.from_state_dict makes of a checkpoint"
             )
-        ending = OptimizerStep(optimizer=optimizer, scheduler=scheduler, scaler=scaler, max_norm=max_norm)
+        ending = OptimizerStep(
+            optimizer=optimizer, scheduler=scheduler, scaler=scaler, max_norm=read_max_norm(max_norm)
+        )
         _check_parameters(model, ending)
         self.listeners: list[GradientListener] = []
         self.num_windows = 0
@@ -139,21 +142,30 @@ class Accumulator:
             ConfigError: a window holds more items than the effective batch, the loader's sampler has another one, or
                 the loader gives nothing.
         """
-        grouped = self._group(loader)
-        short = 0  # items of the previous window, where those were too few
+        sampler = getattr(loader, "batch_sampler", None)
+        sampler = sampler if isinstance(sampler, WindowSampler) else None
+        grouped = self._group(loader, sampler)
+        short, short_of = 0, self._plan  # items of the previous window, where those were too few for its plan
         for number in count_up():
-            window = self._open(next(grouped, []))
+            taken = next(grouped, [])
+            plan = self._plan_of_next(sampler)
+            window = self._open(taken, plan)
             if window is None:
                 if number == 0:
                     raise ConfigError("the loader gives no micro-batch: an iterator is used up by one pass over it")
                 return
             if short:
-                _warn_of_short(short, self._plan)
-            short = self._missing(window)
+                _warn_of_short(short, short_of)
+            short, short_of = self._missing(window, plan), plan
             try:
                 yield window
             finally:
                 window.close()
+            if not window.begun:
+                raise ConfigError(
+                    f"nothing was learnt from window {number}, counted from 0, as its micro-batches were not taken: "
+                    "loop over it (for batch in window), and call window.backward(loss) for each"
+                )
 
     def step(self, micro_batches: Iterable[Any], loss: Loss) -> WindowResult:
         """Compute a window, and take its step.
@@ -165,7 +177,7 @@ class Accumulator:
         Raises:
             ConfigError: there is no micro-batch on any rank, or the loss cannot be differentiated.
         """
-        window = self._open(list(micro_batches))
+        window = self._open(list(micro_batches), self._plan)
         if window is None:
             raise ConfigError("the window holds no micro-batch: give at least one on some rank")
         try:
@@ -188,6 +200,8 @@ class Accumulator:
         Raises:
             ConfigError: it was trained with another effective batch, or saved by something else.
         """
+        if not isinstance(state, Mapping):
+            raise ConfigError(f"the accumulator's state is {state!r}: give what its state_dict returned")
         missing = [name for name in ("plan", "num_windows", "num_skipped") if name not in state]
         if missing:
             raise ConfigError(f"the checkpoint lacks {' and '.join(missing)}: it was saved by something else")
@@ -202,15 +216,21 @@ class Accumulator:
             )
         self.num_windows, self.num_skipped = num_windows, num_skipped
 
-    def _group(self, loader: Iterable[Any]) -> Iterator[list[Any]]:
-        sampler = getattr(loader, "batch_sampler", None)
-        if isinstance(sampler, WindowSampler):
+    def _group(self, loader: Iterable[Any], sampler: WindowSampler | None) -> Iterator[list[Any]]:
+        if sampler is not None:
             _check_sampler(sampler.plan, self._plan)
             return sampler.windows(loader)
         micro_batches = iter(loader)
         return iter(lambda: list(islice(micro_batches, self._plan.num_accumulation_steps)), [])
 
-    def _open(self, taken: list[Any]) -> Window | None:
+    def _plan_of_next(self, sampler: WindowSampler | None) -> BatchPlan:
+        """By which the window was begun that was just taken from the loader."""
+        if sampler is None:
+            return self._plan
+        _check_sampler(sampler.plan, self._plan)
+        return sampler.plan_of_window
+
+    def _open(self, taken: list[Any], plan: BatchPlan) -> Window | None:
         """Make a window of this rank's micro-batches; None when no rank has any."""
         if self._window is not None:
             self._window.close()  # left by an exception, it may still hold back the exchange of gradients
@@ -226,7 +246,7 @@ class Accumulator:
             return None
         with watch:
             num_valid = int(sum(size for _, _, size, _ in told))
-            self._check_size(num_valid)
+            self._check_size(num_valid, plan)
             most = int(max(num for _, num, _, _ in told))
             _check_all_take_part([unseen and num < most for _, num, _, unseen in told])
             kept += [(self._seen, 0)] * (most - len(kept))
@@ -252,11 +272,11 @@ class Accumulator:
             scale=self._around.ending.scale() * num_ranks / max(num_valid, 1),
         )
 
-    def _check_size(self, num_valid: int) -> None:
+    def _check_size(self, num_valid: int, plan: BatchPlan) -> None:
         """Refuse a larger window than the plan's, where its items are counted rather than something in them."""
-        if self._count is count_items and num_valid > self._plan.effective_batch_size:
+        if self._count is count_items and num_valid > plan.effective_batch_size:
             raise ConfigError(
-                f"a window holds {num_valid} items, and the plan is {self._plan}: load micro-batches of the sizes in "
+                f"a window holds {num_valid} items, and the plan is {plan}: load micro-batches of the sizes in "
                 "plan.sizes(rank), or plan for more items; where micro-batches do not begin with a tensor of items, "
                 "give count="
             )
@@ -268,10 +288,10 @@ class Accumulator:
             if not any(isinstance(listener, ExactBatchNorm) for listener in self.listeners):
                 check_batch_norm(self._around.model, self._plan)
 
-    def _missing(self, window: Window) -> int:
+    def _missing(self, window: Window, plan: BatchPlan) -> int:
         """The items of a window that holds fewer than the plan says; 0 where it does not."""
         num_valid = window.start.num_valid
-        return num_valid if self._count is count_items and num_valid < self._plan.effective_batch_size else 0
+        return num_valid if self._count is count_items and num_valid < plan.effective_batch_size else 0
 
     def _end_window(self, result: WindowResult) -> None:
         self.num_windows += 1

@@ -96,10 +96,7 @@ class BatchPlan:
             )
         plan = cls(effective_batch_size=effective, micro_batch_size=micro, num_ranks=ranks)
         if steps is not None and plan.num_accumulation_steps != steps:
-            raise ConfigError(
-                f"{steps} accumulation steps of {micro} items on {ranks} ranks do not make {effective}: that takes "
-                f"{plan.num_accumulation_steps}; leave one of the numbers out, and it follows"
-            )
+            raise _contradiction(plan, steps, micro_batch_size)
         return plan
 
     @property
@@ -183,6 +180,21 @@ class BatchPlan:
         items = " or ".join(map(str, sizes))
         ranks = f" on {self.num_ranks} ranks" if self.num_ranks > 1 else ""
         return f"effective batch {self.effective_batch_size} = {self.num_accumulation_steps} x {items}{ranks}"
+
+
+def _contradiction(plan: BatchPlan, steps: int, micro: int | None) -> ConfigError:
+    """Say why so many steps are not the plan's, in the numbers that were given."""
+    effective, works = plan.effective_batch_size, plan.num_accumulation_steps
+    if micro is not None:
+        return ConfigError(
+            f"{steps} accumulation steps of {micro} items on {plan.num_ranks} ranks do not make {effective}: that "
+            f"takes {works}; leave one of the numbers out, and it follows"
+        )
+    ranks = f" on {plan.num_ranks} ranks" if plan.num_ranks > 1 else ""
+    return ConfigError(
+        f"effective_batch_size {effective}{ranks} cannot be cut into micro-batches that take {steps} accumulation "
+        f"steps: micro-batches of {plan.micro_batch_size} make it in {works}; give num_accumulation_steps={works}"
+    )
 
 
 def _whole_ranks(effective: int, micro: int, steps: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,7 +37,6 @@ class OptimizerStep:
     max_norm: float | None = None
 
     def __post_init__(self) -> None:
-        _check_max_norm(self.max_norm)
         if isinstance(self.optimizer, torch.optim.LBFGS):
             raise ConfigError("LBFGS computes the loss several times in a step: give an optimiser that takes gradients")
         if isinstance(self.scheduler, ReduceLROnPlateau):
@@ -81,6 +81,13 @@ class OptimizerStep:
             self.scaler.unscale_(self.optimizer)
         return _norm(gradients)
 
+    def long_norm(self) -> torch.Tensor:
+        """Return the norm of unscaled gradients, summed up in 64 bits: in 32, squares end at numbers of 1.8e19."""
+        gradients = [one.grad for one in self.parameters() if one.grad is not None]
+        if any(one.device.type == "mps" for one in gradients):  # has no such numbers
+            return _norm(gradients)
+        return get_total_norm([torch.linalg.vector_norm(one, dtype=torch.float64) for one in _values(gradients)])
+
     def take(self, norm: torch.Tensor) -> None:
         """Clip the gradients, and take the step.
 
@@ -123,13 +130,26 @@ class OptimizerStep:
         return self.scaler is not None and self.scaler.is_enabled()
 
 
-def _check_max_norm(max_norm: object) -> None:
-    if max_norm is not None and not (isinstance(max_norm, int | float) and 0 < max_norm < inf):
+def read_max_norm(max_norm: Any) -> float | None:
+    """Return a norm to clip to as Python's own number.
+
+    Args:
+        max_norm: a number, maybe of numpy or in a tensor of no dimension; None not to clip.
+
+    Raises:
+        ConfigError: it is none, or not above 0 and finite.
+    """
+    if max_norm is None:
+        return None
+    value = max_norm.item() if getattr(max_norm, "ndim", None) == 0 else max_norm
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not 0 < float(value) < inf:
         raise ConfigError(f"max_norm is {max_norm!r}; it must be above 0 and finite, or None not to clip")
+    return float(value)
 
 
 def _norm(gradients: list[torch.Tensor]) -> torch.Tensor:
-    values = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
+    values = _values(gradients)
     short = [one for one in values if one.dtype in {torch.float16, torch.bfloat16}]
     if not short:
         return get_total_norm(values)
@@ -137,3 +157,7 @@ def _norm(gradients: list[torch.Tensor]) -> torch.Tensor:
     norms = [torch.linalg.vector_norm(one, dtype=torch.float32) for one in short]
     full = [one for one in values if one.dtype not in {torch.float16, torch.bfloat16}]
     return get_total_norm([*norms, get_total_norm(full)] if full else norms)
+
+
+def _values(gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]

@@ -171,6 +171,11 @@ class Window:
         return len(self.start.sizes)
 
     @property
+    def begun(self) -> bool:
+        """Whether its micro-batches were iterated over, to the end or not."""
+        return self._passes is not None
+
+    @property
     def result(self) -> WindowResult:
         """What came of the window.
 
@@ -272,6 +277,9 @@ class Window:
             losses = torch.stack(self._losses)
         # Reading waits for what an accelerator still computes, which is not ours.
         length, mine = _to_float(norm), self._summed(losses.tolist())
+        if not isfinite(length):
+            norm = self.around.ending.long_norm()
+            length = _to_float(norm)
         told = self.around.ranks.gather(mine, float(isfinite(length)))
         loss = sum(one for one, _ in told) / self.start.num_valid
         skipped = not isfinite(loss) or not all(finite for _, finite in told)

@@ -176,3 +176,29 @@ def test_mask_needs_only_ids() -> None:
     ids = torch.tensor([[3, 3, 9]])
     assert packed_mask(ids, causal=False)[0, 0].int().tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
     assert packed_mask(ids, dtype=torch.float32)[0, 0, 0].tolist() == [0, *[torch.finfo(torch.float32).min] * 2]
+
+
+def test_a_padded_sequence_is_refused() -> None:
+    """Its padding would be learnt; a mask that leaves nothing out changes nothing."""
+    padded = {"input_ids": [5, 6, 0, 0], "attention_mask": [1, 1, 0, 0]}
+    with pytest.raises(
+        ConfigError, match="the attention_mask of sequence 1 leaves out 2 tokens, which would be learnt"
+    ):
+        pack([[1, 2], padded], row_length=4)
+    whole = pack([{"input_ids": [5, 6], "attention_mask": torch.ones(2)}], row_length=4)
+    assert torch.equal(whole.input_ids, pack([[5, 6]], row_length=4).input_ids)
+
+
+@pytest.mark.parametrize("padding_id", ["x", None, 1.5, True])
+def test_a_padding_that_is_no_token_is_refused(padding_id: Any) -> None:
+    """As where a tokeniser has none."""
+    with pytest.raises(ConfigError, match=r"padding_id is .*; it must be a whole number, as tokenizer.pad_token_id"):
+        pack([[1, 2]], row_length=4, padding_id=padding_id)
+
+
+def test_a_mask_is_of_rows_and_of_a_type_that_can_be_added() -> None:
+    """One row of ids alone, and whole numbers, are refused."""
+    with pytest.raises(ConfigError, match=r"sequence_ids has shape \(3,\); it must be \(rows, tokens\)"):
+        packed_mask(torch.tensor([0, 0, 1]))
+    with pytest.raises(ConfigError, match=r"dtype is torch.int64; a mask is of torch.bool, or of the floating type"):
+        packed_mask(torch.tensor([[0, 0, 1]]), dtype=torch.int64)

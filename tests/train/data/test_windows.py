@@ -165,8 +165,8 @@ def test_state_counts_windows_that_were_handed_out_whole() -> None:
     """A window of which one micro-batch is missing is computed again; one whose last was given is not."""
     sampler = EffectiveBatchSampler(9, PLAN)
     passing = iter(sampler)
-    done = [sampler.state_dict()["num_items_done"] for _ in passing]
-    assert done == [0, 4, 4, 8, 9]
+    states = [sampler.state_dict() for _ in passing]
+    assert [(state["epoch"], state["num_items_done"]) for state in states] == [(0, 0), (0, 4), (0, 4), (0, 8), (1, 0)]
 
 
 def test_state_may_count_what_was_trained_instead() -> None:
@@ -191,9 +191,27 @@ def test_naming_the_epoch_of_a_checkpoint_does_not_begin_it_anew() -> None:
     sampler, windows = resumed(2)
     sampler.set_epoch(0)
     assert by_window(sampler) == windows[2:]
-    sampler, windows = resumed(3)
-    sampler.set_epoch(0)
-    assert by_window(sampler) == []
+
+
+def test_a_finished_epoch_is_saved_as_the_beginning_of_the_next() -> None:
+    """The usual loop, from the state's epoch on, has no empty pass to make."""
+    whole = EffectiveBatchSampler(9, PLAN)
+    by_window(whole)
+    state = whole.state_dict()
+    assert (state["epoch"], state["num_items_done"]) == (1, 0)
+    sampler = EffectiveBatchSampler(9, PLAN)
+    sampler.load_state_dict(state)
+    sampler.set_epoch(state["epoch"])
+    assert by_window(sampler) == by_window(whole)
+    assert sampler.state_dict()["epoch"] == 2
+
+
+def test_a_state_of_before_that_was_saved_so_leads_on_too() -> None:
+    """One that counts all items as done."""
+    sampler, other = EffectiveBatchSampler(9, PLAN), EffectiveBatchSampler(9, PLAN)
+    sampler.load_state_dict(sampler.state_dict() | {"num_items_done": 9})
+    other.set_epoch(1)
+    assert by_window(sampler) == by_window(other)
 
 
 def test_naming_another_epoch_leaves_that_of_the_checkpoint() -> None:
@@ -221,7 +239,7 @@ def test_a_state_that_was_loaded_can_be_saved_again() -> None:
     sampler, _ = resumed(1)
     assert sampler.state_dict()["num_items_done"] == 4
     list(sampler)
-    assert [sampler.state_dict(num_windows)["num_items_done"] for num_windows in (0, 1, 2)] == [4, 8, 9]
+    assert [sampler.state_dict(num_windows)["num_items_done"] for num_windows in (0, 1, 2)] == [4, 8, 0]
 
 
 @pytest.mark.parametrize(
@@ -246,6 +264,8 @@ def test_a_state_that_lacks_something_is_refused() -> None:
     """The message says what."""
     with pytest.raises(ConfigError, match="lacks num_items and effective_batch_size and order: it was saved by"):
         EffectiveBatchSampler(9, PLAN).load_state_dict({"epoch": 0, "num_items_done": 0})
+    with pytest.raises(ConfigError, match="the sampler's state is None: give what its state_dict returned"):
+        EffectiveBatchSampler(9, PLAN).load_state_dict(None)  # type: ignore[arg-type]
 
 
 def test_state_can_be_written_as_text() -> None:

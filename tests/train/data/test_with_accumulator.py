@@ -1,5 +1,7 @@
 """A loader with one of these samplers tells the accumulator its windows."""
 
+from collections import deque
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from carpool.errors import ConfigError
 from carpool.train.accumulate import Accumulator
 from carpool.train.batch_plan import BatchPlan
 from carpool.train.data.buckets import LengthBucketSampler
@@ -21,6 +24,22 @@ SAMPLERS = [
     LengthBucketSampler(LENGTHS, PLAN, pool_windows=1),
     TokenBudgetSampler(LENGTHS, PLAN, token_budget=10),
 ]
+
+
+class Ahead:
+    """A loader that fetches ahead, as one with workers does."""
+
+    def __init__(self, data: TensorDataset, sampler: WindowSampler) -> None:
+        self.data, self.batch_sampler = data, sampler
+
+    def __iter__(self) -> Iterator[Any]:
+        """Give the micro-batches, each when three more were asked for."""
+        waiting: deque[Any] = deque()
+        for indices in self.batch_sampler:
+            waiting.append(self.data[indices])
+            if len(waiting) == 4:
+                yield waiting.popleft()
+        yield from waiting
 
 
 def squares(model: nn.Module, batch: Any) -> torch.Tensor:
@@ -73,3 +92,39 @@ def test_effective_batch_may_grow_while_training() -> None:
         sampler.set_plan(accumulator.plan)
     assert sizes == [[2, 2], [3, 3, 2], [2]]
     assert sum(chain.from_iterable(sizes)) == 14
+
+
+@pytest.mark.parametrize(("size", "expected"), [(8, [4, 4, 4, 8]), (2, [4, 4, 4, 2, 2, 2, 2])])
+@pytest.mark.filterwarnings("error:a window before the last")
+def test_windows_that_were_fetched_ahead_are_held_to_the_plan_they_were_begun_by(
+    size: int, expected: list[int]
+) -> None:
+    """Whether the effective batch grows or shrinks, those of the old plan are learnt as they are."""
+    sampler = EffectiveBatchSampler(20, PLAN)
+    data = TensorDataset(torch.randn(20, 3))
+    loader = Ahead(data, sampler)
+    model = nn.Linear(3, 1)
+    accumulator = Accumulator(model, torch.optim.SGD(model.parameters(), lr=0.1), plan=PLAN)
+    sizes = []
+    for window in accumulator.windows(loader):
+        for batch in window:
+            window.backward(squares(model, batch))
+        sizes.append(window.start.num_valid)
+        accumulator.plan = BatchPlan(effective_batch_size=size, micro_batch_size=3)
+        sampler.set_plan(accumulator.plan)
+    assert sizes == expected
+
+
+def test_a_plan_that_only_one_of_them_has_is_refused() -> None:
+    """The accumulator's grew, and the sampler was not told."""
+    sampler = EffectiveBatchSampler(14, PLAN)
+    loader: DataLoader[Any] = DataLoader(TensorDataset(torch.randn(14, 3)), batch_sampler=sampler)
+    model = nn.Linear(3, 1)
+    accumulator = Accumulator(model, torch.optim.SGD(model.parameters(), lr=0.1), plan=PLAN)
+    windows = accumulator.windows(loader)
+    window = next(windows)
+    for batch in window:
+        window.backward(squares(model, batch))
+    accumulator.plan = BatchPlan(effective_batch_size=8, micro_batch_size=3)
+    with pytest.raises(ConfigError, match=r"the loader's sampler gives effective batch 4 .* and the plan is"):
+        next(windows)

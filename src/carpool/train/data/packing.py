@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from operator import index as as_index
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
 import torch
 from torch.nn.functional import pad
@@ -122,7 +123,8 @@ def pack(
 
     Args:
         sequences: of each its tokens, (L,), or a mapping that has them as `input_ids`, and maybe `labels`, (L,), else
-            the tokens are learnt. There may be no sequence: that makes no row.
+            the tokens are learnt. There may be no sequence: that makes no row. An `attention_mask` must be all ones,
+            and what else a mapping has is left out.
         row_length: T, tokens of a row.
         padding_id: the token that fills up what is left over.
         causal: a token attends to those before it, and is learnt from them: the first one of a sequence has none, and
@@ -130,7 +132,8 @@ def pack(
         look_ahead: sequences that are put into rows together.
 
     Raises:
-        ConfigError: a sequence is empty, longer than a row, no sequence of token ids or has another number of labels.
+        ConfigError: a sequence is empty, longer than a row, padded, no sequence of token ids or has another number of
+            labels.
 
     >>> packed = pack([[5, 6, 7], [8, 9], [4]], row_length=4)
     >>> packed.input_ids.tolist(), packed.position_ids.tolist()
@@ -139,6 +142,7 @@ def pack(
     ([[-100, 6, 7, -100], [-100, 9, -100, -100]], [0, 3, 4, 6, 8])
     """
     check_whole("row_length", row_length)
+    padding_id = _token("padding_id", padding_id)
     read = [_read(index, sequence, causal=causal) for index, sequence in enumerate(sequences)]
     rows = first_fit([len(tokens) for tokens, _ in read], row_length, look_ahead=look_ahead) if read else []
     tokens = [_lay([read[index][0] for index in row], row_length, padding_id) for row in rows]
@@ -173,9 +177,18 @@ def packed_mask(sequence_ids: torch.Tensor, *, causal: bool = True, dtype: torch
     Returns:
         (R, 1, T, T), for every head the same: [r, 0, i, j] is whether token i attends to token j.
 
+    Raises:
+        ConfigError: the ids are not in rows, or the type is of whole numbers.
+
     >>> packed_mask(torch.tensor([[0, 0, 1]]))[0, 0].int().tolist()
     [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
     """
+    if sequence_ids.dim() != 2:  # noqa: PLR2004 - rows and their tokens
+        raise ConfigError(
+            f"sequence_ids has shape {tuple(sequence_ids.shape)}; it must be (rows, tokens): give one row as ids[None]"
+        )
+    if dtype != torch.bool and not dtype.is_floating_point:
+        raise ConfigError(f"dtype is {dtype}; a mask is of torch.bool, or of the floating type of the scores")
     attends = (sequence_ids[:, :, None] == sequence_ids[:, None, :])[:, None]
     attends = attends.tril() if causal else attends
     if dtype == torch.bool:
@@ -189,6 +202,8 @@ def _read(index: int, sequence: Any, *, causal: bool) -> tuple[torch.Tensor, tor
         raise ConfigError(f"sequence {index} has {', '.join(map(str, sequence))}, and no input_ids: give its tokens so")
     given = sequence["input_ids"] if isinstance(sequence, Mapping) else sequence
     tokens = _whole(f"sequence {index}", given)
+    if isinstance(sequence, Mapping):
+        _refuse_padding(index, sequence.get("attention_mask"))
     labels = sequence.get("labels") if isinstance(sequence, Mapping) else None
     learnt = tokens.clone() if labels is None else _whole(f"the labels of sequence {index}", labels).clone()
     if len(learnt) != len(tokens):
@@ -198,6 +213,22 @@ def _read(index: int, sequence: Any, *, causal: bool) -> tuple[torch.Tensor, tor
     if causal:
         learnt[0] = IGNORED  # nothing comes before it
     return tokens, learnt
+
+
+def _refuse_padding(index: int, mask: Any) -> None:
+    num_masked = 0 if mask is None else int((torch.as_tensor(mask) == 0).sum())
+    if num_masked:
+        raise ConfigError(
+            f"the attention_mask of sequence {index} leaves out {num_masked} tokens, which would be learnt like the "
+            "others: tokenise with padding=False, or cut the padding off before packing"
+        )
+
+
+def _token(name: str, value: Any) -> int:
+    """Return a token's id as Python's own number."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise ConfigError(f"{name} is {value!r}; it must be a whole number, as tokenizer.pad_token_id")
+    return as_index(value)
 
 
 def _whole(name: str, values: Any) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, islice
 from operator import index as as_index
@@ -13,13 +14,12 @@ import numpy as np
 
 from carpool.core.limits import check_whole
 from carpool.errors import ConfigError
+from carpool.train.batch_plan import BatchPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
-
-    from carpool.train.batch_plan import BatchPlan
 
     Items = NDArray[np.int64]
     Steps = list[list[Items]]  # the items of each rank's micro-batch, step by step
@@ -36,12 +36,16 @@ class _Pass:
         start: items of the epoch that came before.
         ends: items of the epoch up to the end of each window that was handed out whole.
         num_steps: this rank's micro-batches in each window that was begun.
+        plans: of each window that was begun.
+        num_given: windows that were begun to be computed.
     """
 
     epoch: int = 0
     start: int = 0
     ends: list[int] = field(default_factory=list)
     num_steps: list[int] = field(default_factory=list)
+    plans: list[BatchPlan] = field(default_factory=list)
+    num_given: int = 0
 
     def num_items_after(self, num_windows: int | None) -> int:
         """Return the items of the epoch up to the end of so many windows of this pass; of all where it is None."""
@@ -87,6 +91,12 @@ class WindowSampler(ABC):
     def plan(self) -> BatchPlan:
         """What a window is made of."""
         return self._plan
+
+    @property
+    def plan_of_window(self) -> BatchPlan:
+        """By which the window was begun that `windows` gave last: workers that fetch ahead begin some before it."""
+        current = self._pass
+        return current.plans[current.num_given - 1] if current.num_given else self._plan
 
     @property
     def epoch(self) -> int:
@@ -159,12 +169,17 @@ class WindowSampler(ABC):
         """
         batches = iter(loader)
         for index, first in enumerate(batches):
-            yield [first, *islice(batches, self._num_steps(index) - 1)]
+            taken = [first, *islice(batches, self._num_steps(index) - 1)]
+            self._pass.num_given = index + 1
+            yield taken
         if self._pass.num_steps[-1:] == [0]:  # only the last window can have too few items for all ranks
+            self._pass.num_given = len(self._pass.num_steps)
             yield []
 
     def state_dict(self, num_windows: int | None = None) -> dict[str, int]:
         """What a checkpoint keeps, to go on with the next window: on other ranks or in other micro-batches if need be.
+
+        After the last window of an epoch that is the first one of the next epoch.
 
         Args:
             num_windows: of this pass that were trained; by default all that were handed out, which is right where no
@@ -174,12 +189,15 @@ class WindowSampler(ABC):
             ConfigError: fewer windows than that were handed out.
         """
         current = self._next or self._pass
+        epoch, num_items_done = current.epoch, current.num_items_after(num_windows)
+        if num_items_done == self._num_items:
+            epoch, num_items_done = epoch + 1, 0
         return {
-            "epoch": current.epoch,
-            "num_items_done": current.num_items_after(num_windows),
+            "epoch": epoch,
+            "num_items_done": num_items_done,
             "num_items": self._num_items,
             "effective_batch_size": self._plan.effective_batch_size,
-            "order": crc32(self._order(current.epoch).tobytes()),
+            "order": crc32(self._order(epoch).tobytes()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -191,6 +209,8 @@ class WindowSampler(ABC):
         Raises:
             ConfigError: something is missing in it, or it is of other items, another order or another effective batch.
         """
+        if not isinstance(state, Mapping):
+            raise ConfigError(f"the sampler's state is {state!r}: give what its state_dict returned")
         missing = [name for name in _STATE if name not in state]
         if missing:
             raise ConfigError(f"the sampler's state lacks {' and '.join(missing)}: it was saved by something else")
@@ -229,6 +249,7 @@ class WindowSampler(ABC):
             mine = [step[self._rank].tolist() for step in self._deal(window)]
             mine = [indices for indices in mine if indices]
             current.num_steps.append(len(mine))
+            current.plans.append(self._plan)
             yield from mine[:-1]
             current.ends.append(done)  # before the last is computed: a checkpoint comes after it
             yield from mine[-1:]
@@ -275,8 +296,8 @@ class EffectiveBatchSampler(WindowSampler):
     def set_plan(self, plan: BatchPlan) -> None:
         """Change the plan from the next window on, as while the effective batch grows during training.
 
-        All ranks do so at the same window. Workers that fetch ahead have begun some windows by the old plan: `windows`
-        keeps them apart.
+        All ranks do so at the same window, and give their `Accumulator` the same plan. Workers that fetch ahead have
+        begun some windows by the old one: `windows` keeps them apart.
 
         Args:
             plan: the new one.
