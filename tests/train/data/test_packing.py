@@ -185,6 +185,8 @@ def test_a_padded_sequence_is_refused() -> None:
         ConfigError, match="the attention_mask of sequence 1 leaves out 2 tokens, which would be learnt"
     ):
         pack([[1, 2], padded], row_length=4)
+    with pytest.raises(ConfigError, match="the attention_mask of sequence 0 is no sequence of whole numbers"):
+        pack([{"input_ids": [5, 6], "attention_mask": "no"}], row_length=4)
     whole = pack([{"input_ids": [5, 6], "attention_mask": torch.ones(2)}], row_length=4)
     assert torch.equal(whole.input_ids, pack([[5, 6]], row_length=4).input_ids)
 

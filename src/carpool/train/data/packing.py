@@ -216,7 +216,7 @@ def _read(index: int, sequence: Any, *, causal: bool) -> tuple[torch.Tensor, tor
 
 
 def _refuse_padding(index: int, mask: Any) -> None:
-    num_masked = 0 if mask is None else int((torch.as_tensor(mask) == 0).sum())
+    num_masked = 0 if mask is None else int((_tensor(f"the attention_mask of sequence {index}", mask) == 0).sum())
     if num_masked:
         raise ConfigError(
             f"the attention_mask of sequence {index} leaves out {num_masked} tokens, which would be learnt like the "
@@ -233,16 +233,20 @@ def _token(name: str, value: Any) -> int:
 
 def _whole(name: str, values: Any) -> torch.Tensor:
     """Return whole numbers as a tensor (L,) of int64, with L at least 1."""
-    try:
-        tensor = torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{name} is no sequence of whole numbers: {error}") from None
+    tensor = _tensor(name, values)
     if tensor.dim() != 1 or not len(tensor) or not _is_whole(tensor):
         raise ConfigError(
             f"{name} has shape {tuple(tensor.shape)} and type {tensor.dtype}: give whole numbers in one dimension, at "
             "least one"
         )
     return tensor.to("cpu", torch.int64)
+
+
+def _tensor(name: str, values: Any) -> torch.Tensor:
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{name} is no sequence of whole numbers: {error}") from None
 
 
 def _is_whole(tensor: torch.Tensor) -> bool:
