@@ -37,6 +37,7 @@ def from_settings(settings: WorkloadSettings, *, lengths: tuple[int, ...] = ()) 
             or the trace can't be read.
 
     Example:
+        >>> from carpool.config.settings import load_settings
         >>> settings = load_settings(flags={"workload.rate": 400, "workload.arrivals": "gamma"})
         >>> from_settings(settings.workload, lengths=(64,)).describe()
         'gamma arrivals of burstiness 4 at 400/s; lengths of 64 tokens.'
