@@ -52,6 +52,13 @@ def test_a_micro_batch_without_a_length_asks_for_a_count(batch: Any) -> None:
         count_items(batch)
 
 
+def test_a_list_of_images_is_not_counted_by_its_channels() -> None:
+    """Batches of lists of one kind and another say nothing certain."""
+    images = [torch.zeros(3, 8, 8) for _ in range(5)]
+    with pytest.raises(ConfigError, match="first tensor has length 3, and goes on with something of another length"):
+        count_items((images, [{"boxes": torch.zeros(2, 4)}] * 5))
+
+
 def setup(**changes: Any) -> TrainSetup:
     """Make something to train."""
     model = nn.Linear(2, 1)

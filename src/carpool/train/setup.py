@@ -102,15 +102,35 @@ def count_items(batch: Any) -> int:
     >>> count_items((np.zeros((8, 3)), np.zeros(8))), count_items({"x": np.zeros((2, 5))})
     (8, 2)
     """
-    first = batch
-    while isinstance(first, Mapping | tuple | list) and first and not _is_texts(first):
-        first = next(iter(first.values())) if isinstance(first, Mapping) else first[0]
+    first = _first_leaf(batch)
     if isinstance(first, str) or not isinstance(first, Sized) or getattr(first, "ndim", 1) == 0:
         raise ConfigError(
             f"a micro-batch of {type(batch).__name__} does not say how many items it has: give count=, a function that "
             "returns it"
         )
+    if _contradicts(batch, len(first)):
+        raise ConfigError(
+            f"a micro-batch begins with a list, whose first tensor has length {len(first)}, and goes on with something "
+            "of another length: give count=, a function that returns how many items it has"
+        )
     return len(first)
+
+
+def _first_leaf(batch: Any) -> Any:
+    first = batch
+    while isinstance(first, Mapping | tuple | list) and first and not _is_texts(first):
+        first = next(iter(first.values())) if isinstance(first, Mapping) else first[0]
+    return first
+
+
+def _contradicts(batch: Any, num_items: int) -> bool:
+    """Whether a batch of lists, as one of images of different sizes, has its items in them rather than in tensors."""
+    if not isinstance(batch, tuple | list) or len(batch) < 2 or not isinstance(batch[0], tuple | list):  # noqa: PLR2004
+        return False
+    second = _first_leaf(batch[1])
+    if isinstance(second, str) or not isinstance(second, Sized) or getattr(second, "ndim", 1) == 0:
+        return False
+    return len(second) != num_items
 
 
 def _is_texts(batch: Any) -> bool:
