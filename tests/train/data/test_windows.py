@@ -357,3 +357,16 @@ def test_windows_stay_apart_where_ranks_have_fewer_micro_batches() -> None:
 def test_indices_are_plain_numbers() -> None:
     """Data sets index lists and dictionaries with them."""
     assert {type(index) for index in flat(EffectiveBatchSampler(9, PLAN))} == {int}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_resumed_epoch_goes_on_whatever_fetches_it(num_workers: int) -> None:
+    """A loader with workers asks for the sampler's iterator twice, and takes the second."""
+    plan = BatchPlan(effective_batch_size=4, micro_batch_size=2)
+    state = EffectiveBatchSampler(12, plan, shuffle=False).state_dict() | {"num_items_done": 8}
+    sampler = EffectiveBatchSampler(12, plan, shuffle=False)
+    sampler.load_state_dict(state)
+    items: Any = range(12)
+    loader: Any = DataLoader(items, batch_sampler=sampler, num_workers=num_workers)
+    assert [batch.tolist() for batch in loader] == [[8, 9], [10, 11]]
+    assert next(iter(loader)).tolist() == [0, 1]

@@ -241,6 +241,8 @@ class WindowSampler(ABC):
         self._is_chosen = False
         if not is_chosen and current.num_items_after(None) == self._num_items:
             return _Pass(current.epoch + 1)
+        if not current.num_steps:  # not begun: a loader with workers asks twice
+            return _Pass(current.epoch, current.start)
         return self._next or _Pass(current.epoch)
 
     def _walk(self, current: _Pass) -> Iterator[list[int]]:
